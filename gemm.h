@@ -1,0 +1,36 @@
+/* gemm.h - matrix products, and how work is spread over cores.
+ *
+ *     gemm(NO_T, T, m, n, k, 1, a, k, b, k, 0, c, n);          // C[m,n] = A[m,k] B[n,k]^T, this core
+ *     gemm_spread(pool, NO_T, T, m, n, k, 1, a, k, b, k, 0, c, n);  // the same, on all of them
+ *
+ * Row-major throughout. One BLAS call is always one core's: the cores are fed by `pool`, whose
+ * threads start above the core (threads.c). NULL is a pool of one. The split depends on shape and
+ * pool width alone, so the same input gives the same bytes.
+ */
+#ifndef GEMM_H
+#define GEMM_H
+#include "base.h"
+
+typedef void pool_task(void *arg, size_t index);
+typedef struct pool pool;
+struct pool {
+    size_t width; /* cores */
+    /* Calls task(arg, i) for i in 0..count-1, on whichever core is free; returns when all are done.
+     * Called from inside a task it runs the work on the calling core. */
+    void (*run)(pool *p, size_t count, pool_task *task, void *arg);
+};
+void spread(pool *p, size_t count, pool_task *task, void *arg);
+
+typedef enum { NO_T, T } transpose;
+/* C[m,n] = alpha * op(A)[m,k] op(B)[k,n] + beta * C; ld* are row strides of the stored matrices.
+ * beta == 0 overwrites C without reading it. */
+void gemm(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+          const real *b, size_t ldb, real beta, real *c, size_t ldc);
+void gemm_spread(pool *p, transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a,
+                 size_t lda, const real *b, size_t ldb, real beta, real *c, size_t ldc);
+/* "OpenBLAS 0.3.21 Haswell", "portable", ... */
+const char *gemm_backend(void);
+/* Our own product: the portable fallback, always compiled, so that tests can compare. */
+void gemm_portable(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                   const real *b, size_t ldb, real beta, real *c, size_t ldc);
+#endif

@@ -1,0 +1,11 @@
+/* threads.h - the pool's threads. Stands above the core, which only knows `pool`. */
+#ifndef THREADS_H
+#define THREADS_H
+#include "gemm.h"
+
+/* width cores, the caller's included; 0: as many as the machine has for us. NULL when threads cannot be had. */
+pool *pool_start(size_t width);
+void pool_stop(pool *p);
+size_t cores_available(void);
+double seconds_now(void); /* monotonic */
+#endif
