@@ -1,0 +1,207 @@
+# maskinv: MaskInversion in plain C.
+#
+#   make                 ./maskinv and ./train
+#   make test            every test, ends in "N passed, N failed"
+#   make backends        which BLAS can be had here, and which one is taken
+#   make BLAS=none       our own products instead of OpenBLAS (openblas, cblas, accelerate, none)
+#   make asan            ./maskinv-asan, with AddressSanitizer and UBSan
+#   make fuzz            ./fuzz-*, libFuzzer targets (needs clang)
+#   make bench           the speed figures, as ratios to this machine's sgemm rate
+#   make demo            invert on a scene with the default model, into demo/
+#   make model           train the default model again (hours)
+#   make install         into PREFIX (/usr/local): binary and manual page
+#
+# Debian: build-essential pkg-config libopenblas-dev libstb-dev libcjson-dev libutf8proc-dev libcmocka-dev
+
+# ---- what to build with --------------------------------------------------------------------------
+PREFIX     ?= /usr/local
+PKG_CONFIG ?= pkg-config
+has         = $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && echo yes)
+
+# Which BLAS: OpenBLAS where there is one, Apple's on Apple's, else our own.
+ifeq ($(shell uname -s),Darwin)
+BLAS ?= accelerate
+else
+BLAS ?= $(if $(call has,openblas),openblas,none)
+endif
+
+BLAS_FLAGS_openblas   = -DUSE_OPENBLAS $(call system,openblas)
+BLAS_LIBS_openblas    = $(shell $(PKG_CONFIG) --libs openblas)
+BLAS_FLAGS_cblas      = -DUSE_CBLAS
+BLAS_LIBS_cblas       = -lcblas
+BLAS_FLAGS_accelerate = -DUSE_ACCELERATE
+BLAS_LIBS_accelerate  = -framework Accelerate
+BLAS_FLAGS_none       =
+BLAS_LIBS_none        =
+ifeq ($(filter $(BLAS),openblas cblas accelerate none),)
+$(error BLAS=$(BLAS): expected openblas, cblas, accelerate or none)
+endif
+
+# Libraries' headers as system headers: their warnings are not ours.
+system = $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags-only-I $(1) 2>/dev/null))
+STB    = $(or $(call system,stb),-isystem /usr/include/stb)
+CJSON  = $(or $(call system,libcjson),-isystem /usr/include/cjson)
+
+# ---- flags, and why --------------------------------------------------------------------------------
+# -O3            loops are vectorised; kernels.c compiles its own for several instruction sets, so no -march here
+# -fopenmp-simd  `#pragma omp simd` on reductions, instead of -ffast-math for everything: NaN stays NaN
+# -Wconversion   no number changes its width unasked
+OPTIMISE ?= -O3
+WARN      = -Wall -Wextra -Wshadow -Wconversion -Werror
+CFLAGS   ?= $(OPTIMISE) -g
+ALL_FLAGS = -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L $(CFLAGS) -fopenmp-simd $(WARN) $(SANITIZE) \
+            $(REAL) $(BUILTIN) $(CPPFLAGS) $(STB) $(CJSON)
+LIBS      = $(BLAS_LIBS_$(BLAS)) $(shell $(PKG_CONFIG) --libs libcjson libutf8proc) -lpthread -lm
+
+# Variants have a folder each: build/openblas, build/none, build/openblas-double, build/openblas-asan...
+VARIANT   = $(BLAS)$(if $(DOUBLE),-double)$(if $(SAN),-$(SAN))
+B         = build/$(VARIANT)
+
+# DOUBLE=1: the core in double, for tests against central differences and PyTorch's float64.
+ifdef DOUBLE
+REAL = -DMASKINV_DOUBLE
+endif
+ifeq ($(SAN),asan)
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPTIMISE = -O1
+else ifeq ($(SAN),fuzz)
+CC       = clang
+SANITIZE = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPTIMISE = -O1
+endif
+
+# The default model is linked into the binary; a tree without one (before `make model`) still builds.
+MODEL = weights/default/open_clip_model.safetensors
+ifeq ($(wildcard $(MODEL)),)
+BUILTIN = -DNO_BUILTIN_MODEL
+endif
+
+# V=1 shows the whole commands.
+Q   = $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)")
+
+# ---- what there is -----------------------------------------------------------------------------------
+# The core: touches no file, prints nothing, allocates nothing. Only gemm.c knows the BLAS.
+CORE  = arena gemm kernels autograd clip explain methods maskinv
+# Above it: text, files, pictures, models, threads.
+ABOVE = err files image tokenizer entities checkpoint threads scenes model
+# The command line, a file for each command.
+CLI   = flags cli regions eval $(basename $(wildcard cmd_*.c))
+# Files that are there (model may be .c or .S, or both).
+there = $(strip $(foreach f,$(1),$(if $(wildcard $(f).c),$(f).o) $(if $(wildcard $(f).S),$(f)_blob.o)))
+OBJECTS = $(addprefix $(B)/,$(call there,$(CORE) $(if $(DOUBLE),err files tokenizer entities checkpoint threads model,\
+            $(ABOVE) $(CLI))))
+LIB     = $(B)/libmaskinv.a
+
+PROGRAMS = $(if $(wildcard main.c),maskinv) $(if $(wildcard train.c),train)
+all: $(PROGRAMS)
+
+maskinv: $(B)/maskinv
+	cp $< $@
+train: $(B)/train
+	cp $< $@
+$(B)/maskinv: $(B)/main.o $(LIB)
+	$(call say,link $@)
+	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(B)/train: $(B)/train.o $(LIB)
+	$(call say,link $@)
+	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(LIB): $(OBJECTS)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(OBJECTS)
+
+# Objects are made again when their flags change (another CC or CFLAGS, a model that appeared).
+$(B)/%.o: %.c $(B)/flags.txt
+	$(call say,cc   $@)
+	$(Q)$(CC) $(ALL_FLAGS) -MMD -MP -c -o $@ $<
+$(B)/%_blob.o: %.S $(B)/flags.txt $(wildcard weights/default/*)
+	$(call say,cc   $@)
+	$(Q)$(CC) $(ALL_FLAGS) -MMD -MP -c -o $@ $<
+$(B)/test/%.o: test/%.c $(B)/flags.txt
+	$(call say,cc   $@)
+	$(Q)$(CC) $(ALL_FLAGS) -I. -MMD -MP -c -o $@ $<
+$(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS))
+$(B)/model.o: $(wildcard weights/default/*)
+$(B)/flags.txt: always
+	@mkdir -p $(B)/test
+	@echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' >$@
+-include $(wildcard $(B)/*.d $(B)/test/*.d)
+.PHONY: always all test programs backends asan fuzz bench demo model install uninstall clean man
+.SECONDARY:
+
+backends:
+	@echo "openblas:   $(if $(call has,openblas),$(shell $(PKG_CONFIG) --modversion openblas),not found)"
+	@echo "accelerate: $(if $(filter Darwin,$(shell uname -s)),yes,only on macOS)"
+	@echo "cblas:      any other library with cblas.h, by BLAS=cblas"
+	@echo "none:       always (our own products)"
+	@echo "taken:      $(BLAS)"
+
+# ---- tests ---------------------------------------------------------------------------------------------
+# Each test/test_*.c is one cmocka program; test/x_*.c are shared by them. Three builds: the one in use, the core in
+# double, and the core with our own products. Fuzz targets replay their corpus, with sanitizers.
+TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
+SHARED    = $(patsubst test/%.c,$(B)/test/%.o,$(wildcard test/x_*.c))
+IN_DOUBLE = $(filter test_autograd test_explain test_maskinv,$(TESTS))
+IN_NONE   = $(filter test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
+FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
+CMOCKA    = $(shell $(PKG_CONFIG) --libs cmocka)
+
+$(B)/test/test_%: $(B)/test/test_%.o $(SHARED) $(LIB)
+	$(call say,link $@)
+	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LIBS)
+$(B)/test/fuzz_%: $(B)/test/fuzz_%.o $(B)/test/replay.o $(LIB)
+	$(call say,link $@)
+	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIBS)
+programs: $(WANTED)
+
+run_in = $(addprefix build/$(1)/test/,$(2))
+test: all
+	@$(MAKE) --no-print-directory programs WANTED="$(call run_in,$(BLAS),$(TESTS))"
+	@$(if $(IN_DOUBLE),$(MAKE) --no-print-directory programs DOUBLE=1 WANTED="$(call run_in,$(BLAS)-double,$(IN_DOUBLE))")
+	@$(if $(IN_NONE),$(MAKE) --no-print-directory programs BLAS=none WANTED="$(call run_in,none,$(IN_NONE))")
+	@$(if $(FUZZ),$(MAKE) --no-print-directory programs SAN=asan WANTED="$(call run_in,$(BLAS)-asan,$(FUZZ))")
+	@sh test/run $(call run_in,$(BLAS),$(TESTS)) $(call run_in,$(BLAS)-double,$(IN_DOUBLE)) \
+	    $(call run_in,none,$(IN_NONE)) $(call run_in,$(BLAS)-asan,$(FUZZ))
+
+# ---- sanitizers, fuzzing ------------------------------------------------------------------------------------
+asan:
+	@$(MAKE) --no-print-directory SAN=asan build/$(BLAS)-asan/maskinv
+	cp build/$(BLAS)-asan/maskinv maskinv-asan
+
+ifeq ($(shell command -v clang 2>/dev/null),)
+fuzz:
+	@echo "fuzz: skipped, no clang here"
+else
+fuzz:
+	@$(MAKE) --no-print-directory SAN=fuzz BLAS=none programs WANTED="$(FUZZ:%=build/none-fuzz/%)"
+	@$(foreach f,$(FUZZ),cp build/none-fuzz/$(f) $(subst _,-,$(f));)
+	@echo "made: $(subst _,-,$(FUZZ))    run: ./fuzz-npy -max_total_time=60 /tmp/new-corpus test/corpus/npy"
+endif
+$(B)/fuzz_%: $(B)/test/fuzz_%.o $(LIB)
+	$(call say,link $@)
+	$(Q)clang -fsanitize=fuzzer $(SANITIZE) -o $@ $^ $(LIBS)
+
+# ---- figures, pictures, the model --------------------------------------------------------------------------------
+bench: all $(B)/test/bench
+	$(B)/test/bench
+$(B)/test/bench: $(B)/test/bench.o $(SHARED) $(LIB)
+	$(call say,link $@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+demo: all
+	sh test/demo
+
+model: all
+	sh weights/recipe
+
+man: maskinv
+	./maskinv --man >maskinv.1.tmp-man && mv maskinv.1.tmp-man maskinv.1
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 maskinv $(DESTDIR)$(PREFIX)/bin/maskinv
+	install -m 644 maskinv.1 $(DESTDIR)$(PREFIX)/share/man/man1/maskinv.1
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/maskinv $(DESTDIR)$(PREFIX)/share/man/man1/maskinv.1
+clean:
+	rm -rf build maskinv maskinv-asan train fuzz-*
