@@ -28,8 +28,11 @@ void gemm(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, 
           const real *b, size_t ldb, real beta, real *c, size_t ldc);
 void gemm_spread(pool *p, transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a,
                  size_t lda, const real *b, size_t ldb, real beta, real *c, size_t ldc);
-/* "OpenBLAS 0.3.21 Haswell", "portable", ... */
+/* "OpenBLAS 0.3.21 ...", "portable", ...; and the processor that it believes to run on ("Haswell", or ""). */
 const char *gemm_backend(void);
+const char *gemm_core_name(void);
+/* Tells the BLAS to keep each call on one core; pool_start calls it. */
+void gemm_one_core(void);
 /* Our own product: the portable fallback, always compiled, so that tests can compare. */
 void gemm_portable(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
                    const real *b, size_t ldb, real beta, real *c, size_t ldc);

@@ -1,0 +1,308 @@
+/* kernels.c - loops over elements and rows (see kernels.h). */
+#include "kernels.h"
+#include <math.h>
+#include "simd.h"
+
+/* Into every clone of a SIMD_KERNEL, or the loop would not vectorise. */
+#if defined(__GNUC__)
+#define INLINE inline __attribute__((always_inline))
+#else
+#define INLINE inline
+#endif
+
+static INLINE float float_of(uint32_t u) { /* the float with these bits */
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* ---- exp, sigmoid, the normal distribution --------------------------------------------------- */
+#ifdef MASKINV_DOUBLE
+#define R(x) x
+static INLINE real exp_(real x) { return exp(x); }
+static INLINE real cdf_(real x) { return 0.5 * (1 + erf(x * 0.70710678118654752440)); }
+#else
+#define R(x) x##f
+static INLINE uint32_t bits_of(float f) {
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+/* e^x within 2 ulp: x = n ln2 + r, e^x = 2^n P(r). Branch-free so that it vectorises; NaN comes through. */
+static INLINE real exp_(real x) {
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    float z = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the low bits of z are round(x / ln2) */
+    float n = z - 12582912.0f;
+    float r = (x - n * 0.693145752f) - n * 1.42860677e-6f; /* ln2 in two parts */
+    float p = 1.9875691e-4f;
+    p = p * r + 1.3981999e-3f;
+    p = p * r + 8.3334519e-3f;
+    p = p * r + 4.1665796e-2f;
+    p = p * r + 1.6666665e-1f;
+    p = p * r + 5.0000001e-1f;
+    p = p * r * r + r + 1;
+    return p * float_of((bits_of(z) - 0x4B400000u + 127u) << 23);
+}
+
+/* Phi(x) = (1 + erf(x/sqrt2))/2, erf by Abramowitz & Stegun 7.1.26: within 1.5e-7 */
+static INLINE real cdf_(real x) {
+    float a = fabsf(x) * 0.70710678f, t = 1 / (1 + 0.3275911f * a);
+    float p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
+    float tail = 0.5f * p * exp_(-a * a);
+    return x < 0 ? tail : 1 - tail;
+}
+#endif
+
+static INLINE real sigmoid_(real x) { return 1 / (1 + exp_(-x)); }
+static INLINE real pdf_(real x) { return R(0.39894228040143268) * exp_(-x * x / 2); }
+
+SIMD_KERNEL void k_exp(const real *x, real *y, size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] = exp_(x[i]);
+}
+
+/* ---- activations: act, act', act'' ----------------------------------------------------------- */
+static INLINE real quick0(real x) { return x * sigmoid_(R(1.702) * x); }
+static INLINE real quick1(real x) {
+    real s = sigmoid_(R(1.702) * x);
+    return s + R(1.702) * x * s * (1 - s);
+}
+static INLINE real quick2(real x) {
+    real s = sigmoid_(R(1.702) * x);
+    return R(1.702) * s * (1 - s) * (2 + R(1.702) * x * (1 - 2 * s));
+}
+static INLINE real gelu0(real x) { return x * cdf_(x); }
+static INLINE real gelu1(real x) { return cdf_(x) + x * pdf_(x); }
+static INLINE real gelu2(real x) { return pdf_(x) * (2 - x * x); }
+
+#define EACH(name, f)                                                                                                  \
+    SIMD_KERNEL static void name(const real *x, real *y, size_t n) {                                                   \
+        _Pragma("omp simd") for (size_t i = 0; i < n; i++) y[i] = f(x[i]);                                             \
+    }
+EACH(quick0_each, quick0)
+EACH(quick1_each, quick1)
+EACH(quick2_each, quick2)
+EACH(gelu0_each, gelu0)
+EACH(gelu1_each, gelu1)
+EACH(gelu2_each, gelu2)
+
+void k_act(act_kind kind, int order, const real *x, real *y, size_t n) {
+    static void (*const each[2][3])(const real *, real *, size_t) = {
+        [ACT_QUICK_GELU] = {quick0_each, quick1_each, quick2_each},
+        [ACT_GELU] = {gelu0_each, gelu1_each, gelu2_each},
+    };
+    each[kind][order](x, y, n);
+}
+
+SIMD_KERNEL static void quick_both(const real *x, real *y, real *d, size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        real v = x[i], s = sigmoid_(R(1.702) * v);
+        y[i] = v * s;
+        d[i] = s + R(1.702) * v * s * (1 - s);
+    }
+}
+
+SIMD_KERNEL static void gelu_both(const real *x, real *y, real *d, size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        real v = x[i], p = cdf_(v);
+        y[i] = v * p;
+        d[i] = p + v * pdf_(v);
+    }
+}
+
+void k_act_both(act_kind kind, const real *x, real *y, real *d, size_t n) {
+    (kind == ACT_GELU ? gelu_both : quick_both)(x, y, d, n);
+}
+
+/* ---- softmax --------------------------------------------------------------------------------- */
+static INLINE real row_max(const real *s, size_t n) {
+    real top = s[0];
+#pragma omp simd reduction(max : top)
+    for (size_t j = 0; j < n; j++) top = s[j] > top ? s[j] : top;
+    return top;
+}
+
+SIMD_KERNEL void k_softmax(const real *s, real *y, size_t rows, size_t cols, bool causal) {
+    for (size_t r = 0; r < rows; r++, s += cols, y += cols) {
+        size_t n = causal && r + 1 < cols ? r + 1 : cols;
+        real top = row_max(s, n), sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (size_t j = 0; j < n; j++) {
+            y[j] = exp_(s[j] - top);
+            sum += y[j];
+        }
+        real scale = 1 / sum;
+#pragma omp simd
+        for (size_t j = 0; j < n; j++) y[j] *= scale;
+        for (size_t j = n; j < cols; j++) y[j] = 0;
+    }
+}
+
+SIMD_KERNEL void k_softmax_grad(const real *y, const real *g, real *d, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++, y += cols, g += cols, d += cols) {
+        real dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (size_t j = 0; j < cols; j++) dot += g[j] * y[j];
+#pragma omp simd
+        for (size_t j = 0; j < cols; j++) d[j] = y[j] * (g[j] - dot);
+    }
+}
+
+/* ---- layer norm ------------------------------------------------------------------------------ */
+SIMD_KERNEL void k_layernorm(const real *x, const real *gamma, const real *beta, real eps, real *y, real *mean,
+                             real *rstd, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++, x += cols, y += cols) {
+        real sum = 0, square = 0;
+#pragma omp simd reduction(+ : sum)
+        for (size_t j = 0; j < cols; j++) sum += x[j];
+        real mu = sum / (real)cols;
+#pragma omp simd reduction(+ : square)
+        for (size_t j = 0; j < cols; j++) square += (x[j] - mu) * (x[j] - mu);
+        real rs = 1 / (real)sqrt((double)(square / (real)cols + eps));
+        if (mean) mean[r] = mu;
+        if (rstd) rstd[r] = rs;
+        if (gamma && beta) {
+#pragma omp simd
+            for (size_t j = 0; j < cols; j++) y[j] = (x[j] - mu) * rs * gamma[j] + beta[j];
+        } else {
+#pragma omp simd
+            for (size_t j = 0; j < cols; j++) y[j] = (x[j] - mu) * rs * (gamma ? gamma[j] : 1) + (beta ? beta[j] : 0);
+        }
+    }
+}
+
+/* One row of LN^T; c = gamma*g, xhat = (x - mean) rstd:  dx = (c - mean(c) - xhat mean(c xhat)) rstd */
+SIMD_KERNEL static void layernorm_grad_row(const real *restrict x, real mu, real rs, const real *restrict gamma,
+                                           const real *restrict g, real *dx, size_t cols) {
+    real c1 = 0, c2 = 0;
+    if (gamma) {
+#pragma omp simd reduction(+ : c1, c2)
+        for (size_t j = 0; j < cols; j++) {
+            real c = gamma[j] * g[j];
+            c1 += c;
+            c2 += c * ((x[j] - mu) * rs);
+        }
+    } else {
+#pragma omp simd reduction(+ : c1, c2)
+        for (size_t j = 0; j < cols; j++) {
+            c1 += g[j];
+            c2 += g[j] * ((x[j] - mu) * rs);
+        }
+    }
+    c1 /= (real)cols;
+    c2 /= (real)cols;
+    if (gamma) {
+#pragma omp simd
+        for (size_t j = 0; j < cols; j++) dx[j] = (gamma[j] * g[j] - c1 - (x[j] - mu) * rs * c2) * rs;
+    } else {
+#pragma omp simd
+        for (size_t j = 0; j < cols; j++) dx[j] = (g[j] - c1 - (x[j] - mu) * rs * c2) * rs;
+    }
+}
+
+SIMD_KERNEL static void affine_grad_row(const real *restrict x, real mu, real rs, const real *restrict g,
+                                        real *restrict dgamma, real *restrict dbeta, size_t cols) {
+#pragma omp simd
+    for (size_t j = 0; j < cols; j++) {
+        dgamma[j] += g[j] * ((x[j] - mu) * rs);
+        dbeta[j] += g[j];
+    }
+}
+
+void k_layernorm_grad(const real *x, const real *mean, const real *rstd, const real *gamma, const real *g, real *dx,
+                      real *dgamma, real *dbeta, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++, x += cols, g += cols) {
+        if (dgamma && dbeta) affine_grad_row(x, mean[r], rstd[r], g, dgamma, dbeta, cols);
+        if (dx) layernorm_grad_row(x, mean[r], rstd[r], gamma, g, dx + r * cols, cols);
+    }
+}
+
+/* ---- sums and small products ------------------------------------------------------------------ */
+SIMD_KERNEL real k_dot(const real *a, const real *b, size_t n) {
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+SIMD_KERNEL real k_sum(const real *a, size_t n) {
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) sum += a[i];
+    return sum;
+}
+
+SIMD_KERNEL void k_axpy(real alpha, const real *x, real *y, size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] += alpha * x[i];
+}
+
+SIMD_KERNEL void k_mul(const real *a, const real *b, real *y, size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] = a[i] * b[i];
+}
+
+SIMD_KERNEL void k_add_rows(const real *row, real *y, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++, y += cols) {
+#pragma omp simd
+        for (size_t j = 0; j < cols; j++) y[j] += row[j];
+    }
+}
+
+void k_fill_rows(const real *row, real *y, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++) memcpy(y + r * cols, row, cols * sizeof *row);
+}
+
+SIMD_KERNEL void k_sum_rows(const real *x, real *sum, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++, x += cols) {
+#pragma omp simd
+        for (size_t j = 0; j < cols; j++) sum[j] += x[j];
+    }
+}
+
+SIMD_KERNEL void k_relu_sum_rows(const real *s, real *out, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++, s += cols) {
+#pragma omp simd
+        for (size_t j = 0; j < cols; j++) out[j] += s[j] > 0 ? s[j] : 0;
+    }
+}
+
+SIMD_KERNEL void k_relu_mask_rows(const real *s, const real *w, real *d, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++, s += cols, d += cols) {
+#pragma omp simd
+        for (size_t j = 0; j < cols; j++) {
+            real v = w[j];
+            d[j] = s[j] > 0 ? v : 0;
+        }
+    }
+}
+
+/* ---- stored weights to real -------------------------------------------------------------------- */
+/* float16: sign, 5 bits exponent, 10 bits fraction. Subnormals by subtraction, so that no slow denormal is touched. */
+static INLINE float half_(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7FFFu) << 13;
+    float tiny = float_of(rest + 0x38800000u) - 6.103515625e-5f; /* (2^-14 + fraction) - 2^-14 */
+    float normal = float_of(rest + 0x38000000u);                 /* exponent bias 15 -> 127 */
+    float endless = float_of(rest + 0x70000000u);                /* infinities, NaN */
+    float size = rest < 0x00800000u ? tiny : normal;
+    size = rest >= 0x0F800000u ? endless : size;
+    return sign ? -size : size;
+}
+
+SIMD_KERNEL void k_from_half(const uint16_t *h, real *y, size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] = half_(h[i]);
+}
+
+SIMD_KERNEL void k_from_bfloat(const uint16_t *h, real *y, size_t n) {
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) y[i] = float_of((uint32_t)h[i] << 16);
+}
+
+SIMD_KERNEL void k_from_float(const float *h, real *y, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = h[i];
+}
