@@ -37,7 +37,8 @@ struct ag_tensor {
     real *keep[2];                 /* what forward keeps for backward (means, rstd...) */
     size_t index;                  /* place on the tape */
     bool needs;                    /* depends on a leaf */
-    bool marked;                   /* scratch of ag_grad */
+    bool marked;                   /* scratch of ag_grad: its gradient is wanted */
+    bool shared;                   /* scratch of ag_grad: a gradient that is no longer written to */
 };
 
 typedef struct {
@@ -68,7 +69,8 @@ real ag_item(const ag_tensor *x);                 /* a scalar's value */
 
 /* ---- gradient ------------------------------------------------------------------------------ */
 enum { AG_DIFFERENTIABLE = 1 };
-/* d(y . seed)/d wrt[i] into wrt[i]->grad (and added to ->sum where a leaf has one). seed NULL: ones.
+/* d(y . seed)/d wrt[i] into wrt[i]->grad; a leaf with a sum buffer has it ADDED to ->sum instead (with
+ * AG_DIFFERENTIABLE: both). seed NULL: ones.
  * wrt NULL: every leaf below y that has a sum buffer. Only paths from wrt to y are computed. One backward sweep,
  * no recursion. Gradients of a value used twice accumulate. With AG_DIFFERENTIABLE the gradients are themselves on
  * the tape. False, with t->fault set, when memory or a derivative is missing. */
