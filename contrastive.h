@@ -1,0 +1,62 @@
+/* contrastive.h - one training step of CLIP: a batch of pictures and captions in, loss and gradients out.
+ *
+ *     contrastive *c = contrastive_new(&config, weights, cores, &plan, &memory, &why);  // weights: one flat block
+ *     contrastive_batch b = {patches, ids, targets, 192, length};
+ *     contrastive_result r;
+ *     if (!contrastive_step(c, &b, gradient, &r, &why)) ...        // r.loss, r.accuracy; gradient as flat as weights
+ *
+ * Every core takes an equal run of pictures and one of captions, chunk by chunk, so that what one op makes is still
+ * in the cache when the next one reads it. Each has its own arena, tape, and gradient buffer; the weights are shared.
+ * The loss alone sees the whole batch: it cuts the graph at the embeddings, and its gradient there is the seed with
+ * which the cores then walk their chunks backwards. Runs and sums are in fixed order: the same input and number of
+ * workers give the same bytes.
+ */
+#ifndef CONTRASTIVE_H
+#define CONTRASTIVE_H
+#include "clip.h"
+
+/* ---- weights as one flat block ----------------------------------------------------------------- */
+/* Where a weight lies in the block; places are 64-byte aligned, the numbers between them stay zero. */
+typedef struct { clip_kind kind; size_t layer, rows, cols, offset; } parameter;
+typedef struct { parameter *list; size_t count, numbers; } parameters; /* numbers: the block's length */
+/* The list for a config, in clip_each_weight's order, in the arena. */
+bool parameters_of(const clip_config *config, arena *memory, parameters *out, fault *why);
+/* A model whose weights lie in a flat block (for inference, for writing), in the arena. NULL when that is full. */
+clip_model *contrastive_model(const clip_config *config, const real *flat, arena *memory, fault *why);
+
+/* ---- the step ------------------------------------------------------------------------------------ */
+typedef struct { size_t workers, pairs, images_chunk, texts_chunk; } contrastive_plan; /* pairs: the largest batch */
+
+typedef struct {
+    const real *patches;   /* [pairs, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
+    const uint32_t *ids;   /* [pairs, length], zero-padded; length may end where the longest caption does */
+    const real *targets;   /* [pairs, pairs], symmetric up to row sums of 1: which captions are right for a picture.
+                              NULL: its own alone. */
+    size_t pairs, length;
+} contrastive_batch;
+
+typedef struct {
+    real loss;             /* (cross entropy of rows + of columns) / 2 */
+    real accuracy;         /* share of pictures and of captions whose best partner is a right one */
+} contrastive_result;
+
+typedef struct contrastive contrastive;
+/* Takes its room, and each worker's, from what is left in the arena: contrastive_room() says how much is plenty.
+ * cores may be NULL. weights stay the caller's and may change between steps. NULL: see why. */
+contrastive *contrastive_new(const clip_config *config, real *weights, pool *cores, const contrastive_plan *plan,
+                             arena *memory, fault *why);
+size_t contrastive_room(const clip_config *config, const contrastive_plan *plan);
+const parameters *contrastive_parameters(const contrastive *c);
+/* gradient [numbers] is overwritten. A loss that is not finite is FAULT_NAN. */
+bool contrastive_step(contrastive *c, const contrastive_batch *b, real *gradient, contrastive_result *out, fault *why);
+/* Embeddings without gradients, by any model of the same config: patches [count, grid*grid, 3pp] -> out [count,E],
+ * ids [count,length] -> out [count,E], neither normalised. */
+bool contrastive_images(contrastive *c, const clip_model *m, const real *patches, size_t count, real *out, fault *why);
+bool contrastive_texts(contrastive *c, const clip_model *m, const uint32_t *ids, size_t count, size_t length, real *out,
+                       fault *why);
+/* Most bytes ever used by all workers together. */
+size_t contrastive_peak(const contrastive *c);
+/* targets [pairs,pairs] from class[pairs]: every caption of a picture's class is as right as its own, and a row's
+ * shares sum to 1. Two pictures with the same caption are then no negatives of each other. */
+void contrastive_targets(const uint32_t *class, size_t pairs, real *targets);
+#endif
