@@ -82,15 +82,12 @@ say = $(if $(V),,@echo "  $(1)")
 
 # ---- what there is -----------------------------------------------------------------------------------
 # The core: touches no file, prints nothing, allocates nothing. Only gemm.c knows the BLAS.
-CORE  = arena gemm kernels autograd clip explain methods maskinv
-# Above it: text, files, pictures, models, threads.
-ABOVE = err files image tokenizer entities checkpoint threads scenes model
-# The command line, a file for each command.
-CLI   = flags cli regions eval $(basename $(wildcard cmd_*.c))
-# Files that are there (model may be .c or .S, or both).
-there = $(strip $(foreach f,$(1),$(if $(wildcard $(f).c),$(f).o) $(if $(wildcard $(f).S),$(f)_blob.o)))
-OBJECTS = $(addprefix $(B)/,$(call there,$(CORE) $(if $(DOUBLE),err files tokenizer entities checkpoint threads model,\
-            $(ABOVE) $(CLI))))
+CORE    = arena gemm kernels autograd clip explain methods maskinv
+# All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
+SOURCES = $(filter-out main train,$(basename $(wildcard *.c)))
+# In double: the core, and of what stands above it only what its tests need.
+DOUBLED = $(filter $(CORE) contrastive optimiser err files json tokenizer entities checkpoint threads model,$(SOURCES))
+OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES))) $(patsubst %.S,$(B)/%_blob.o,$(wildcard *.S))
 LIB     = $(B)/libmaskinv.a
 
 PROGRAMS = $(if $(wildcard main.c),maskinv) $(if $(wildcard train.c),train)
