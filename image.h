@@ -11,8 +11,8 @@
 typedef struct { size_t width, height; unsigned char *rgb; } picture;  /* rgb [height,width,3]; picture_free it */
 typedef struct { size_t width, height; float *soft; } mask_image;      /* soft [height,width] in 0..1 */
 
-/* PNG, JPEG, BMP, ... (stb's formats but GIF, PIC, PSD: their readers have a history of faults). Alpha is composed away
- * as Pillow's convert("RGB") does: dropped. EXIF orientation of JPEGs is honoured. Claims over 100 megapixels are refused. */
+/* PNG, JPEG and BMP (stb's other readers have a history of faults); truncated files are errors. Alpha is dropped, as
+ * Pillow's convert("RGB") does. EXIF orientation is honoured. Claims over 100 megapixels are refused. */
 bool picture_read(const char *path, picture *p, err *e);
 bool picture_parse(const unsigned char *bytes, size_t length, const char *name, picture *p, err *e);
 bool picture_new(size_t width, size_t height, picture *p, err *e); /* black */
@@ -20,7 +20,8 @@ void picture_free(picture *p);
 bool picture_write_png(const char *path, const picture *p, err *e);
 bool palette_write_png(const char *path, const unsigned char *index, size_t width, size_t height,
                        const unsigned char (*palette)[3], size_t colours, err *e);
-/* A mask: grey/255, see SPEC 2. */
+/* A mask: grey/255, soft values kept, alpha ignored, RGB and palette through luma; 0/1 where the largest value is 1; one
+ * that is 0 everywhere is an error. */
 bool mask_read(const char *path, mask_image *m, err *e);
 bool mask_write_png(const char *path, const float *soft, size_t width, size_t height, err *e);
 void mask_free(mask_image *m);
