@@ -49,18 +49,31 @@ typedef struct { /* what one layer's gradient needs; n tokens, D width, F mlp, H
     /* factored */
     real *act;                  /* [n,F] act'(h)/sigma of LN2 */
     real *h;                    /* [n,F] W1 (gamma . xhat) = h - b1 - W1 beta */
-    real *up;                   /* [F,D] W1 diag(gamma) (I - 11^T/D), times W_o where that pays (joined) */
     bool joined;
+    real *up;                   /* [F,D] W1 diag(gamma) (I - 11^T/D), times W_o when joined */
     const real *out;            /* [D,D] W_o */
     const real *fc2;            /* [D,F] W2 */
     real *v;                    /* [n,D] values */
     real *xo;                   /* [n,D] xhat of LN2, times W_o */
-    uint8_t *positive[2];       /* [H,n,n] where S > 0: [0] of the last map, [1] of the image embedding's */
+    uint8_t *positive[2];       /* [H,n,n-1] where S > 0: [0] of the last map, [1] of the image embedding's */
     /* decomposed */
     real *dzdA;                 /* [E, H*n*n] d(z/|z|)/dA */
     /* autograd */
     ag_tensor *A, *z_tensor;    /* [H,n,n] a leaf; z/|z| [1,1,E] computed from it */
 } explain_layer;
+
+typedef struct { /* scratch, shared by the layers and by all embeddings */
+    real *e_unit, *gz, *ez; /* [E]; ez: one layer's share of dL/d(e unit) */
+    real *p, *u, *out_u;    /* [D] */
+    real *a;                /* [F] */
+    real *q;                /* [n,F] act'(h) . a, and its derivative */
+    real *g, *y;            /* [n,D] dz/d(heads' output); before W_o, where not joined */
+    real *m2;               /* [n] */
+    real *s;                /* [cores, rows of a piece, n] S of one head's rows */
+    real *parts;            /* sums of pieces, added up in a fixed order */
+    real *w;                /* [gh,gw] */
+    size_t piece_rows, pieces; /* a head's rows are cut into this many pieces */
+} explain_work;
 
 typedef struct {
     const clip_model *model;
@@ -72,8 +85,7 @@ typedef struct {
     explain_layer *layers;           /* options.layers of them, lowest first */
     real *post_gamma, *proj;         /* [D], [E,D] */
     ag_tape tape;                    /* autograd: the forward pass of the explained layers, recorded */
-    ag_tensor *proj_tensor;
-    real *work[8];                   /* scratch of the products */
+    explain_work work;
     real *first_grid;                /* [gh,gw] LeGrad of the image embedding once it was asked for */
     bool first_ready;
 } explained;
@@ -95,8 +107,8 @@ bool explain_transpose(explained *x, const real *e, bool first, const real *w, r
 ag_tensor *explain_tape_grid(explained *x, ag_tensor *e_unit);
 /* The map [height,width] in 0..1 for e: the grid, bilinear by the patch size, then min-max. Fault: FLAT, NAN. */
 bool explain_legrad(explained *x, const real *e, real *map, fault *f);
-/* z, u and a of each layer for e, to the watch. */
-void explain_show(explained *x, const real *e, size_t step);
+/* z, and (factored) u and a, of each layer for e, to a watch. */
+void explain_show(explained *x, const explain_watch *watch, const real *e, size_t step);
 
 /* ---- from grid to pixels ------------------------------------------------------------------------ */
 /* Bilinear interpolation along one side, half-pixel centres, edges repeated: out[i] = sum_k w[i][k] in[at[i] + k]. */
@@ -120,9 +132,15 @@ typedef struct {
     size_t low_at[2], high_at[2]; /* row, column in [gh*scale, gw*scale] */
 } extremes;
 extremes map_extremes(const real *grid, size_t gh, size_t gw, size_t scale);
+/* The same, with faults: NAN, and FLAT where low is high. */
+bool map_range(const real *grid, size_t gh, size_t gw, size_t scale, size_t layers, extremes *e, fault *f);
+/* grid [gh,gw] += what a derivative g of the enlarged map's pixel gives back. */
+void map_extremes_transpose(real *grid, size_t gh, size_t gw, size_t scale, const size_t pixel[2], real g);
+/* (v - low)/(high - low), within 0..1 */
+real map_unit(real v, const extremes *e);
 /* grid [gh,gw] -> map [gh*scale, gw*scale], min-max to 0..1; layers is for the FLAT fault's text. Scratch from memory. */
 bool map_from_grid(const real *grid, size_t gh, size_t gw, size_t scale, size_t layers, real *map, arena *memory,
                    fault *f);
-/* Bilinear, no antialias: in [h,w] -> out [oh,ow]. */
-bool map_resize(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow, arena *memory, fault *f);
+/* Bilinear, no antialias: in [h,w] -> out [oh,ow]. (image.h has a map_resize of its own.) */
+bool map_fit(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow, arena *memory, fault *f);
 #endif
