@@ -112,13 +112,13 @@ static void prompt(char *out, size_t size, const char *name) {
 }
 
 /* Captions are learned from small pictures: their words are what counts. */
-enum { LEARN_CAPTIONS = 50000, LEARN_SIDE = 32, LEARN_PIECE = 500 };
-typedef struct { feed *f; char (*text)[CAPTION]; } learn_job;
+enum { LEARN_SIDE = 32, LEARN_PIECE = 100 };
+typedef struct { feed *f; char (*text)[CAPTION]; size_t count; } learn_job;
 
 static void learn_task(void *arg, size_t piece) {
     learn_job *j = arg;
     err e = {{0}};
-    for (size_t i = piece * LEARN_PIECE; i < (piece + 1) * LEARN_PIECE; i++) {
+    for (size_t i = piece * LEARN_PIECE; i < (piece + 1) * LEARN_PIECE && i < j->count; i++) {
         scene sc;
         if (!make_scene(j->f, i, LEARN_SIDE, &sc, &e)) return;
         memcpy(j->text[i], sc.caption, CAPTION);
@@ -133,23 +133,24 @@ static bool write_text(const char *path, const char *text, size_t length, err *e
     return out_close(&f, e);
 }
 
-bool feed_learn(feed *f, size_t merges, const char *path, err *e) {
-    size_t names = 0, n = LEARN_CAPTIONS, length = 0;
+bool feed_learn(feed *f, size_t n, size_t merges, const char *path, err *e) {
+    size_t names = 0, length = 0;
     for (size_t k = 0; k < KINDS; k++) names += f->source[k] ? scene_names(f->source[k]) : 0;
-    learn_job j = {f, mem_alloc(n + names, sizeof *j.text)};
+    learn_job j = {f, mem_alloc(n + names, sizeof *j.text), n};
     const char **texts = mem_alloc(n + names, sizeof *texts);
     if (!j.text || !texts) {
         mem_free(j.text), mem_free(texts);
         return err_set(e, "no memory for %zu captions", n);
     }
     f->single = f->plan.single.to;
-    spread(f->cores, n / LEARN_PIECE, learn_task, &j);
+    spread(f->cores, (n + LEARN_PIECE - 1) / LEARN_PIECE, learn_task, &j);
     for (size_t k = 0, at = n; k < KINDS; k++)
         for (size_t i = 0; f->source[k] && i < scene_names(f->source[k]); i++)
             prompt(j.text[at++], CAPTION, scene_name(f->source[k], i));
     for (size_t i = 0; i < n + names; i++) texts[i] = j.text[i];
     char *file = tokenizer_train(texts, n + names, merges, &length, e);
-    bool good = file && write_text(path, file, length, e);
+    bool good = file && (!path || write_text(path, file, length, e));
+    if (good) good = (f->words = tokenizer_parse(file, length, path ? path : "merges", 0, e)) != NULL;
     mem_free(file), mem_free(texts), mem_free(j.text);
     return good;
 }

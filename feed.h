@@ -1,7 +1,7 @@
 /* feed.h - scenes made into batches: patches, token ids, and which captions are right for which picture.
  *
  *     feed *f = feed_open(&plan, cores, &e);
- *     if (!feed_learn(f, 1000, "run/model/merges.txt", &e) || !feed_tokens(f, "run/model/merges.txt", &e)) ...
+ *     if (!feed_learn(f, 50000, 1000, "run/model/merges.txt", &e)) ...   // or feed_tokens, what was learned before
  *     contrastive_batch b;
  *     if (!feed_batch(f, step * plan.pairs, progress, &b, &e)) ...     // b points into f, until the next batch
  *
@@ -14,7 +14,7 @@
 #include "tokenizer.h"
 
 typedef struct {
-    clip_config config;        /* image, patch, context, mean, std are used; vocab is known after feed_tokens */
+    clip_config config;        /* image, patch, context, mean, std are used; vocab is known after feed_learn or feed_tokens */
     size_t pairs;              /* the batch */
     uint64_t seed;
     double photographic;       /* share of pictures composed of cut-outs; 0: the stamps are not needed */
@@ -27,8 +27,9 @@ typedef struct {
 typedef struct feed feed;
 feed *feed_open(const feed_plan *plan, pool *cores, err *e);
 void feed_free(feed *f);
-/* Learns merges from the captions of this feed's own pictures, all names among them; writes the merges file. */
-bool feed_learn(feed *f, size_t merges, const char *path, err *e);
+/* Learns merges from that many captions of this feed's own pictures and from all names; writes the merges file where
+ * path is not NULL. */
+bool feed_learn(feed *f, size_t captions, size_t merges, const char *path, err *e);
 /* Reads merges; batches can be made from now on. */
 bool feed_tokens(feed *f, const char *path, err *e);
 size_t feed_vocab(const feed *f);
