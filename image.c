@@ -519,24 +519,32 @@ float *pixels_crop(const picture *p, size_t side, const real *mean, const real *
 }
 
 /* ---- maps ------------------------------------------------------------------------------------------------ */
+enum { STRIP = 256 };
+
 /* Where output i falls between two inputs: half-pixel centres, clamped to the first. */
-static float between(size_t i, size_t in, size_t out, size_t *low, size_t *high) {
-    double at = ((double)i + 0.5) * ((double)in / (double)out) - 0.5;
+static float between(size_t i, double step, size_t in, size_t *low, size_t *high) {
+    double at = ((double)i + 0.5) * step - 0.5;
     if (at < 0) at = 0;
     *low = (size_t)at < in ? (size_t)at : in - 1;
     *high = *low + 1 < in ? *low + 1 : *low;
     return (float)(at - (double)*low);
 }
 
+/* In strips of columns, whose places are worked out once. */
 void map_resize(const float *in, size_t height, size_t width, float *out, size_t oh, size_t ow) {
-    for (size_t y = 0; y < oh; y++) {
-        size_t y0, y1, x0, x1;
-        float fy = between(y, height, oh, &y0, &y1);
-        const float *above = in + y0 * width, *below = in + y1 * width;
-        for (size_t x = 0; x < ow; x++) {
-            float fx = between(x, width, ow, &x0, &x1);
-            float top = above[x0] * (1 - fx) + above[x1] * fx, bottom = below[x0] * (1 - fx) + below[x1] * fx;
-            out[y * ow + x] = top * (1 - fy) + bottom * fy;
+    double across = (double)width / (double)ow, down = (double)height / (double)oh;
+    for (size_t left = 0; left < ow; left += STRIP) {
+        size_t n = ow - left < STRIP ? ow - left : STRIP, x0[STRIP], x1[STRIP], y0, y1;
+        float fx[STRIP];
+        for (size_t x = 0; x < n; x++) fx[x] = between(left + x, across, width, &x0[x], &x1[x]);
+        for (size_t y = 0; y < oh; y++) {
+            float fy = between(y, down, height, &y0, &y1), *to = out + y * ow + left;
+            const float *above = in + y0 * width, *below = in + y1 * width;
+            for (size_t x = 0; x < n; x++) {
+                float top = above[x0[x]] * (1 - fx[x]) + above[x1[x]] * fx[x];
+                float bottom = below[x0[x]] * (1 - fx[x]) + below[x1[x]] * fx[x];
+                to[x] = top * (1 - fy) + bottom * fy;
+            }
         }
     }
 }
