@@ -374,6 +374,7 @@ static bool tape_grid(explained *x, real *grid, fault *f) {
     ag_tensor *r = explain_tape_grid(x, e);
     if (r) memcpy(grid, r->data, x->gh * x->gw * sizeof(real));
     else *f = x->tape.fault;
+    x->tape.fault = (fault){0}; /* of this map; the record below the mark is whole */
     ag_tape_reset(&x->tape, mark);
     return r != NULL;
 }
@@ -838,14 +839,14 @@ void lerp_transpose(const lerp *y, const lerp *x, const real *out, real *in) {
 }
 
 /* Between four cells the enlarged map is bilinear, so it is largest in a corner: only pixels that are the first or
- * the last between their cells need be looked at. */
-static bool is_corner(size_t cells, size_t scale, size_t pixel) {
-    size_t here, before, after, side = cells * scale;
-    if (pixel == 0 || pixel + 1 == side) return true;
-    lerp_at(cells, side, pixel, &here);
-    lerp_at(cells, side, pixel - 1, &before);
-    lerp_at(cells, side, pixel + 1, &after);
-    return before != here || after != here;
+ * the last between their cells need be looked at. Cell k's first pixel is ceil(scale (k + 1/2) - 1/2). */
+static size_t corner_count(size_t cells) { return 2 * cells + 2; }
+
+static size_t corner(size_t cells, size_t scale, size_t i) {
+    if (i == 0) return 0;
+    if (i + 1 == corner_count(cells)) return cells * scale - 1;
+    size_t first = scale * (2 * ((i - 1) / 2) + 1) / 2;
+    return i % 2 && first ? first - 1 : first;
 }
 
 static real enlarged_at(const real *grid, size_t gh, size_t gw, size_t scale, size_t y, size_t x) {
@@ -864,15 +865,13 @@ real map_unit(real v, const extremes *e) { /* rounding may step over the ends by
 extremes map_extremes(const real *grid, size_t gh, size_t gw, size_t scale) {
     extremes e = {.low = enlarged_at(grid, gh, gw, scale, 0, 0)};
     e.high = e.low;
-    for (size_t y = 0; y < gh * scale; y++) {
-        if (!is_corner(gh, scale, y)) continue;
-        for (size_t x = 0; x < gw * scale; x++) {
-            if (!is_corner(gw, scale, x)) continue;
+    for (size_t i = 0; i < corner_count(gh); i++)
+        for (size_t j = 0; j < corner_count(gw); j++) {
+            size_t y = corner(gh, scale, i), x = corner(gw, scale, j);
             real v = enlarged_at(grid, gh, gw, scale, y, x);
             if (v < e.low) e.low = v, e.low_at[0] = y, e.low_at[1] = x;
             if (v > e.high) e.high = v, e.high_at[0] = y, e.high_at[1] = x;
         }
-    }
     return e;
 }
 
