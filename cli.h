@@ -31,6 +31,13 @@ typedef struct { const char *model; size_t threads, memory; } common_options;
         {"memory", 0, FLAG_BYTES, offsetof(options, common.memory), "SIZE", 1 << 20,                                   \
          .help = "most working memory (900M, 2G); not given: three quarters of the machine's"}
 
+typedef struct { text_list texts, templates; const char *file; } text_options;
+#define CLI_TEXT_FLAGS(options)                                                                                        \
+    {"text", 't', FLAG_LIST, offsetof(options, text.texts), "TEXT", .help = "a text to compare with"},                 \
+        {"template", 0, FLAG_LIST, offsetof(options, text.templates), "TEMPLATE",                                      \
+         .help = "a sentence with {} where the text goes; a text is then the mean of its sentences"},                  \
+        {"templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE", .help = "a file of templates, one a line"}
+
 typedef struct {
     const command *command;
     int code;                /* exit code when something failed; 1 unless it was the usage */
@@ -77,6 +84,8 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
 /* Embeddings [count, E] of ids [count, length], not normalised. */
 bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
                float *out, err *e);
+/* The texts of the flags, [texts, E] in *out (mem_free it); NULL where there are none. */
+bool cli_texts(cli *c, const text_options *o, float **out);
 float unit(float *v, size_t n); /* v / |v| in place; returns |v| */
 
 /* ---- the program ---------------------------------------------------------------------------------- */

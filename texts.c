@@ -158,3 +158,22 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
     arena_reset(memory, mark);
     return ok;
 }
+
+/* ---- for the commands ------------------------------------------------------------------------------- */
+bool cli_texts(cli *c, const text_options *o, float **out) {
+    const char **lines = NULL;
+    size_t count = 0;
+    *out = NULL;
+    if (o->file && o->templates.count) return cli_usage(c, "--template and --templates: one of them expected, both found");
+    if (!o->texts.count) return true;
+    if (o->file && !templates_read(o->file, &lines, &count, &c->e)) return err_prefix(&c->e, "--templates");
+    if (!(*out = mem_alloc(o->texts.count, c->model->config.embed * sizeof **out)))
+        err_set(&c->e, "no memory for %zu texts", o->texts.count);
+    bool ok = *out && texts_embed(c->weights, o->texts.item, o->texts.count, lines ? lines : o->templates.item,
+                                  lines ? count : o->templates.count, &c->memory, c->cores, *out, &c->e);
+    mem_free(lines);
+    if (ok) return true;
+    mem_free(*out);
+    *out = NULL;
+    return false;
+}

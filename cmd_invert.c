@@ -1,0 +1,322 @@
+/* cmd_invert.c - maskinv invert: a photograph and its masks in, an embedding for each mask out.
+ *
+ * In this order: model, texts, photograph, masks and folder are looked at first; then one forward pass; then each mask
+ * is inverted and its map written; the embeddings, result.json and the sheet come last.
+ */
+#include "cli.h"
+#include "maskinv.h"
+#include "report.h"
+#include "sheet.h"
+#include "trace.h"
+#include <math.h>
+#include <string.h>
+
+typedef struct {
+    common_options common;
+    const char *image, *out, *trace, *gradient, *explainer;
+    text_list masks;
+    text_options text;
+    size_t size, iters, layers;
+    double lr, alpha, decay;
+    bool json;
+} options;
+
+static const flag flags[] = {
+    {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
+    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true, .help = "a region: white on black, any size"},
+    CLI_TEXT_FLAGS(options),
+    {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the results; not given: only the table"},
+    {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
+     .help = "side of the squashed square, a multiple of the patch; not given: twice the model's image"},
+    {"iters", 0, FLAG_COUNT, offsetof(options, iters), "K", 1, 1e6,
+     .help = "steps; not given: what the model's config likes, else 10"},
+    {"lr", 0, FLAG_NUMBER, offsetof(options, lr), "LR", 0, 1e6,
+     .help = "AdamW's step; not given: what the model's config likes, else 0.5"},
+    {"alpha", 0, FLAG_NUMBER, offsetof(options, alpha), "A", 0, 1e6,
+     .help = "how strongly the embedding is held to the image's; not given: the model's config, else 0"},
+    {"decay", 0, FLAG_NUMBER, offsetof(options, decay), "D", 0, 1e6, .standard = "0", .help = "AdamW's weight decay"},
+    {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
+     .help = "last layers that LeGrad explains; not given: the model's config, else 1"},
+    {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd", .standard = "factored",
+     .help = "how the map's gradient is computed"},
+    {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad", .standard = "legrad",
+     .help = "whose map is made to fill the mask"},
+    {"trace", 0, FLAG_TEXT, offsetof(options, trace), "FILE",
+     .help = "write every named intermediate into this safetensors file"},
+    {"json", 0, FLAG_SWITCH, offsetof(options, json), NULL, .help = "print result.json instead of the table"},
+    CLI_COMMON_FLAGS(options),
+};
+
+const command invert_command = {
+    "invert", "region embeddings by MaskInversion", flags, sizeof flags / sizeof *flags, sizeof(options), NULL, 0,
+    "DIR gets embeddings.npy [masks, E] float32 as optimised, for each mask NAME.map.npy [mask height, mask width] and\n"
+    "NAME.map.png, regions.png to look at, and result.json. NAME is the mask's file name without its ending.",
+    cmd_invert,
+};
+
+/* ---- the job ------------------------------------------------------------------------------------- */
+typedef struct {
+    cli c;
+    options o;
+    picture photo;
+    mask_image *masks;    /* [r.count] */
+    report r;
+    float *texts;         /* [texts, E] unit */
+    size_t side;
+    invert_options invert;
+    size_t layers;
+    explained x;
+    trace trace;
+    explain_watch watch;
+    sheet sheet;
+    float *before, *after; /* [largest mask] */
+} job;
+
+/* ---- inputs ----------------------------------------------------------------------------------------- */
+/* Flag, else what the model's config likes, else the paper's. */
+static bool settings(job *j) {
+    const clip_config *m = &j->c.model->config;
+    j->invert = invert_defaults();
+    if (m->invert.lr > 0) j->invert.lr = m->invert.lr;
+    if (m->invert.iters) j->invert.iters = m->invert.iters;
+    if (m->invert.alpha > 0) j->invert.alpha = m->invert.alpha;
+    if (!isnan(j->o.lr)) j->invert.lr = (real)j->o.lr;
+    if (!isnan(j->o.alpha)) j->invert.alpha = (real)j->o.alpha;
+    if (j->o.iters) j->invert.iters = j->o.iters;
+    j->invert.decay = (real)j->o.decay;
+    j->layers = j->o.layers ? j->o.layers : m->invert.layers ? m->invert.layers : 1;
+    if (j->layers > m->vision.layers)
+        return err_set(&j->c.e, "--layers: %zu found, 1 to %zu allowed, the model's depth", j->layers, m->vision.layers);
+    return cli_side(&j->c, j->o.size, 2, &j->side);
+}
+
+static void warn_of_aspect(job *j, const char *path, const mask_image *m) {
+    double height = (double)m->width * (double)j->photo.height / (double)j->photo.width;
+    if (fabs(height - (double)m->height) > 1 + .01 * (double)m->height)
+        cli_warn(&j->c, "%s is %zu x %zu, its aspect ratio differs from the photograph's %zu x %zu: it is stretched to fit",
+                 path, m->width, m->height, j->photo.width, j->photo.height);
+}
+
+static bool read_mask(job *j, size_t i) {
+    const char *path = j->o.masks.item[i];
+    region_result *g = &j->r.regions[i];
+    mask_image *m = &j->masks[i];
+    float most = 0;
+    name_of(path, g->name, sizeof g->name, j->r.regions, sizeof *g, i);
+    g->file = path;
+    if (!mask_read(path, m, &j->c.e)) return false;
+    for (size_t k = 0; k < m->width * m->height; k++) most = m->soft[k] > most ? m->soft[k] : most;
+    if (!(most > 0)) return err_set(&j->c.e, "%s: the mask is empty, every pixel of it is 0", path);
+    warn_of_aspect(j, path, m);
+    return region_new(g, &j->r, j->invert.iters, &j->c.e);
+}
+
+/* A folder that cannot be written is found now, not after the work. */
+static bool check_out(job *j) {
+    char path[4096];
+    out_file f;
+    if (!j->o.out) return true;
+    if ((size_t)snprintf(path, sizeof path, "%s/result.json", j->o.out) >= sizeof path)
+        return err_set(&j->c.e, "--out: the path is too long");
+    if (!folder_make(j->o.out, &j->c.e) || !out_open(&f, path, &j->c.e)) return false;
+    out_abandon(&f);
+    return true;
+}
+
+static bool read_inputs(job *j) {
+    size_t count = j->o.masks.count, largest = 0;
+    j->r.regions = mem_alloc(count, sizeof *j->r.regions);
+    j->masks = mem_alloc(count, sizeof *j->masks);
+    if (!j->r.regions || !j->masks) return err_set(&j->c.e, "no memory for %zu masks", count);
+    j->r.count = count;
+    if (!picture_read(j->o.image, &j->photo, &j->c.e)) return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!read_mask(j, i)) return false;
+        size_t pixels = j->masks[i].width * j->masks[i].height;
+        if (pixels > largest) largest = pixels;
+    }
+    j->before = mem_alloc(largest, 2 * sizeof *j->before);
+    if (!j->before) return err_set(&j->c.e, "no memory for two maps of %zu pixels", largest);
+    j->after = j->before + largest;
+    return check_out(j);
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------ */
+static gradient_kind gradient_of(const char *name) {
+    return !strcmp(name, "autograd")     ? GRADIENT_AUTOGRAD
+           : !strcmp(name, "decomposed") ? GRADIENT_DECOMPOSED
+                                         : GRADIENT_FACTORED;
+}
+
+static bool forward(job *j) {
+    const clip_config *m = &j->c.model->config;
+    fault f = {0};
+    float *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
+    if (!pixels) return false;
+    report_time(&j->r, "pixels");
+    explain_options eo = {.layers = j->layers, .gradient = gradient_of(j->o.gradient), .steps = j->invert.iters};
+    if (j->o.trace) {
+        j->watch = trace_watch(&j->trace);
+        eo.watch = &j->watch;
+        trace_add(&j->trace, "pixels", pixels, (size_t[]){3, j->side, j->side}, 3);
+    }
+    bool ok = explain_open(&j->x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    mem_free(pixels);
+    report_time(&j->r, "forward");
+    return ok ? true : cli_fault(&j->c, &f);
+}
+
+/* ---- one mask ------------------------------------------------------------------------------------------- */
+static void show_step(void *arg, size_t step) {
+    job *j = arg;
+    cli_progress(&j->c, "steps", step, j->invert.iters);
+}
+
+static bool write_map(job *j, const region_result *g, const mask_image *m) {
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s.map.npy", j->o.out, g->name) >= sizeof path)
+        return err_set(&j->c.e, "%s/%s.map.npy: the path is too long", j->o.out, g->name);
+    if (!npy_write(path, j->after, (size_t[]){m->height, m->width}, 2, &j->c.e)) return false;
+    snprintf(path, sizeof path, "%s/%s.map.png", j->o.out, g->name);
+    return overlay_write(path, &j->photo, j->after, m->height, m->width, m, &j->c.e);
+}
+
+static bool invert_mask(job *j, size_t i, double *writing) {
+    region_result *g = &j->r.regions[i];
+    const mask_image *m = &j->masks[i];
+    char prefix[sizeof g->name + 2];
+    fault f = {0};
+    real *losses = arena_alloc(&j->c.memory, j->invert.iters, sizeof *losses);
+    if (!losses) return err_set(&j->c.e, "--memory: %zu bytes are too little for %zu losses", j->c.memory.size, j->invert.iters);
+    snprintf(prefix, sizeof prefix, "%s.", g->name);
+    j->trace.prefix = prefix;
+    if (j->o.trace) trace_add(&j->trace, "mask", m->soft, (size_t[]){m->height, m->width}, 2);
+    invert_result result = {.embedding = g->embedding, .losses = losses, .map_before = j->before, .map_after = j->after};
+    bool ok = maskinv_invert(&j->x, m->soft, m->height, m->width, &j->invert, &result, &f);
+    j->trace.prefix = NULL;
+    if (!ok) return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", g->file);
+    for (size_t k = 0; k < j->invert.iters; k++) g->losses[k] = (double)losses[k];
+    if (!j->o.out) return true;
+    double before = seconds_now();
+    ok = write_map(j, g, m) && sheet_region(&j->sheet, i, g->name, m, j->before, j->after, m->height, m->width, &j->c.e);
+    *writing += seconds_now() - before;
+    return ok;
+}
+
+static bool invert_all(job *j) {
+    double writing = 0;
+    char title[256];
+    j->invert.watch = j->o.trace ? &j->watch : NULL;
+    j->invert.progress = show_step;
+    j->invert.progress_arg = j;
+    snprintf(title, sizeof title, "%s  %zu x %zu  %zu steps", checkpoint_name(j->c.weights), j->side, j->side, j->invert.iters);
+    if (j->o.out && !sheet_open(&j->sheet, &j->photo, j->r.count, j->r.text_count > 0, title, &j->c.e)) return false;
+    for (size_t i = 0; i < j->r.count; i++) {
+        size_t mark = arena_mark(&j->c.memory);
+        cli_progress(&j->c, "masks", i, j->r.count);
+        if (!invert_mask(j, i, &writing)) return false;
+        arena_reset(&j->c.memory, mark);
+    }
+    report_time(&j->r, "steps");
+    j->r.times[j->r.time_count - 1].seconds -= writing;
+    j->r.last -= writing; /* counted with what is written next */
+    return true;
+}
+
+/* ---- results ---------------------------------------------------------------------------------------------- */
+static bool write_sheet(job *j) {
+    char path[4096], line[256];
+    for (size_t i = 0; i < j->r.count; i++) {
+        const region_result *g = &j->r.regions[i];
+        size_t *order = mem_alloc(j->r.text_count, sizeof *order);
+        if (!order) return err_set(&j->c.e, "no memory to rank %zu texts", j->r.text_count);
+        report_rank(&j->r, g, order);
+        for (size_t k = 0; k < j->r.text_count; k++) {
+            double share = g->texts[order[k]].probability;
+            snprintf(line, sizeof line, "%5.1f%% %s", 100 * share, j->r.texts[order[k]]);
+            sheet_text(&j->sheet, i, k, line, share);
+        }
+        mem_free(order);
+    }
+    snprintf(path, sizeof path, "%s/regions.png", j->o.out);
+    return picture_write_png(path, &j->sheet.page, &j->c.e);
+}
+
+static bool write_trace(job *j) {
+    char lr[32], alpha[32], decay[32], layers[32], iters[32];
+    if (!j->o.trace) return true;
+    snprintf(lr, sizeof lr, "%.9g", (double)j->invert.lr);
+    snprintf(alpha, sizeof alpha, "%.9g", (double)j->invert.alpha);
+    snprintf(decay, sizeof decay, "%.9g", (double)j->invert.decay);
+    snprintf(layers, sizeof layers, "%zu", j->layers);
+    snprintf(iters, sizeof iters, "%zu", j->invert.iters);
+    const char *metadata[] = {"lr", lr, "alpha", alpha, "decay", decay, "layers", layers, "iters", iters, NULL};
+    return trace_write(&j->trace, j->o.trace, metadata, &j->c.e);
+}
+
+static bool print_results(job *j) {
+    if (!j->o.json) {
+        report_table(&j->r, stdout);
+        return true;
+    }
+    char *text = report_json(&j->r, &j->c.e);
+    if (text) puts(text);
+    mem_free(text);
+    return text != NULL;
+}
+
+static bool results(job *j) {
+    report_score(&j->r, j->x.embedding, j->texts, (double)clip_logit_scale(j->c.model));
+    for (size_t i = 0; i < j->r.count; i++)
+        if (!isfinite(j->r.regions[i].similarity))
+            return err_set(&j->c.e, "%s: its embedding is not finite; a smaller --lr may help", j->r.regions[i].file);
+    if (j->o.out && !write_sheet(j)) return false;
+    if (!write_trace(j)) return false;
+    report_time(&j->r, "writing");
+    if (j->o.out && !report_write(&j->r, j->o.out, &j->c.e)) return false;
+    cli_progress_end(&j->c);
+    return print_results(j);
+}
+
+static bool invert(job *j) {
+    j->r.last = j->c.start;
+    if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
+    report_time(&j->r, "model");
+    j->r.embed = j->c.model->config.embed;
+    j->r.texts = j->o.text.texts.item;
+    j->r.text_count = j->o.text.texts.count;
+    j->r.model = checkpoint_name(j->c.weights);
+    j->r.image = j->o.image;
+    j->r.size = j->side;
+    if (!read_inputs(j)) return false;
+    report_time(&j->r, "reading");
+    if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;
+    report_time(&j->r, "texts");
+    return forward(j) && invert_all(j) && results(j);
+}
+
+int cmd_invert(int argc, char **argv) {
+    job *j = mem_alloc(1, sizeof *j);
+    int code = 1;
+    if (!j) return fprintf(stderr, "maskinv invert: no memory\n"), code;
+    if (!cli_begin(&j->c, &invert_command, argc, argv, &j->o)) {
+        code = j->c.code;
+        mem_free(j);
+        return code;
+    }
+    bool ok = invert(j);
+    for (size_t i = 0; i < j->r.count; i++) {
+        mask_free(&j->masks[i]);
+        region_free(&j->r.regions[i]);
+    }
+    mem_free(j->masks);
+    mem_free(j->r.regions);
+    mem_free(j->before);
+    mem_free(j->texts);
+    picture_free(&j->photo);
+    sheet_free(&j->sheet);
+    trace_free(&j->trace);
+    code = cli_end(&j->c, &j->o, ok);
+    mem_free(j);
+    return code;
+}

@@ -1,0 +1,51 @@
+/* report.h - what was found for each region: scores against the texts, as a table, as JSON, as embeddings.npy.
+ *
+ *     report r = {.regions = regions, .count = 2, .embed = E, .texts = texts, .text_count = 3, ...};
+ *     report_score(&r, image_embedding, text_units, logit_scale);
+ *     report_table(&r, stdout);
+ *     if (!report_write(&r, "out", &e)) ...                  // out/embeddings.npy, out/result.json
+ */
+#ifndef REPORT_H
+#define REPORT_H
+#include <stdio.h>
+#include "err.h"
+
+typedef struct { double similarity, probability; } text_score;
+
+typedef struct {
+    char name[256];
+    const char *file;      /* the mask's */
+    float *embedding;      /* [E] */
+    double *losses;        /* [loss_count]; NULL: there were no steps */
+    size_t loss_count;
+    double similarity;     /* cosine to the image's embedding */
+    text_score *texts;     /* [text_count], in the order given */
+} region_result;
+
+enum { REPORT_TIMES = 8 };
+typedef struct {
+    region_result *regions;
+    size_t count, embed;
+    const char *const *texts;
+    size_t text_count;
+    const char *model, *image;
+    size_t size;
+    struct { const char *what; double seconds; } times[REPORT_TIMES];
+    size_t time_count;
+    double last;           /* seconds_now() when the last of them ended */
+} report;
+
+/* Room for one region's result, all in one block that region->embedding heads: region_free gives it back. */
+bool region_new(region_result *region, const report *r, size_t loss_count, err *e);
+void region_free(region_result *region);
+/* The time since the last call (or since r->last was set) was spent on this. */
+void report_time(report *r, const char *what);
+/* Fills similarities and probabilities = softmax(scale * similarity) over the texts. text_units [texts, E]. */
+void report_score(report *r, const float *image_embedding, const float *text_units, double scale);
+void report_table(const report *r, FILE *out);
+/* result.json's text, mem_free it. */
+char *report_json(const report *r, err *e);
+bool report_write(const report *r, const char *folder, err *e);
+/* The region's texts, best first: order[text_count]. */
+void report_rank(const report *r, const region_result *region, size_t *order);
+#endif

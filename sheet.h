@@ -1,0 +1,29 @@
+/* sheet.h - pictures to look at: a map as heat over the photograph, and the sheet of all regions.
+ *
+ *     overlay_write("out/cat.map.png", &photo, map, h, w, &mask, &e);
+ *     sheet s;
+ *     if (!sheet_open(&s, &photo, 3, true, "cats.jpg", &e)) ...      // rows for three regions, with texts
+ *     sheet_region(&s, 0, "cat", &mask, before, after, h, w, &e);    // mask, map before, map after
+ *     sheet_text(&s, 0, 0, "71.2% a cat", 0.712);                    // line 0 beside row 0, with its bar
+ *     picture_write_png("out/regions.png", &s.page, &e);
+ *     sheet_free(&s);
+ */
+#ifndef SHEET_H
+#define SHEET_H
+#include "image.h"
+
+/* Heat over the photograph (shrunk where its longer side is beyond OVERLAY_SIDE), the mask outlined; mask NULL: none. */
+enum { OVERLAY_SIDE = 1024 };
+bool overlay_write(const char *path, const picture *photo, const float *map, size_t mh, size_t mw,
+                   const mask_image *mask, err *e);
+/* The photograph, not larger than most x most; smaller ones are enlarged only when `enlarge` is set. */
+bool picture_within(const picture *photo, size_t most, bool enlarge, picture *out, err *e);
+
+typedef struct { picture page, photo; size_t rows; } sheet;
+bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e);
+bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
+                  const float *after, size_t mh, size_t mw, err *e);
+/* share 0..1 is the length of the bar under the line. Lines that do not fit the row are left out. */
+void sheet_text(sheet *s, size_t row, size_t line, const char *text, double share);
+void sheet_free(sheet *s);
+#endif
