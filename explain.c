@@ -906,7 +906,7 @@ bool map_from_grid(const real *grid, size_t gh, size_t gw, size_t scale, size_t 
     return ok;
 }
 
-bool map_resize(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow, arena *memory, fault *f) {
+bool map_fit(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow, arena *memory, fault *f) {
     size_t mark = arena_mark(memory);
     lerp y, x;
     bool ok = lerp_make(&y, h, oh, memory, f) && lerp_make(&x, w, ow, memory, f);
