@@ -839,10 +839,17 @@ ag_tensor *ag_reshape(ag_tape *t, ag_tensor *x, size_t batch, size_t rows, size_
     return y;
 }
 
-static bool index_in_range(ag_tape *t, const char *op, const uint32_t *index, size_t count, size_t rows) {
-    for (size_t i = 0; i < count; i++)
-        if (index[i] >= rows) return fault_set(&t->fault, FAULT_RANGE, op, (size_t[]){index[i], 0, rows - 1}, 3);
-    return true;
+/* A checked copy of index, in the arena. */
+static const uint32_t *copy_index(ag_tape *t, const char *op, const uint32_t *index, size_t count, size_t rows) {
+    uint32_t *copy = index ? take(t, count, sizeof *copy) : NULL;
+    for (size_t i = 0; copy && i < count; i++) {
+        if (index[i] >= rows) {
+            fault_set(&t->fault, FAULT_RANGE, op, (size_t[]){index[i], 0, rows - 1}, 3);
+            return NULL;
+        }
+        copy[i] = index[i];
+    }
+    return copy;
 }
 
 static void add_at(const real *rows, const uint32_t *index, size_t count, size_t cols, real *out) {
@@ -861,7 +868,7 @@ static void rows_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
 static const struct ag_op op_rows = {"rows", rows_backward};
 
 ag_tensor *ag_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t count) {
-    if (!x || !index || !index_in_range(t, "rows", index, count, all_rows(x))) return NULL;
+    if (!x || t->fault.code || !(index = copy_index(t, "rows", index, count, all_rows(x)))) return NULL;
     ag_tensor *y = record(t, &op_rows, make(t, 1, count, x->cols, NULL), x, NULL, NULL);
     if (!y) return NULL;
     y->aux = index;
@@ -878,10 +885,9 @@ static void scatter_rows_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
 static const struct ag_op op_scatter_rows = {"scatter_rows", scatter_rows_backward};
 
 ag_tensor *ag_scatter_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t batch, size_t rows) {
-    size_t all;
     if (!x || !index) return NULL;
     ag_tensor *y = record(t, &op_scatter_rows, make(t, batch, rows, x->cols, NULL), x, NULL, NULL);
-    if (!y || !size_mul(batch, rows, &all) || !index_in_range(t, "scatter_rows", index, all_rows(x), all)) return NULL;
+    if (!y || !(index = copy_index(t, "scatter_rows", index, all_rows(x), batch * rows))) return NULL;
     y->aux = index;
     memset(y->data, 0, ag_size(y) * sizeof *y->data);
     add_at(x->data, index, all_rows(x), x->cols, y->data);
@@ -890,14 +896,12 @@ ag_tensor *ag_scatter_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size
 
 /* The first largest (sign 1) or smallest (-1) element is a row of x seen as one column. */
 static ag_tensor *extreme(ag_tape *t, ag_tensor *x, real sign) {
-    uint32_t best = 0, *index;
+    uint32_t best = 0;
     if (!x || t->fault.code) return NULL;
     if (ag_size(x) > UINT32_MAX) return bad_shape(t, "max", x, x);
     for (size_t i = 1; i < ag_size(x); i++)
         if (sign * x->data[i] > sign * x->data[best]) best = (uint32_t)i;
-    if (!(index = take(t, 1, sizeof *index))) return NULL;
-    *index = best;
-    return ag_rows(t, ag_reshape(t, x, 1, ag_size(x), 1), index, 1);
+    return ag_rows(t, ag_reshape(t, x, 1, ag_size(x), 1), &best, 1);
 }
 
 ag_tensor *ag_max(ag_tape *t, ag_tensor *x) { return extreme(t, x, 1); }

@@ -83,6 +83,7 @@ static size_t shape_size(const size_t *s) { return s[0] * s[1] * s[2]; }
 
 /* F_0 = build(x) . R, F_k = sum over inputs of dF_(k-1)/dx . Q_k, with fixed random R, Q. */
 static ag_tensor *functional(const derivative *d, ag_tape *t, real *const *values, ag_tensor **leaf, int k) {
+    static real nothing;
     size_t count = 0;
     for (; count < 3 && shape_size(d->shape[count]); count++)
         leaf[count] = ag_leaf(t, values[count], NULL, d->shape[count][0], d->shape[count][1], d->shape[count][2]);
@@ -100,7 +101,7 @@ static ag_tensor *functional(const derivative *d, ag_tape *t, real *const *value
             ag_tensor *part = ag_dot(t, grads[j], q);
             next = next ? ag_add(t, next, part) : part;
         }
-        F = next ? next : ag_constant(t, &(real){0}, 1, 1, 1);
+        F = next ? next : ag_constant(t, &nothing, 1, 1, 1);
     }
     assert_int_equal(t->fault.code, FAULT_NONE);
     return F;
@@ -131,7 +132,7 @@ static void derivatives(void **context) {
     static real buffer[3][200];
     real *values[3] = {buffer[0], buffer[1], buffer[2]};
     static double numeric[200], recorded[3][200];
-    char what[64];
+    char what[100];
     state = 7;
     for (int j = 0; j < 3; j++) fill(values[j], shape_size(d->shape[j]), d->low, 1.2);
     for (int k = 0; k < d->orders && k < MOST_ORDERS; k++)
