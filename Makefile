@@ -46,8 +46,11 @@ CJSON  = $(or $(call system,libcjson),-isystem /usr/include/cjson)
 # -O3            loops are vectorised; kernels.c compiles its own for several instruction sets, so no -march here
 # -fopenmp-simd  `#pragma omp simd` on reductions, instead of -ffast-math for everything: NaN stays NaN
 # -Wconversion   no number changes its width unasked
+# LOOPS          for the files of hot loops: fused multiply-add; no errno, no traps asked of their arithmetic. NaN and
+#                infinity keep their meaning (this is not -ffast-math), but exp and relu become vector code
+LOOPS     = -ffp-contract=fast -fno-math-errno -fno-trapping-math
 OPTIMISE ?= -O3
-WARN      = -Wall -Wextra -Wshadow -Wconversion -Werror
+WARN      = -Wall -Wextra -Wshadow -Wconversion -Werror -Wno-unknown-warning-option -Wno-pass-failed
 CFLAGS   ?= $(OPTIMISE) -g
 ALL_FLAGS = -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L $(CFLAGS) -fopenmp-simd $(WARN) $(SANITIZE) \
             $(REAL) $(BUILTIN) $(CPPFLAGS) $(STB) $(CJSON)
@@ -86,7 +89,7 @@ CORE    = arena gemm kernels autograd clip explain methods maskinv
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
 SOURCES = $(filter-out main train,$(basename $(wildcard *.c)))
 # In double: the core, and of what stands above it only what its tests need.
-DOUBLED = $(filter $(CORE) contrastive optimiser err files json tokenizer entities checkpoint threads model,$(SOURCES))
+DOUBLED = $(filter $(CORE) contrastive optimiser err files json tokenizer words checkpoint threads model,$(SOURCES))
 OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES))) $(patsubst %.S,$(B)/%_blob.o,$(wildcard *.S))
 LIB     = $(B)/libmaskinv.a
 
@@ -117,7 +120,8 @@ $(B)/%_blob.o: %.S $(B)/flags.txt $(wildcard weights/default/*)
 $(B)/test/%.o: test/%.c $(B)/flags.txt
 	$(call say,cc   $@)
 	$(Q)$(CC) $(ALL_FLAGS) -I. -MMD -MP -c -o $@ $<
-$(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS))
+$(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
+$(B)/kernels.o $(B)/explain.o: ALL_FLAGS += $(LOOPS)
 $(B)/model.o: $(wildcard weights/default/*)
 $(B)/flags.txt: always
 	@mkdir -p $(B)/test
