@@ -1,0 +1,128 @@
+/* test_gemm.c - products against a sum in long double, for every backend; the pool. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "gemm.h"
+#include "threads.h"
+
+static real noise(size_t i) { return (real)(((i * 2654435761u) >> 8) % 2001) / 1000 - 1; }
+
+static real *numbers(size_t n, size_t seed) {
+    real *x = malloc((n + 1) * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) x[i] = noise(i + seed);
+    return x;
+}
+
+typedef void product(transpose, transpose, size_t, size_t, size_t, real, const real *, size_t, const real *, size_t,
+                     real, real *, size_t);
+
+/* One product of a padded A, B into a padded C, which is checked, its padding included. */
+static void check(product *f, transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, real beta) {
+    size_t lda = (ta ? m : k) + 3, ldb = (tb ? k : n) + 1, ldc = n + 2;
+    real *a = numbers((ta ? k : m) * lda, 1), *b = numbers((tb ? n : k) * ldb, 77), *c = numbers(m * ldc, 5);
+    real *old = numbers(m * ldc, 5);
+    if (beta == 0)
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) c[i * ldc + j] = (real)NAN; /* must not be read */
+    f(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < ldc; j++) {
+            if (j >= n) {
+                assert_true(c[i * ldc + j] == old[i * ldc + j]);
+                continue;
+            }
+            long double sum = 0;
+            for (size_t p = 0; p < k; p++)
+                sum += (long double)(ta ? a[p * lda + i] : a[i * lda + p]) * (tb ? b[j * ldb + p] : b[p * ldb + j]);
+            long double want = alpha * sum + (beta == 0 ? 0 : beta * old[i * ldc + j]);
+            long double most = sizeof(real) == 4 ? 2e-5L : 1e-13L;
+            if (!(fabsl(c[i * ldc + j] - want) <= most * (1 + (long double)k / 16)))
+                fail_msg("%zux%zux%zu %d%d [%zu,%zu]: %g, expected %Lg", m, n, k, ta, tb, i, j,
+                         (double)c[i * ldc + j], want);
+        }
+    free(a), free(b), free(c), free(old);
+}
+
+static void check_all(product *f) {
+    static const size_t size[][3] = {{1, 1, 1},    {4, 16, 8},  {5, 17, 3},    {3, 1, 70},  {1, 33, 257},
+                                     {64, 64, 64}, {37, 41, 0}, {101, 32, 101}, {20, 50, 600}};
+    for (size_t s = 0; s < sizeof size / sizeof *size; s++)
+        for (int t = 0; t < 4; t++) {
+            check(f, t & 1 ? T : NO_T, t & 2 ? T : NO_T, size[s][0], size[s][1], size[s][2], 1, 0);
+            check(f, t & 1 ? T : NO_T, t & 2 ? T : NO_T, size[s][0], size[s][1], size[s][2], (real)-0.5, (real)2);
+        }
+}
+
+static void backend(void **state) { (void)state; check_all(gemm); }
+static void portable(void **state) { (void)state; check_all(gemm_portable); }
+
+static pool *team;
+static void spread_product(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a,
+                           size_t lda, const real *b, size_t ldb, real beta, real *c, size_t ldc) {
+    gemm_spread(team, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+static void spread_over_cores(void **state) {
+    (void)state;
+    for (size_t width = 1; width <= 5; width++) {
+        team = pool_start(width);
+        assert_non_null(team);
+        check_all(spread_product);
+        pool_stop(team);
+    }
+    team = NULL;
+    check_all(spread_product); /* no pool at all */
+}
+
+typedef struct { int done[1000]; pool *p; size_t deep[1000]; } tally;
+static void inner(void *arg, size_t i) { ++*(size_t *)arg; (void)i; }
+static void count_task(void *arg, size_t i) {
+    tally *t = arg;
+    t->done[i]++;
+    spread(t->p, 3, inner, &t->deep[i]); /* inside a task: runs here, three times */
+}
+
+static void pool_runs_each_task_once(void **state) {
+    (void)state;
+    tally *t = calloc(1, sizeof *t);
+    assert_non_null(t);
+    t->p = pool_start(4);
+    for (int round = 0; round < 200; round++) {
+        memset(t->done, 0, sizeof t->done);
+        memset(t->deep, 0, sizeof t->deep);
+        spread(t->p, 1000, count_task, t);
+        for (int i = 0; i < 1000; i++) {
+            assert_int_equal(t->done[i], 1);
+            assert_int_equal(t->deep[i], 3);
+        }
+    }
+    pool_stop(t->p);
+    free(t);
+}
+
+static void same_bytes_every_time(void **state) {
+    (void)state;
+    size_t m = 197, n = 96, k = 64;
+    real *a = numbers(m * k, 3), *b = numbers(n * k, 4), *c = numbers(m * n, 0), *d = numbers(m * n, 1);
+    pool *p = pool_start(2);
+    gemm_spread(p, NO_T, T, m, n, k, 1, a, k, b, k, 0, c, n);
+    for (int i = 0; i < 20; i++) {
+        gemm_spread(p, NO_T, T, m, n, k, 1, a, k, b, k, 0, d, n);
+        assert_memory_equal(c, d, m * n * sizeof *c);
+    }
+    pool_stop(p);
+    free(a), free(b), free(c), free(d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(backend), cmocka_unit_test(portable), cmocka_unit_test(spread_over_cores),
+        cmocka_unit_test(pool_runs_each_task_once), cmocka_unit_test(same_bytes_every_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
