@@ -12,7 +12,7 @@
 #include "image.h"
 
 typedef enum { SCENE_DRAWN, SCENE_PHOTOGRAPHIC } scene_kind;
-enum { SCENE_MOST_OBJECTS = 8 };
+enum { SCENE_MOST_OBJECTS = 8, SCENE_LEAST_SIDE = 16, SCENE_MOST_SIDE = 2048 };
 
 typedef struct {
     char name[48];            /* "fish" */
@@ -42,5 +42,8 @@ const char *scene_name(const scene_source *s, size_t i);
 /* Thread-safe on one source. Held-out scenes are simply other seeds. */
 bool scene_make(const scene_source *s, uint64_t seed, uint64_t index, size_t side, size_t least, size_t most,
                 scene *out, err *e);
+/* The same, with the objects whose bits are set in `hidden` left out of image and masks; what is said of them stays. */
+bool scene_make_hiding(const scene_source *s, uint64_t seed, uint64_t index, size_t side, size_t least, size_t most,
+                       unsigned hidden, scene *out, err *e);
 void scene_free(scene *sc);
 #endif

@@ -1,0 +1,188 @@
+/* grammar.c - captions and referring phrases (see grammar.h). */
+#include "grammar.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- measures ------------------------------------------------------------------------------------ */
+void grammar_measure(scene_object *o, size_t side) {
+    float w = o->box[2] - o->box[0], h = o->box[3] - o->box[1], s = (float)side;
+    float longer = (w > h ? w : h) / s, x = 0.5f * (o->box[0] + o->box[2]) / s, y = 0.5f * (o->box[1] + o->box[3]) / s;
+    strcpy(o->size, longer < 0.30f ? "small" : longer > 0.55f ? "large" : "");
+    const char *row = y < 0.38f ? "top" : y > 0.62f ? "bottom" : "", *column = x < 0.38f ? "left" : x > 0.62f ? "right" : "";
+    snprintf(o->place, sizeof o->place, "%s%s%s", row, *row && *column ? " " : "", column);
+    if (o->place[0] == 0) strcpy(o->place, "middle");
+}
+
+/* ---- words ---------------------------------------------------------------------------------------- */
+typedef struct { char *text; size_t room, length; } sentence;
+
+/* Cut short rather than overrun; the longest sentences stay well inside their room. */
+static void say(sentence *s, const char *words) {
+    size_t n = strlen(words), left = s->room - 1 - s->length;
+    if (n > left) n = left;
+    memcpy(s->text + s->length, words, n);
+    s->length += n;
+    s->text[s->length] = 0;
+}
+static void say_word(sentence *s, const char *word) {
+    if (word[0] == 0) return;
+    if (s->length > 0) say(s, " ");
+    say(s, word);
+}
+
+static bool plural(const char *name) {
+    size_t n = strlen(name);
+    return n > 2 && name[n - 1] == 's' && strchr("sui", name[n - 2]) == NULL;
+}
+const char *grammar_article(const char *words, const char *name) {
+    if (plural(name)) return "some";
+    /* By sound: a uniform, a ukulele; an hour is not among the names. */
+    if (strncmp(words, "uni", 3) == 0 || strncmp(words, "uk", 2) == 0) return "a";
+    return strchr("aeiou", words[0]) != NULL ? "an" : "a";
+}
+void grammar_where(const char *place, char out[40]) {
+    const char *before = strcmp(place, "middle") == 0                                  ? "in the "
+                         : strcmp(place, "left") == 0 || strcmp(place, "right") == 0 ? "on the "
+                                                                                      : "at the ";
+    snprintf(out, 40, "%s%s", before, place);
+}
+
+enum { SAY_COLOUR = 1, SAY_TEXTURE = 2, SAY_SIZE = 4, SAY_PLACE = 8 };
+static bool textured(const scene_object *o) { return o->texture[0] != 0 && strcmp(o->texture, "plain") != 0; }
+
+/* [size] [texture] [colour] name */
+static void describe(const scene_object *o, int what, char out[PHRASE_ROOM]) {
+    sentence s = {out, PHRASE_ROOM, 0};
+    out[0] = 0;
+    if (what & SAY_SIZE) say_word(&s, o->size);
+    if ((what & SAY_TEXTURE) && textured(o)) say_word(&s, o->texture);
+    if (what & SAY_COLOUR) say_word(&s, o->colour);
+    say_word(&s, o->name);
+}
+static void say_noun(sentence *s, const scene_object *o, int what) {
+    char words[PHRASE_ROOM];
+    describe(o, what, words);
+    say_word(s, grammar_article(words, o->name));
+    say_word(s, words);
+}
+
+/* ---- captions ---------------------------------------------------------------------------------- */
+static int choose_words(const scene *sc, rng *r) {
+    bool alone = sc->count == 1;
+    int what = rng_chance(r, alone ? 0.45f : 0.3f) ? SAY_COLOUR : 0;
+    if (rng_chance(r, alone ? 0.25f : 0.12f) && (sc->count < 3 || what == 0)) what |= SAY_TEXTURE;
+    if (rng_chance(r, alone ? 0.15f : 0.1f) && (sc->count < 3 || what == 0)) what |= SAY_SIZE;
+    return what;
+}
+static const char *prefix(const scene *sc, rng *r) {
+    bool drawn = sc->object[0].texture[0] != 0;
+    switch (rng_below(r, 8)) {
+    case 0: case 1: case 2: return "a photo of";
+    case 3: return "a picture of";
+    case 4: return drawn ? "a drawing of" : "an image of";
+    case 5: return "there is";
+    default: return "";
+    }
+}
+/* What lies between two objects, seen from the first; "and" where no direction is clear. */
+static const char *relation(const scene_object *a, const scene_object *b, float side) {
+    float dx = (b->box[0] + b->box[2] - a->box[0] - a->box[2]) / (2 * side);
+    float dy = (b->box[1] + b->box[3] - a->box[1] - a->box[3]) / (2 * side);
+    bool across = fabsf(dx) > fabsf(dy);
+    if (fabsf(across ? dx : dy) < 0.15f) return "and";
+    return across ? (dx > 0 ? "left of" : "right of") : dy > 0 ? "above" : "below";
+}
+static void say_list(sentence *s, const scene *sc, const size_t *order, size_t n, rng *r) {
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0) say(s, i + 1 < n ? "," : " and");
+        say_noun(s, &sc->object[order[i]], choose_words(sc, r));
+    }
+}
+static void say_places(sentence *s, const scene *sc, const size_t *order, size_t n, rng *r) {
+    char where[40];
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0) say(s, i + 1 < n ? "," : " and");
+        say_noun(s, &sc->object[order[i]], n > 1 ? 0 : choose_words(sc, r));
+        grammar_where(sc->object[order[i]].place, where);
+        say_word(s, where);
+    }
+}
+static void say_relation(sentence *s, const scene *sc, const size_t *order, size_t n, rng *r) {
+    const scene_object *a = &sc->object[order[0]], *b = &sc->object[order[1]];
+    say_noun(s, a, choose_words(sc, r));
+    say_word(s, relation(a, b, (float)sc->side));
+    say_noun(s, b, choose_words(sc, r));
+    for (size_t i = 2; i < n; i++) say(s, i + 1 < n ? "," : " and"), say_noun(s, &sc->object[order[i]], 0);
+}
+
+void grammar_caption(const scene *sc, rng *r, char *out, size_t room) {
+    sentence s = {out, room, 0};
+    size_t order[SCENE_MOST_OBJECTS], n = sc->count;
+    out[0] = 0;
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t i = n; i > 1; i--) {
+        size_t j = rng_below(r, i), keep = order[j];
+        order[j] = order[i - 1], order[i - 1] = keep;
+    }
+    if (n > 1 && rng_chance(r, 0.2f)) n = 1 + rng_below(r, n - 1); /* one time in five, not all are mentioned */
+    if (rng_chance(r, 0.8f)) say_word(&s, prefix(sc, r));
+    float style = rng_unit(r);
+    if (n > 1 && style < 0.2f) say_relation(&s, sc, order, n, r);
+    else if (n < 4 && style > 0.85f) say_places(&s, sc, order, n, r);
+    else say_list(&s, sc, order, n, r);
+}
+
+/* ---- referring phrases ---------------------------------------------------------------------------- */
+/* Do the two places have a word in common? */
+static bool near_places(const char *a, const char *b) {
+    static const char *const words[] = {"left", "right", "top", "bottom", "middle"};
+    for (size_t i = 0; i < 5; i++)
+        if (strstr(a, words[i]) != NULL && strstr(b, words[i]) != NULL) return true;
+    return false;
+}
+/* Could what is said of a be meant of b? */
+static bool fits(const scene_object *a, const scene_object *b, int what) {
+    return strcmp(a->name, b->name) == 0 && (!(what & SAY_COLOUR) || strcmp(a->colour, b->colour) == 0) &&
+           (!(what & SAY_TEXTURE) || strcmp(a->texture, b->texture) == 0) &&
+           (!(what & SAY_SIZE) || strcmp(a->size, b->size) == 0) &&
+           (!(what & SAY_PLACE) || near_places(a->place, b->place));
+}
+static bool sayable(const scene_object *o, int what) {
+    return (!(what & SAY_COLOUR) || o->colour[0] != 0) && (!(what & SAY_TEXTURE) || textured(o)) &&
+           (!(what & SAY_SIZE) || o->size[0] != 0);
+}
+/* The one farthest to a side among those of its name; NULL when it is not. */
+static const char *extreme(const scene *sc, size_t k) {
+    bool left = true, right = true, top = true, bottom = true;
+    const scene_object *o = &sc->object[k];
+    for (size_t j = 0; j < sc->count; j++) {
+        const scene_object *p = &sc->object[j];
+        if (j == k || strcmp(o->name, p->name) != 0) continue;
+        float dx = p->box[0] + p->box[2] - o->box[0] - o->box[2], dy = p->box[1] + p->box[3] - o->box[1] - o->box[3];
+        left &= dx > 0, right &= dx < 0, top &= dy > 0, bottom &= dy < 0;
+    }
+    return left ? "leftmost" : right ? "rightmost" : top ? "topmost" : bottom ? "lowest" : NULL;
+}
+
+size_t grammar_phrases(const scene *sc, size_t k, char out[MOST_PHRASES][PHRASE_ROOM]) {
+    static const int ways[] = {0, SAY_COLOUR, SAY_TEXTURE, SAY_SIZE, SAY_PLACE, SAY_TEXTURE | SAY_COLOUR,
+                               SAY_SIZE | SAY_COLOUR, SAY_COLOUR | SAY_PLACE, SAY_SIZE | SAY_TEXTURE | SAY_COLOUR};
+    const scene_object *o = &sc->object[k];
+    size_t n = 0;
+    char words[PHRASE_ROOM], where[40];
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        bool alone = sayable(o, ways[i]);
+        for (size_t j = 0; j < sc->count; j++) alone = alone && (j == k || !fits(o, &sc->object[j], ways[i]));
+        if (!alone) continue;
+        describe(o, ways[i], words);
+        grammar_where(o->place, where);
+        snprintf(out[n++], PHRASE_ROOM, "the %.100s%s%s", words, ways[i] & SAY_PLACE ? " " : "",
+                 ways[i] & SAY_PLACE ? where : "");
+    }
+    if (n == 0) {
+        const char *most = extreme(sc, k);
+        snprintf(out[n++], PHRASE_ROOM, "the %s %s", most != NULL ? most : o->place, o->name);
+    }
+    return n;
+}

@@ -1,0 +1,29 @@
+/* grammar.h - what is said of a scene: places, sizes, captions, referring phrases. All of it is true of the picture.
+ *
+ *     grammar_measure(&object, side);                 // its size and place, from its box
+ *     grammar_caption(&scene, &r, text, sizeof text); // "a blue house and a striped umbrella"
+ *     grammar_phrases(&scene, k, phrases, 16);        // "the fish", "the red fish", "the fish on the left", ...
+ *
+ * caption  := [prefix] list | relation | places          (prefix: "a photo of", "a picture of", ...)
+ * list     := noun {", " noun} " and " noun
+ * relation := noun ("left of" | "right of" | "above" | "below") noun [" and " noun]
+ * places   := noun where {", " noun where}                (where: "on the left", "at the top right", "in the middle")
+ * noun     := ("a" | "an" | "some") [size] [texture] [colour] name
+ */
+#ifndef GRAMMAR_H
+#define GRAMMAR_H
+#include "paint.h"
+#include "scenes.h"
+
+enum { PHRASE_ROOM = 160, MOST_PHRASES = 12 };
+
+/* small: the box's longer side under 0.30 of the picture's; large: over 0.55. Places: centre before 0.38, beyond 0.62. */
+void grammar_measure(scene_object *o, size_t side);
+/* "a", "an"; "some" before a plural. */
+const char *grammar_article(const char *words, const char *name);
+/* "on the left", "at the top", "in the middle", ... for a place. */
+void grammar_where(const char *place, char out[40]);
+void grammar_caption(const scene *sc, rng *r, char *out, size_t room);
+/* Phrases that are true of object k and of no other, plainest first; at least one. Returns how many. */
+size_t grammar_phrases(const scene *sc, size_t k, char out[MOST_PHRASES][PHRASE_ROOM]);
+#endif

@@ -1,0 +1,67 @@
+/* paint.h - what every maker of scenes paints with: a random stream, a canvas, a tile, colours.
+ *
+ *     rng r = rng_start(seed, index);
+ *     float angle = rng_range(&r, -20, 20);
+ *     tile t = tile_cut(scratch, side, x0, y0, x1, y1);    // the box that one object fills, clipped to the canvas
+ *     shape_paint(...);  canvas_put(&c, &t);
+ *
+ * Planes are floats, one a channel, 0..255; alpha is 0..1. Everything is + - * / and sqrt, so the same numbers come out
+ * wherever IEEE single precision is kept.
+ */
+#ifndef PAINT_H
+#define PAINT_H
+#include "base.h"
+
+/* ---- random numbers: splitmix64 -------------------------------------------------------------- */
+typedef struct { uint64_t state; } rng;
+
+static inline uint64_t rng_next(rng *r) {
+    uint64_t z = (r->state += 0x9E3779B97F4A7C15u);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+/* A stream for each (a, b): neighbours share nothing. */
+static inline rng rng_start(uint64_t a, uint64_t b) {
+    rng r = {a};
+    uint64_t first = rng_next(&r);
+    r.state = first ^ (b * 0xD1342543DE82EF95u + 0x632BE59BD9B4E019u);
+    r.state = rng_next(&r);
+    return r;
+}
+static inline float rng_unit(rng *r) { return (float)(rng_next(r) >> 40) * (1.0f / 16777216.0f); }
+static inline float rng_range(rng *r, float low, float high) { return low + (high - low) * rng_unit(r); }
+static inline size_t rng_below(rng *r, size_t n) { return (size_t)(((rng_next(r) >> 32) * (uint64_t)n) >> 32); }
+static inline bool rng_chance(rng *r, float p) { return rng_unit(r) < p; }
+
+/* ---- planes ------------------------------------------------------------------------------------ */
+typedef struct { float r, g, b; } rgb;
+typedef struct { size_t side; float *r, *g, *b; } canvas; /* [side,side] each, 0..255 */
+
+/* One object's picture: r, g, b premultiplied by a; u its distance in pixels (outside > 0), t the weight of its texture. */
+typedef struct {
+    long x0, y0;
+    size_t width, height;
+    float *r, *g, *b, *a, *u, *t, *row; /* [height,width] each; row: scratch, 2 rows */
+} tile;
+
+enum { TILE_PLANES = 6 };
+/* Floats that tile_cut needs for any box on a canvas of this side. */
+static inline size_t tile_room(size_t side) { return side * side * TILE_PLANES + 2 * side; }
+
+static inline float clamp01(float x) { return x < 0 ? 0 : x > 1 ? 1 : x; }
+static inline rgb mix(rgb a, rgb b, float t) {
+    rgb c = {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t};
+    return c;
+}
+static inline float luminance(rgb c) { return 0.30f * c.r + 0.59f * c.g + 0.11f * c.b; }
+
+/* sin and cos of an angle in degrees, to 2e-6. */
+void sine(float degrees, float *s, float *c);
+/* The tile of the box [x0,x1) x [y0,y1) clipped to the canvas, empty of paint; room as tile_room says. */
+tile tile_cut(float *room, size_t side, float x0, float y0, float x1, float y1);
+/* Tile over canvas; everything is scaled by opacity. */
+void canvas_put(canvas *c, const tile *t, float opacity);
+/* The mean colour of a box of the canvas, from some 64 samples. */
+rgb canvas_mean(const canvas *c, float x0, float y0, float x1, float y1);
+#endif
