@@ -142,7 +142,8 @@ static bool bmp_probe(const source *s, claim *c, err *e) {
     c->height = !old && height > INT32_MAX ? (size_t)UINT32_MAX - height + 1 : height; /* negative: top row first */
     start = le32(b + 10);
     if (depth > 32) return err_set(e, "%s: the BMP picture is damaged: %zu bits a pixel", s->name, depth);
-    if (!size_mul(c->width, depth, &row) || !size_mul((row + 7) / 8, c->height, &whole)) return false; /* probe says how large */
+    if (!size_mul(c->width, depth, &row) || !size_mul((row + 31) / 32 * 4, c->height, &whole)) return false; /* probe says so */
+    whole -= c->height ? (row + 31) / 32 * 4 - (row + 7) / 8 : 0; /* the last row's padding may be left out */
     return (start <= s->length && whole <= s->length - start) || truncated(s, c->kind, e);
 }
 
@@ -399,7 +400,6 @@ static int32_t dot(const int16_t *pixel, const int16_t *high, const int16_t *low
     for (size_t at = 0; at < taps; at += BLOCK_TAPS) {
         size_t end = at + BLOCK_TAPS < taps ? at + BLOCK_TAPS : taps;
         int32_t h = 0, l = 0;
-#pragma omp simd reduction(+ : h, l)
         for (size_t k = at; k < end; k++) {
             h += pixel[k] * high[k];
             l += pixel[k] * low[k];
@@ -441,7 +441,6 @@ static bool pass_down(const unsigned char *in, size_t n, size_t top, const axis 
         for (size_t k = 0; k < a->many[y]; k++) {
             const unsigned char *row = in + (a->first[y] + k - top) * n;
             int32_t w = a->weight[y * a->taps + k];
-#pragma omp simd
             for (size_t x = 0; x < n; x++) sum[x] += w * row[x];
         }
         for (size_t x = 0; x < n; x++) out[x] = clip8(sum[x]);

@@ -1,0 +1,666 @@
+/* test_image.c - pictures against Pillow's and PyTorch's bytes (test/make_pictures.py), bad files, drawing. */
+#include <limits.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "files.h"
+#include "image.h"
+#include "png.h"
+
+#define DATA "test/data/pictures/"
+static const real mean[3] = {(real).48145466, (real).4578275, (real).40821073};
+static const real std[3] = {(real).26862954, (real).26130258, (real).27577711};
+static err e;
+
+/* ---- helpers ------------------------------------------------------------------------------------- */
+#define must(condition) \
+    do { \
+        if (!(condition)) fail_msg("%s: %s", #condition, e.text); \
+    } while (0)
+
+static unsigned char *read_data(const char *path, size_t *n) {
+    char *bytes = file_read(path, 1 << 20, n, &e);
+    must(bytes);
+    return (unsigned char *)bytes;
+}
+
+/* The next record of resize.bin or crop.bin: pictures that borrow its bytes. */
+static bool next_record(const unsigned char **at, const unsigned char *end, picture *in, picture *out) {
+    uint32_t n[4];
+    if (*at == end) return false;
+    for (int i = 0; i < 4; i++, *at += 4)
+        n[i] = (uint32_t)(*at)[0] | (uint32_t)(*at)[1] << 8 | (uint32_t)(*at)[2] << 16 | (uint32_t)(*at)[3] << 24;
+    *in = (picture){n[0], n[1], (unsigned char *)(uintptr_t)*at};
+    *at += in->width * in->height * 3;
+    *out = (picture){n[2], n[3], (unsigned char *)(uintptr_t)*at};
+    *at += out->width * out->height * 3;
+    assert_true(*at <= end);
+    return true;
+}
+
+static void assert_same(const picture *a, const picture *b, unsigned most) {
+    assert_int_equal(a->width, b->width);
+    assert_int_equal(a->height, b->height);
+    for (size_t i = 0; i < a->width * a->height * 3; i++)
+        if (!((unsigned)abs(a->rgb[i] - b->rgb[i]) <= most))
+            fail_msg("%zux%zu: sample %zu is %d, expected %d", a->width, a->height, i, a->rgb[i], b->rgb[i]);
+}
+
+static picture get(const char *name) {
+    char path[256];
+    picture p;
+    snprintf(path, sizeof path, DATA "%s", name);
+    must(picture_read(path, &p, &e));
+    return p;
+}
+
+static picture pattern(size_t w, size_t h) {
+    picture p;
+    must(picture_new(w, h, &p, &e));
+    uint32_t s = 1;
+    for (size_t i = 0; i < w * h * 3; i++) {
+        s = s * 1664525u + 1013904223u;
+        p.rgb[i] = (unsigned char)(s >> 24);
+    }
+    return p;
+}
+
+static char folder[64], scratch[128];
+static const char *in_folder(const char *name) {
+    snprintf(scratch, sizeof scratch, "%s/%s", folder, name);
+    return scratch;
+}
+
+static int setup(void **state) {
+    (void)state;
+    strcpy(folder, "/tmp/test_image.XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    remove(in_folder("out.png"));
+    return rmdir(folder); /* fails where a temporary file was left */
+}
+
+/* ---- resize -------------------------------------------------------------------------------------- */
+static void resize_is_pillows(void **state) {
+    (void)state;
+    size_t n, cases = 0;
+    unsigned char *bytes = read_data(DATA "resize.bin", &n);
+    const unsigned char *at = bytes;
+    picture in, expected, out;
+    for (; next_record(&at, bytes + n, &in, &expected); cases++) {
+        must(picture_resize(&in, expected.width, expected.height, &out, &e));
+        assert_same(&out, &expected, 0);
+        picture_free(&out);
+    }
+    assert_true(cases > 10);
+    mem_free(bytes);
+}
+
+static void crop_is_the_clip_transform(void **state) {
+    (void)state;
+    size_t n, cases = 0;
+    unsigned char *bytes = read_data(DATA "crop.bin", &n);
+    const unsigned char *at = bytes;
+    picture in, expected;
+    for (; next_record(&at, bytes + n, &in, &expected); cases++) {
+        size_t side = expected.width, area = side * side;
+        float *pixels = pixels_crop(&in, side, mean, std, &e);
+        must(pixels);
+        for (size_t i = 0; i < area; i++)
+            for (size_t c = 0; c < 3; c++) {
+                double x = (expected.rgb[3 * i + c] / 255.0 - (double)mean[c]) / (double)std[c];
+                if (!(fabs((double)pixels[c * area + i] - x) <= 1e-6))
+                    fail_msg("case %zu, channel %zu, pixel %zu: %f, expected %f", cases, c, i, (double)pixels[c * area + i], x);
+            }
+        mem_free(pixels);
+    }
+    assert_true(cases > 5);
+    mem_free(bytes);
+}
+
+static void squash_is_resize_normalised(void **state) {
+    (void)state;
+    picture p = get("small.png"), square;
+    must(picture_resize(&p, 16, 16, &square, &e));
+    float *pixels = pixels_squash(&p, 16, mean, std, &e);
+    must(pixels);
+    for (size_t i = 0; i < 256; i++)
+        for (size_t c = 0; c < 3; c++) {
+            double x = (square.rgb[3 * i + c] / 255.0 - (double)mean[c]) / (double)std[c];
+            assert_true(fabs((double)pixels[c * 256 + i] - x) <= 1e-6);
+        }
+    mem_free(pixels);
+    picture_free(&square);
+    picture_free(&p);
+}
+
+/* Shorter side to 224 makes 22,400,000 columns of this; only the crop may be computed. */
+static void crop_of_a_thread_is_cheap(void **state) {
+    (void)state;
+    picture p = pattern(100000, 1);
+    float *pixels = pixels_crop(&p, 224, mean, std, &e);
+    must(pixels);
+    for (size_t i = 0; i < 3 * 224 * 224; i++) assert_true(isfinite(pixels[i]));
+    mem_free(pixels);
+    picture_free(&p);
+}
+
+/* More taps than one 32-bit block of sums holds: a picture of one colour stays it. */
+static void resize_of_many_taps(void **state) {
+    (void)state;
+    picture p, out;
+    must(picture_new(60000, 2, &p, &e));
+    memset(p.rgb, 255, 60000 * 2 * 3);
+    must(picture_resize(&p, 3, 2, &out, &e));
+    for (size_t i = 0; i < 18; i++) assert_in_range(out.rgb[i], 254, 255);
+    picture_free(&out);
+    picture_free(&p);
+}
+
+static void map_resize_is_torchs(void **state) {
+    (void)state;
+    static const size_t sizes[5][2] = {{33, 40}, {7, 5}, {3, 2}, {1, 1}, {14, 300}};
+    npy_array in, expected;
+    must(npy_read(DATA "map.npy", &in, &e));
+    for (size_t k = 0; k < 5; k++) {
+        char path[128];
+        size_t h = sizes[k][0], w = sizes[k][1];
+        snprintf(path, sizeof path, DATA "map_%zux%zu.npy", h, w);
+        must(npy_read(path, &expected, &e));
+        float *out = mem_alloc(h * w, sizeof *out);
+        map_resize(in.data, 7, 5, out, h, w);
+        for (size_t i = 0; i < h * w; i++)
+            if (!(fabsf(out[i] - expected.data[i]) <= 3e-7f))
+                fail_msg("%s: %zu is %g, expected %g", path, i, (double)out[i], (double)expected.data[i]);
+        mem_free(out);
+        npy_free(&expected);
+    }
+    npy_free(&in);
+}
+
+/* ---- reading --------------------------------------------------------------------------------------- */
+static void orientations_are_honoured(void **state) {
+    (void)state;
+    picture upright = get("upright.png"), p;
+    for (int k = 1; k <= 8; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "exif%d.jpg", k);
+        p = get(name);
+        assert_same(&p, &upright, 8);
+        picture_free(&p);
+    }
+    p = get("exif6.png");
+    assert_same(&p, &upright, 0);
+    picture_free(&p);
+    picture_free(&upright);
+}
+
+static void formats_agree(void **state) {
+    (void)state;
+    picture png = get("small.png"), p;
+    p = get("small.bmp");
+    assert_same(&p, &png, 0);
+    picture_free(&p);
+    p = get("alpha.png"); /* dropped, not blended */
+    assert_same(&p, &png, 0);
+    picture_free(&p);
+    picture_free(&png);
+    p = get("palette.png");
+    png = get("palette_rgb.png");
+    assert_same(&p, &png, 0);
+    picture_free(&p);
+    picture_free(&png);
+    p = get("progressive.jpg");
+    assert_int_equal(p.width, 40);
+    picture_free(&p);
+    p = get("grey.jpg");
+    for (size_t i = 0; i < p.width * p.height; i++) assert_int_equal(p.rgb[3 * i], p.rgb[3 * i + 2]);
+    picture_free(&p);
+}
+
+static void refused(const unsigned char *bytes, size_t n, const char *word) {
+    picture p;
+    e.text[0] = 0;
+    if (picture_parse(bytes, n, "NAMED", &p, &e)) fail_msg("%zu bytes were read, expected an error with '%s'", n, word);
+    if (!strstr(e.text, "NAMED") || !strstr(e.text, word)) fail_msg("'%s' does not say '%s'", e.text, word);
+    assert_null(p.rgb);
+}
+
+/* No file may be read when any of its end is missing, however little. */
+static void truncated_pictures_are_refused(void **state) {
+    (void)state;
+    static const char *const names[] = {"small.png", "small.bmp", "exif6.jpg", "progressive.jpg", "grey.jpg", "palette.png"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        char path[128];
+        size_t n;
+        snprintf(path, sizeof path, DATA "%s", names[k]);
+        unsigned char *bytes = read_data(path, &n);
+        for (size_t cut = strstr(path, "bmp") ? 2 : 1; cut <= n; cut++) { /* a BMP's last byte is padding */
+            size_t left = n - cut;
+            unsigned char *part = malloc(left ? left : 1); /* its own block: valgrind and ASan see every byte too far */
+            memcpy(part, bytes, left);
+            refused(part, left, left == 0 ? "empty" : left > 60 ? "truncated" : "");
+            free(part);
+        }
+        mem_free(bytes);
+    }
+}
+
+/* Every byte changed, one at a time: a PNG is refused (checksums), the others must do no harm. */
+static void damaged_pictures_do_no_harm(void **state) {
+    (void)state;
+    static const char *const names[] = {"palette.png", "small.bmp", "exif6.jpg", "progressive.jpg"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        char path[128];
+        size_t n;
+        picture p;
+        snprintf(path, sizeof path, DATA "%s", names[k]);
+        unsigned char *bytes = read_data(path, &n);
+        for (size_t i = 0; i < n; i++) {
+            static const unsigned char masks[3] = {0xFF, 0x80, 0x01};
+            for (size_t j = 0; j < 3; j++) {
+                bytes[i] ^= masks[j];
+                bool ok = picture_parse(bytes, n, "damaged", &p, &e);
+                if (ok && k == 0) fail_msg("byte %zu of %s was changed, unnoticed", i, path);
+                if (ok) picture_free(&p);
+                bytes[i] ^= masks[j];
+            }
+        }
+        mem_free(bytes);
+    }
+}
+
+static void put32(unsigned char *to, uint32_t v, bool big) {
+    for (int k = 0; k < 4; k++) to[k] = (unsigned char)(v >> 8 * (big ? 3 - k : k));
+}
+
+/* Refused by what the header says, before anything is allocated. */
+static void absurd_sizes_are_refused(void **state) {
+    (void)state;
+    size_t n, before;
+    unsigned char *png = read_data(DATA "small.png", &n);
+    put32(png + 16, 200000, true);
+    put32(png + 20, 200000, true);
+    put32(png + 29, png_crc(0, png + 12, 17), true);
+    before = mem_count();
+    refused(png, n, "200000x200000");
+    assert_non_null(strstr(e.text, "100 megapixels"));
+    put32(png + 16, 0xFFFFFFFF, true);
+    put32(png + 29, png_crc(0, png + 12, 17), true);
+    refused(png, n, "4294967295x200000");
+    put32(png + 20, 0, true);
+    put32(png + 29, png_crc(0, png + 12, 17), true);
+    refused(png, n, "4294967295x0");
+    assert_int_equal(mem_count(), before);
+    mem_free(png);
+
+    unsigned char *bmp = read_data(DATA "small.bmp", &n);
+    put32(bmp + 18, 200000, false);
+    put32(bmp + 22, 200000, false);
+    refused(bmp, n, "200000x200000");
+    put32(bmp + 22, (uint32_t)-200000, false);
+    refused(bmp, n, "200000x200000");
+    mem_free(bmp);
+
+    unsigned char *jpeg = read_data(DATA "grey.jpg", &n);
+    size_t i = 0;
+    while (!(jpeg[i] == 0xFF && jpeg[i + 1] == 0xC0)) i++;
+    memset(jpeg + i + 5, 0xFF, 4);
+    refused(jpeg, n, "65535x65535");
+    mem_free(jpeg);
+}
+
+static void what_is_no_picture_is_refused(void **state) {
+    (void)state;
+    picture p;
+    mask_image m;
+    size_t n;
+    refused((const unsigned char *)"", 0, "empty");
+    refused((const unsigned char *)"hello, world", 12, "not a picture");
+    unsigned char *gif = read_data(DATA "unread.gif", &n);
+    refused(gif, n, "GIF");
+    mem_free(gif);
+    assert_false(picture_read(DATA, &p, &e));
+    assert_non_null(strstr(e.text, "folder"));
+    assert_false(picture_read(DATA "absent.png", &p, &e));
+    assert_non_null(strstr(e.text, "absent.png"));
+    assert_false(mask_read(DATA "resize.bin", &m, &e));
+    assert_non_null(strstr(e.text, "resize.bin"));
+    assert_false(mask_read(DATA, &m, &e));
+    assert_non_null(strstr(e.text, "folder"));
+}
+
+/* ---- masks ------------------------------------------------------------------------------------------- */
+static mask_image get_mask(const char *name) {
+    char path[256];
+    mask_image m;
+    snprintf(path, sizeof path, DATA "%s", name);
+    must(mask_read(path, &m, &e));
+    return m;
+}
+
+/* Each mask against the grey picture that Pillow's convert("L") makes of it. */
+static void masks_are_read_as_pillow_does(void **state) {
+    (void)state;
+    static const struct { const char *mask, *grey; } pairs[] = {
+        {"mask_grey.png", "mask_grey.png"},   {"mask_1bit.png", "mask_1bit_l.png"}, {"mask_01.png", "mask_1bit_l.png"},
+        {"mask_16bit.png", "mask_grey.png"},  {"mask_alpha.png", "mask_grey.png"},  {"mask_rgb.png", "mask_rgb_l.png"},
+        {"mask_palette.png", "mask_palette_l.png"}, {"mask_full.png", "mask_full.png"}};
+    for (size_t k = 0; k < sizeof pairs / sizeof *pairs; k++) {
+        mask_image m = get_mask(pairs[k].mask);
+        picture grey = get(pairs[k].grey);
+        assert_int_equal(m.width, 14);
+        assert_int_equal(m.height, 9);
+        for (size_t i = 0; i < 14 * 9; i++)
+            if (!(fabs((double)m.soft[i] - grey.rgb[3 * i] / 255.0) <= 1e-7))
+                fail_msg("%s: pixel %zu is %f, expected %d / 255", pairs[k].mask, i, (double)m.soft[i], grey.rgb[3 * i]);
+        picture_free(&grey);
+        mask_free(&m);
+    }
+}
+
+static void empty_masks_are_refused(void **state) {
+    (void)state;
+    mask_image m;
+    assert_false(mask_read(DATA "mask_empty.png", &m, &e));
+    assert_non_null(strstr(e.text, "mask_empty.png"));
+    assert_non_null(strstr(e.text, "empty"));
+}
+
+/* ---- writing -------------------------------------------------------------------------------------------- */
+static void written_pictures_read_back(void **state) {
+    (void)state;
+    static const size_t sizes[][2] = {{1, 1}, {3, 2}, {257, 101}, {200, 200}, {30000, 1}, {1, 3000}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int kind = 0; kind < 3; kind++) {
+            picture p = pattern(sizes[k][0], sizes[k][1]), back;
+            size_t n = p.width * p.height * 3;
+            for (size_t i = 0; kind && i < n; i++) /* ramps, then flat: repeats near and far */
+                p.rgb[i] = (unsigned char)(kind == 1 ? i / 3 % p.width + i / 999 : i > n / 2 ? 9 : 250);
+            must(picture_write_png(in_folder("out.png"), &p, &e));
+            must(picture_read(in_folder("out.png"), &back, &e));
+            assert_same(&back, &p, 0);
+            picture_free(&back);
+            picture_free(&p);
+        }
+}
+
+/* Counts like Fibonacci's numbers ask for codes longer than deflate's 15 bits. */
+static void written_codes_stay_short(void **state) {
+    (void)state;
+    picture p, back;
+    size_t i = 0;
+    must(picture_new(200, 200, &p, &e));
+    for (size_t a = 1, b = 1, value = 0; i < 200 * 200 * 3; value++) {
+        for (size_t k = 0; k < a && i < 200 * 200 * 3; k++) p.rgb[i++] = (unsigned char)(value * 41);
+        b += a, a = b - a;
+    }
+    for (size_t k = i - 1; k > 0; k--) { /* shuffled, so that repeats do not hide the counts */
+        size_t j = (k * 2654435761u >> 7) % (k + 1);
+        unsigned char t = p.rgb[k];
+        p.rgb[k] = p.rgb[j], p.rgb[j] = t;
+    }
+    must(palette_write_png(in_folder("out.png"), p.rgb, 400, 300, (const unsigned char(*)[3])p.rgb, 256, &e));
+    must(picture_read(in_folder("out.png"), &back, &e));
+    for (size_t k = 0; k < 400 * 300; k++) assert_memory_equal(back.rgb + 3 * k, p.rgb + 3 * p.rgb[k], 3);
+    picture_free(&back);
+    picture_free(&p);
+}
+
+static void written_palettes_and_masks_read_back(void **state) {
+    (void)state;
+    static const unsigned char palette[3][3] = {{1, 2, 3}, {200, 100, 50}, {255, 255, 0}}, index[6] = {0, 1, 2, 2, 1, 0};
+    static const float soft[6] = {0, 0.5f, 1, 2, -1, 0.25f};
+    static const unsigned char grey[6] = {0, 128, 255, 255, 0, 64};
+    picture p;
+    mask_image m;
+    must(palette_write_png(in_folder("out.png"), index, 3, 2, palette, 3, &e));
+    must(picture_read(in_folder("out.png"), &p, &e));
+    for (size_t i = 0; i < 6; i++) assert_memory_equal(p.rgb + 3 * i, palette[index[i]], 3);
+    picture_free(&p);
+    must(mask_write_png(in_folder("out.png"), soft, 2, 3, &e));
+    must(mask_read(in_folder("out.png"), &m, &e));
+    assert_int_equal(m.width, 2);
+    for (size_t i = 0; i < 6; i++) assert_true(m.soft[i] == (float)grey[i] / 255.0f);
+    mask_free(&m);
+    assert_false(palette_write_png(in_folder("out.png"), index, 3, 2, palette, 0, &e));
+    assert_false(palette_write_png(in_folder("out.png"), index, 3, 2, palette, 257, &e));
+}
+
+static void failed_writes_keep_the_old_picture(void **state) {
+    (void)state;
+    picture p = pattern(5, 4), other = pattern(200, 200), back;
+    must(picture_write_png(in_folder("out.png"), &p, &e));
+    mem_fail_after(1);
+    assert_false(picture_write_png(in_folder("out.png"), &other, &e));
+    mem_fail_after(0);
+    assert_non_null(strstr(e.text, "out.png"));
+    must(picture_read(in_folder("out.png"), &back, &e));
+    assert_same(&back, &p, 0);
+    picture_free(&back);
+    assert_false(picture_write_png("/dev/full", &other, &e));
+    assert_non_null(strstr(e.text, "/dev/full"));
+    assert_false(picture_write_png(in_folder("no/such/out.png"), &p, &e));
+    assert_non_null(strstr(e.text, "no/such/out.png"));
+    picture_free(&p);
+    picture_free(&other);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------ */
+static bool everything(void) {
+    static const char *const names[] = {"small.png", "exif6.jpg", "progressive.jpg", "small.bmp", "palette.png"};
+    static const float map[4] = {0, 1, 0.5f, 0.25f};
+    picture p = {0}, small = {0}, heat = {0};
+    mask_image m = {0};
+    float *a = NULL, *b = NULL;
+    bool ok = true;
+    for (size_t k = 0; ok && k < sizeof names / sizeof *names; k++) {
+        char path[128];
+        snprintf(path, sizeof path, DATA "%s", names[k]);
+        picture_free(&p);
+        ok = picture_read(path, &p, &e);
+    }
+    ok = ok && mask_read(DATA "mask_16bit.png", &m, &e) && picture_resize(&p, 9, 7, &small, &e);
+    ok = ok && (a = pixels_squash(&p, 8, mean, std, &e)) && (b = pixels_crop(&p, 8, mean, std, &e));
+    ok = ok && picture_heat(&p, map, 2, 2, &heat, &e) && picture_write_png(in_folder("out.png"), &heat, &e);
+    ok = ok && mask_write_png(in_folder("out.png"), m.soft, m.width, m.height, &e);
+    if (ok) picture_outline(&p, &m, (const unsigned char[3]){255, 0, 0});
+    picture_free(&p);
+    picture_free(&small);
+    picture_free(&heat);
+    mask_free(&m);
+    mem_free(a);
+    mem_free(b);
+    return ok;
+}
+
+/* Each allocation fails once, ours and stb's: an error with a text every time, never a crash or a leak. */
+static void every_allocation_may_fail(void **state) {
+    (void)state;
+    size_t before = mem_count();
+    must(everything());
+    size_t all = mem_count() - before;
+    assert_true(all > 40);
+    for (size_t n = 1; n <= all; n++) {
+        e.text[0] = 0;
+        mem_fail_after(n);
+        bool ok = everything();
+        mem_fail_after(0);
+        if (ok || !e.text[0]) fail_msg("allocation %zu of %zu failed, and nothing was said", n, all);
+    }
+    must(everything());
+}
+
+static void impossible_sizes_are_errors(void **state) {
+    (void)state;
+    picture p = pattern(4, 4), out;
+    assert_false(picture_new(0, 5, &p, &e));
+    p = pattern(4, 4);
+    assert_false(picture_resize(&p, 0, 5, &out, &e));
+    assert_false(picture_resize(&p, SIZE_MAX, SIZE_MAX, &out, &e));
+    assert_false(picture_resize(&p, 1 << 20, 1 << 20, &out, &e));
+    assert_null(pixels_crop(&p, SIZE_MAX, mean, std, &e));
+    assert_null(pixels_crop(&p, 0, mean, std, &e));
+    assert_null(pixels_squash(&p, 0, mean, std, &e));
+    picture_free(&p);
+}
+
+/* ---- drawing --------------------------------------------------------------------------------------------------- */
+static const long places[] = {LONG_MIN, -100, -7, -6, -1, 0, 1, 5, 8, 9, 10, 11, 100, LONG_MAX};
+enum { PLACES = sizeof places / sizeof *places };
+
+/* Fields and pasted pictures pixel by pixel against the definition, at every corner and beyond. */
+static void drawing_is_clipped(void **state) {
+    (void)state;
+    static const unsigned char red[3] = {255, 0, 0};
+    picture stamp = pattern(7, 3), p;
+    must(picture_new(10, 9, &p, &e));
+    for (size_t i = 0; i < PLACES * PLACES; i++) {
+        long x = places[i / PLACES], y = places[i % PLACES];
+        for (int paste = 0; paste < 2; paste++) {
+            memset(p.rgb, 0, 10 * 9 * 3);
+            if (paste) picture_paste(&p, &stamp, x, y);
+            else picture_fill(&p, x, y, 7, 3, red);
+            for (long py = 0; py < 9; py++)
+                for (long px = 0; px < 10; px++) {
+                    static const unsigned char black[3];
+                    bool in = px >= x && py >= y && (x < 0 ? px - 7 < x : px - x < 7) && (y < 0 ? py - 3 < y : py - y < 3);
+                    const unsigned char *expected = !in ? black : paste ? stamp.rgb + 3 * ((py - y) * 7 + px - x) : red;
+                    assert_memory_equal(p.rgb + 3 * (py * 10 + px), expected, 3);
+                }
+        }
+    }
+    picture_fill(&p, -5, -5, SIZE_MAX, SIZE_MAX, red);
+    for (size_t i = 0; i < 90; i++) assert_memory_equal(p.rgb + 3 * i, red, 3);
+    picture_free(&p);
+    picture_free(&stamp);
+}
+
+static size_t lit(const picture *p) {
+    size_t n = 0;
+    for (size_t i = 0; i < p->width * p->height; i++) n += p->rgb[3 * i] != 0;
+    return n;
+}
+
+static void text_is_drawn_and_clipped(void **state) {
+    (void)state;
+    static const unsigned char white[3] = {255, 255, 255};
+    picture p, q;
+    assert_int_equal(text_width("", 1), 0);
+    assert_int_equal(text_width("abc", 2), 34);
+    assert_int_equal(text_width("\xC3\xA9", 1), 5); /* one character, one glyph */
+    must(picture_new(11, 7, &p, &e));
+    must(picture_new(22, 14, &q, &e));
+    for (const char *a = "!0AZaz~"; *a; a++) /* every glyph differs from its neighbour and scales */
+        for (int d = 0; d < 2; d++) {
+            char one[3] = {*a, (char)(*a - (d && *a != '!')), 0};
+            memset(p.rgb, 0, 11 * 7 * 3);
+            memset(q.rgb, 0, 22 * 14 * 3);
+            picture_text(&p, 0, 0, one, 1, white);
+            picture_text(&q, 0, 0, one, 2, white);
+            assert_true(lit(&p) > 2);
+            assert_int_equal(lit(&q), 4 * lit(&p));
+            for (size_t y = 0; y < 7; y++) assert_int_equal(p.rgb[3 * (y * 11 + 5)], 0); /* the gap */
+            bool same = true;
+            for (size_t y = 0; y < 7; y++) same = same && memcmp(p.rgb + y * 33, p.rgb + y * 33 + 18, 15) == 0;
+            assert_int_equal(same, one[0] == one[1]);
+        }
+    for (size_t i = 0; i < PLACES * PLACES; i++)
+        for (int scale = -1; scale < 5; scale++)
+            picture_text(&p, places[i / PLACES], places[i % PLACES], "Any text, long\t\xFF\x80\xC3\xA9", scale, white);
+    picture_text(&p, 0, 0, "big", INT_MAX, white);
+    memset(p.rgb, 0, 11 * 7 * 3);
+    picture_text(&p, -3, -3, "##", 1, white); /* its end shows though its beginning does not */
+    assert_true(lit(&p) > 0);
+    picture_free(&p);
+    picture_free(&q);
+}
+
+static void heat_is_over_the_photograph(void **state) {
+    (void)state;
+    static const float map[4] = {0, 1, 0, 1}, odd[4] = {NAN, -5, 7, INFINITY};
+    picture p = pattern(40, 20), out, again;
+    must(picture_heat(&p, map, 2, 2, &out, &e));
+    assert_int_equal(out.width, 40);
+    assert_int_equal(out.height, 20);
+    for (size_t y = 0; y < 20; y++) {
+        const unsigned char *cold = p.rgb + y * 120, *shown = out.rgb + y * 120, *hot = shown + 117;
+        unsigned grey = (cold[0] * 5u + cold[1] * 9u + cold[2] * 2u) / 16; /* the photograph, half of its colours, darker */
+        for (size_t c = 0; c < 3; c++) assert_int_equal(shown[c], (cold[c] + grey) / 2 * 220 / 256);
+        assert_true(hot[0] > 180 && hot[1] > 180 && hot[0] > hot[2]); /* yellow */
+    }
+    must(picture_heat(&p, odd, 2, 2, &again, &e));
+    picture_free(&again);
+    picture_free(&out);
+    picture_free(&p);
+}
+
+static void outlines_follow_the_mask(void **state) {
+    (void)state;
+    static const unsigned char red[3] = {255, 0, 0};
+    picture p, before = pattern(64, 48);
+    mask_image m = {32, 24, mem_alloc(32 * 24, sizeof(float))};
+    for (size_t y = 8; y < 16; y++)
+        for (size_t x = 8; x < 24; x++) m.soft[y * 32 + x] = 1;
+    p = pattern(64, 48);
+    picture_outline(&p, &m, red);
+    for (size_t x = 20; x < 44; x++) { /* the edge lies between rows 15 and 16 of the picture, two pixels wide */
+        assert_memory_equal(p.rgb + 3 * (15 * 64 + x), red, 3);
+        assert_memory_equal(p.rgb + 3 * (16 * 64 + x), red, 3);
+        assert_memory_equal(p.rgb + 3 * (14 * 64 + x), "\xFF\xFF\xFF", 3); /* the halo */
+        assert_memory_equal(p.rgb + 3 * (17 * 64 + x), "\xFF\xFF\xFF", 3);
+        assert_memory_equal(p.rgb + 3 * (12 * 64 + x), before.rgb + 3 * (12 * 64 + x), 3);
+        assert_memory_equal(p.rgb + 3 * (22 * 64 + x), before.rgb + 3 * (22 * 64 + x), 3);
+    }
+    for (size_t i = 0; i < 32 * 24; i++) m.soft[i] = 1; /* full: nothing is crossed */
+    memcpy(p.rgb, before.rgb, 64 * 48 * 3);
+    picture_outline(&p, &m, red);
+    assert_same(&p, &before, 0);
+    for (size_t i = 0; i < 32 * 24; i++) m.soft[i] = (float)(i * 2654435761u >> 16 & 1); /* noise, up to every border */
+    picture_outline(&p, &m, red);
+    picture_free(&p);
+    p = pattern(1, 1);
+    picture_outline(&p, &m, red);
+    picture_free(&p);
+    picture_free(&before);
+    mask_free(&m);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resize_is_pillows),
+        cmocka_unit_test(crop_is_the_clip_transform),
+        cmocka_unit_test(squash_is_resize_normalised),
+        cmocka_unit_test(crop_of_a_thread_is_cheap),
+        cmocka_unit_test(resize_of_many_taps),
+        cmocka_unit_test(map_resize_is_torchs),
+        cmocka_unit_test(orientations_are_honoured),
+        cmocka_unit_test(formats_agree),
+        cmocka_unit_test(truncated_pictures_are_refused),
+        cmocka_unit_test(damaged_pictures_do_no_harm),
+        cmocka_unit_test(absurd_sizes_are_refused),
+        cmocka_unit_test(what_is_no_picture_is_refused),
+        cmocka_unit_test(masks_are_read_as_pillow_does),
+        cmocka_unit_test(empty_masks_are_refused),
+        cmocka_unit_test(written_pictures_read_back),
+        cmocka_unit_test(written_codes_stay_short),
+        cmocka_unit_test(written_palettes_and_masks_read_back),
+        cmocka_unit_test(failed_writes_keep_the_old_picture),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(impossible_sizes_are_errors),
+        cmocka_unit_test(drawing_is_clipped),
+        cmocka_unit_test(text_is_drawn_and_clipped),
+        cmocka_unit_test(heat_is_over_the_photograph),
+        cmocka_unit_test(outlines_follow_the_mask),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
