@@ -223,7 +223,7 @@ bool ag_grad(ag_tape *t, ag_tensor *y, ag_tensor *seed, ag_tensor **wrt, size_t 
     give(t, y, seed);
     for (size_t i = nodes; i-- > 0 && !t->fault.code;) {
         ag_tensor *x = t->nodes[i];
-        if (!x->marked || !x->grad) continue;
+        if (!x->grad || !(wants(x->in[0]) || wants(x->in[1]) || wants(x->in[2]))) continue;
         x->grad->shared = true; /* complete: read from here on, never written */
         x->op->backward(t, x, x->grad);
     }
@@ -318,8 +318,8 @@ static void scores_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
 
 static const struct ag_op op_scores = {"scores", scores_backward};
 
-static void scores_task(void *arg, size_t i) /* i: batch * heads + head */
-{
+/* One head of one batch: i = batch * heads + head. */
+static void scores_task(void *arg, size_t i) {
     const ag_tensor *s = arg, *a = s->in[0], *b = s->in[1];
     size_t heads = s->k[0], D = a->cols, d = D / heads;
     gemm(NO_T, T, s->rows, s->cols, d, s->f[0], a->data + i / heads * a->rows * D + i % heads * d, D,
@@ -400,9 +400,7 @@ static ag_tensor *softmax_grad(ag_tape *t, ag_tensor *y, ag_tensor *g) {
 }
 
 /* y_i = exp(s_i) / sum_j exp(s_j):  ds = y (g - sum(g y)).  What the causal mask hides has y = 0, and so ds = 0. */
-static void softmax_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    if (wants(y->in[0])) give(t, y->in[0], softmax_grad(t, y, g));
-}
+static void softmax_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) { give(t, y->in[0], softmax_grad(t, y, g)); }
 
 static const struct ag_op op_softmax = {"softmax", softmax_backward};
 
@@ -411,8 +409,8 @@ static void softmax_rows(ag_tensor *y, size_t first, size_t last) {
     k_softmax(y->in[0]->data + at, y->data + at, last - first, y->cols, false);
 }
 
-static void softmax_causal(ag_tensor *y, size_t first, size_t last) /* here rows are whole matrices of the batch */
-{
+/* The causal mask starts anew in every matrix of the batch, so that these are the units here. */
+static void softmax_causal(ag_tensor *y, size_t first, size_t last) {
     for (size_t i = first, size = y->rows * y->cols; i < last; i++)
         k_softmax(y->in[0]->data + i * size, y->data + i * size, y->rows, y->cols, true);
 }
@@ -427,7 +425,7 @@ ag_tensor *ag_softmax(ag_tape *t, ag_tensor *s, bool causal) {
 
 /* y = s - log(sum exp(s)):  ds = g - exp(y) sum(g) */
 static void logsoftmax_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    if (wants(y->in[0])) give(t, y->in[0], ag_sub(t, g, ag_mul(t, ag_exp(t, y), row_sum(t, g))));
+    give(t, y->in[0], ag_sub(t, g, ag_mul(t, ag_exp(t, y), row_sum(t, g))));
 }
 
 static const struct ag_op op_logsoftmax = {"logsoftmax", logsoftmax_backward};
@@ -437,11 +435,10 @@ static void logsoftmax_rows(ag_tensor *y, size_t first, size_t last) {
         const real *s = y->in[0]->data + r * n;
         real *out = y->data + r * n, top = s[0];
         for (size_t i = 1; i < n; i++) top = s[i] > top ? s[i] : top;
-        for (size_t i = 0; i < n; i++) out[i] = s[i] - top;
         double sum = 0;
-        for (size_t i = 0; i < n; i++) sum += exp((double)out[i]);
+        for (size_t i = 0; i < n; i++) sum += exp((double)(s[i] - top));
         real shift = (real)log(sum);
-        for (size_t i = 0; i < n; i++) out[i] -= shift;
+        for (size_t i = 0; i < n; i++) out[i] = s[i] - top - shift;
     }
 }
 
@@ -544,7 +541,6 @@ static ag_tensor *act(ag_tape *t, ag_tensor *x, act_kind kind, int order, real *
 /* y = act^(k)(x):  dx = g act^(k+1)(x) */
 static void act_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
     int order = (int)y->k[1];
-    if (!wants(y->in[0])) return;
     if (order == 2)
         fault_set(&t->fault, FAULT_ORDER, "act", (size_t[]){3}, 1);
     else
@@ -586,9 +582,7 @@ static void step_rows(ag_tensor *y, size_t first, size_t last) {
 
 /* y = max(x, 0):  dx = g step(x), and step is a constant: its own derivative is 0 */
 static void relu_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    ag_tensor *x = y->in[0];
-    if (!wants(x)) return;
-    ag_tensor *step = ag_new(t, x->batch, x->rows, x->cols);
+    ag_tensor *x = y->in[0], *step = ag_new(t, x->batch, x->rows, x->cols);
     if (step) step->in[0] = x;
     give(t, x, ag_mul(t, g, run_rows(t, step, ag_size(x), 1, step_rows)));
 }
@@ -697,9 +691,7 @@ ag_tensor *ag_dot(ag_tape *t, ag_tensor *a, ag_tensor *b) {
 /* ---- element by element, one input ------------------------------------------------------------ */
 
 /* y = factor x + shift:  dx = factor g */
-static void scale_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    if (wants(y->in[0])) give(t, y->in[0], ag_scale(t, g, y->f[0], 0));
-}
+static void scale_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) { give(t, y->in[0], ag_scale(t, g, y->f[0], 0)); }
 
 static const struct ag_op op_scale = {"scale", scale_backward};
 
@@ -719,7 +711,7 @@ ag_tensor *ag_scale(ag_tape *t, ag_tensor *x, real factor, real shift) {
 /* y = x^p:  dx = g p x^(p-1) */
 static void pow_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
     real p = y->f[0];
-    if (wants(y->in[0])) give(t, y->in[0], ag_mul(t, g, ag_scale(t, ag_pow(t, y->in[0], p - 1), p, 0)));
+    give(t, y->in[0], ag_mul(t, g, ag_scale(t, ag_pow(t, y->in[0], p - 1), p, 0)));
 }
 
 static const struct ag_op op_pow = {"pow", pow_backward};
@@ -737,9 +729,7 @@ ag_tensor *ag_pow(ag_tape *t, ag_tensor *x, real p) {
 }
 
 /* y = exp(x):  dx = g y */
-static void exp_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    if (wants(y->in[0])) give(t, y->in[0], ag_mul(t, g, y));
-}
+static void exp_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) { give(t, y->in[0], ag_mul(t, g, y)); }
 
 static const struct ag_op op_exp = {"exp", exp_backward};
 
@@ -754,7 +744,7 @@ ag_tensor *ag_exp(ag_tape *t, ag_tensor *x) {
 
 /* y = log(x):  dx = g / x */
 static void log_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    if (wants(y->in[0])) give(t, y->in[0], ag_mul(t, g, ag_pow(t, y->in[0], -1)));
+    give(t, y->in[0], ag_mul(t, g, ag_pow(t, y->in[0], -1)));
 }
 
 static const struct ag_op op_log = {"log", log_backward};
@@ -772,9 +762,7 @@ ag_tensor *ag_log(ag_tape *t, ag_tensor *x) {
 /* ---- sums and broadcasts ---------------------------------------------------------------------- */
 
 /* y = x summed or repeated along some dimensions:  dx = g repeated or summed along the same ones */
-static void fit_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    if (wants(y->in[0])) give(t, y->in[0], fit_to(t, g, y->in[0]));
-}
+static void fit_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) { give(t, y->in[0], fit_to(t, g, y->in[0])); }
 
 static const struct ag_op op_fit = {"fit", fit_backward};
 
@@ -821,9 +809,7 @@ ag_tensor *ag_normalize(ag_tape *t, ag_tensor *x) {
 /* ---- rows and places ---------------------------------------------------------------------------- */
 
 /* y = x in another shape:  dx = g in x's shape, which `give` sees to */
-static void reshape_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    if (wants(y->in[0])) give(t, y->in[0], g);
-}
+static void reshape_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) { give(t, y->in[0], g); }
 
 static const struct ag_op op_reshape = {"reshape", reshape_backward};
 
@@ -861,7 +847,7 @@ static void rows_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
     ag_tensor *x = y->in[0];
     if (straight(t, x))
         add_at(g->data, y->aux, y->rows, y->cols, x->sum);
-    else if (wants(x))
+    else
         give(t, x, ag_scatter_rows(t, g, y->aux, x->batch, x->rows));
 }
 
@@ -879,7 +865,7 @@ ag_tensor *ag_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t count
 
 /* y_index(i) += x_i:  dx_i = g_index(i) */
 static void scatter_rows_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
-    if (wants(y->in[0])) give(t, y->in[0], ag_rows(t, g, y->aux, all_rows(y->in[0])));
+    give(t, y->in[0], ag_rows(t, g, y->aux, all_rows(y->in[0])));
 }
 
 static const struct ag_op op_scatter_rows = {"scatter_rows", scatter_rows_backward};

@@ -73,7 +73,8 @@ enum { AG_DIFFERENTIABLE = 1 };
  * AG_DIFFERENTIABLE: both). seed NULL: ones.
  * wrt NULL: every leaf below y that has a sum buffer. Only paths from wrt to y are computed. One backward sweep,
  * no recursion. Gradients of a value used twice accumulate. With AG_DIFFERENTIABLE the gradients are themselves on
- * the tape. False, with t->fault set, when memory or a derivative is missing. */
+ * the tape. False, with t->fault set, when memory or a derivative is missing.
+ * Every call forgets the ->grad that earlier ones left below y: take the pointer if you need it longer. */
 bool ag_grad(ag_tape *t, ag_tensor *y, ag_tensor *seed, ag_tensor **wrt, size_t count, int flags);
 
 /* ---- ops ------------------------------------------------------------------------------------ */
