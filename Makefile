@@ -141,7 +141,7 @@ backends:
 # Each test/test_*.c is one cmocka program; test/x_*.c are shared by them. Three builds: the one in use, the core in
 # double, and the core with our own products. Fuzz targets replay their corpus, with sanitizers.
 TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
-SHARED    = $(patsubst test/%.c,$(B)/test/%.o,$(wildcard test/x_*.c))
+SHARED    = $(B)/test/libshared.a
 IN_DOUBLE = $(filter test_autograd test_explain test_maskinv,$(TESTS))
 IN_NONE   = $(filter test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
 FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
@@ -153,6 +153,9 @@ $(B)/test/test_%: $(B)/test/test_%.o $(SHARED) $(LIB)
 $(B)/test/fuzz_%: $(B)/test/fuzz_%.o $(B)/test/replay.o $(LIB)
 	$(call say,link $@)
 	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(SHARED): $(patsubst test/%.c,$(B)/test/%.o,$(wildcard test/x_*.c))
+	$(Q)rm -f $@
+	$(Q)$(AR) rcs $@ $^
 programs: $(WANTED)
 
 run_in = $(addprefix build/$(1)/test/,$(2))
@@ -161,7 +164,7 @@ test: all
 	@$(if $(IN_DOUBLE),$(MAKE) --no-print-directory programs DOUBLE=1 WANTED="$(call run_in,$(BLAS)-double,$(IN_DOUBLE))")
 	@$(if $(IN_NONE),$(MAKE) --no-print-directory programs BLAS=none WANTED="$(call run_in,none,$(IN_NONE))")
 	@$(if $(FUZZ),$(MAKE) --no-print-directory programs SAN=asan WANTED="$(call run_in,$(BLAS)-asan,$(FUZZ))")
-	@sh test/run $(call run_in,$(BLAS),$(TESTS)) $(call run_in,$(BLAS)-double,$(IN_DOUBLE)) \
+	@sh test/run $(wildcard test/test_*.sh) $(call run_in,$(BLAS),$(TESTS)) $(call run_in,$(BLAS)-double,$(IN_DOUBLE)) \
 	    $(call run_in,none,$(IN_NONE)) $(call run_in,$(BLAS)-asan,$(FUZZ))
 
 # ---- sanitizers, fuzzing ------------------------------------------------------------------------------------
