@@ -1,0 +1,538 @@
+/* test_train.c - the training step against PyTorch, and runs that are interrupted, killed, or fed nonsense. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "checkpoint.h"
+#include "feed.h"
+#include "threads.h"
+#include "trainer.h"
+
+/* ---- one step against PyTorch's float64 (test/make_train.py) ------------------------------------------- */
+
+enum { PAIRS = 5, LENGTH = 6, ROOM = 64 << 20 };
+
+typedef struct {
+    clip_config config;
+    safetensors *file;
+    real patches[PAIRS * 4 * 48], targets[PAIRS * PAIRS];
+    uint32_t ids[PAIRS * LENGTH];
+    contrastive_batch batch;
+    void *room;
+    arena memory;
+    parameters params;
+    real *weights, *gradient;
+} step_case;
+
+static const st_tensor *tensor(const step_case *c, const char *name) {
+    const st_tensor *t = st_find(c->file, name);
+    if (!t) fail_msg("test/data/train_step.safetensors: no %s", name);
+    return t;
+}
+
+static void floats(const step_case *c, const char *name, float *out, size_t count) {
+    err e = {{0}};
+    if (!st_floats(tensor(c, name), out, count, &e)) fail_msg("%s", e.text);
+}
+
+/* Numbers listed one after another to the places of the flat block. */
+static void place(const parameters *p, const float *packed, real *flat) {
+    memset(flat, 0, p->numbers * sizeof *flat);
+    for (size_t i = 0; i < p->count; i++)
+        for (size_t k = 0; k < p->list[i].rows * p->list[i].cols; k++) flat[p->list[i].offset + k] = *packed++;
+}
+
+static void step_open(step_case *c, clip_pool which) {
+    float some[512];
+    uint32_t class[PAIRS];
+    err e = {{0}};
+    fault why = {0};
+    memset(c, 0, sizeof *c);
+    c->config = (clip_config){.vision = {12, 2, 3, 48, (real)1e-5}, .text = {8, 1, 2, 32, (real)1e-5}, .image = 8,
+                              .patch = 4, .embed = 10, .vocab = 20, .context = 7, .pool = which};
+    c->file = st_open("test/data/train_step.safetensors", &e);
+    if (!c->file) fail_msg("%s", e.text);
+    floats(c, "patches", c->patches, sizeof c->patches / sizeof *c->patches);
+    floats(c, "ids", some, PAIRS * LENGTH);
+    for (size_t i = 0; i < PAIRS * LENGTH; i++) c->ids[i] = (uint32_t)some[i];
+    floats(c, "class", some, PAIRS);
+    for (size_t i = 0; i < PAIRS; i++) class[i] = (uint32_t)some[i];
+    contrastive_targets(class, PAIRS, c->targets);
+    c->batch = (contrastive_batch){c->patches, c->ids, c->targets, PAIRS, LENGTH};
+    c->room = mem_reserve(ROOM);
+    arena_init(&c->memory, c->room, ROOM);
+    assert_true(parameters_of(&c->config, &c->memory, &c->params, &why));
+    c->weights = arena_alloc(&c->memory, c->params.numbers, sizeof(real));
+    c->gradient = arena_alloc(&c->memory, c->params.numbers, sizeof(real));
+    float *packed = arena_alloc(&c->memory, c->params.numbers, sizeof(float));
+    floats(c, "weights", packed, tensor(c, "weights")->shape[0]);
+    place(&c->params, packed, c->weights);
+}
+
+static void step_close(step_case *c) {
+    st_free(c->file);
+    mem_release(c->room, ROOM);
+}
+
+/* Loss and gradient with so many workers and so large chunks. */
+static real step_run(step_case *c, size_t workers, size_t images, size_t texts) {
+    pool *cores = pool_start(workers);
+    contrastive_plan plan = {workers, PAIRS, images, texts};
+    contrastive_result out = {0};
+    fault why = {0};
+    size_t mark = arena_mark(&c->memory);
+    contrastive *k = contrastive_new(&c->config, c->weights, cores, &plan, &c->memory, &why);
+    err e = {{0}};
+    if (!k || !contrastive_step(k, &c->batch, c->gradient, &out, &why)) fail_msg("%s", (err_fault(&e, &why), e.text));
+    pool_stop(cores);
+    arena_reset(&c->memory, mark);
+    return out.loss;
+}
+
+static double gradient_error(const step_case *c, const real *want) {
+    double worst = 0;
+    for (size_t i = 0; i < c->params.count; i++) {
+        const parameter *p = &c->params.list[i];
+        double error = 0, size = 0;
+        for (size_t k = p->offset; k < p->offset + p->rows * p->cols; k++) {
+            error = fmax(error, fabs((double)(c->gradient[k] - want[k])));
+            size = fmax(size, fabs((double)want[k]));
+        }
+        /* the gradient of k's bias is 0 by rights (softmax does not see it): rounding alone */
+        error /= fmax(size, 1e-2);
+        if (!(error <= 1e-4)) print_message("weight %zu (kind %d, layer %zu): %g\n", i, (int)p->kind, p->layer, error);
+        if (!(error <= worst)) worst = error;
+    }
+    return worst;
+}
+
+static void against_torch(clip_pool pool, const char *name) {
+    step_case c;
+    char key[64];
+    float loss;
+    step_open(&c, which);
+    real *want = arena_alloc(&c.memory, c.params.numbers, sizeof *want);
+    float *packed = arena_alloc(&c.memory, c.params.numbers, sizeof *packed);
+    snprintf(key, sizeof key, "%s.gradient", name);
+    floats(&c, key, packed, tensor(&c, key)->shape[0]);
+    place(&c.params, packed, want);
+    snprintf(key, sizeof key, "%s.loss", name);
+    floats(&c, key, &loss, 1);
+    for (size_t workers = 1; workers <= 2; workers++)
+        for (size_t chunk = 1; chunk <= 5; chunk += 2) {
+            real found = step_run(&c, workers, chunk, 6 - chunk);
+            if (!(fabs((double)(found - loss)) <= 2e-6 * fabs((double)loss))) fail_msg("loss %.8g, expected %.8g", found, loss);
+            double error = gradient_error(&c, want);
+            if (!(error <= 1e-4)) fail_msg("%zu workers, chunks of %zu: gradient off by %g", workers, chunk, error);
+        }
+    /* every single weight counts: moved, the gradient is another one */
+    c.weights[c.params.list[0].offset] += (real)0.05;
+    step_run(&c, 1, 5, 5);
+    if (gradient_error(&c, want) <= 1e-4) fail_msg("a changed weight went unnoticed");
+    step_close(&c);
+}
+
+static void test_torch_class(void **state) { (void)state, against_torch(CLIP_POOL_CLASS, "class"); }
+static void test_torch_mean(void **state) { (void)state, against_torch(CLIP_POOL_MEAN, "tokens_mean"); }
+
+static void test_step_repeats(void **state) {
+    (void)state;
+    step_case c;
+    step_open(&c, CLIP_POOL_CLASS);
+    real *first = arena_alloc(&c.memory, c.params.numbers, sizeof *first);
+    real loss = step_run(&c, 2, 2, 3);
+    memcpy(first, c.gradient, c.params.numbers * sizeof *first);
+    for (int i = 0; i < 5; i++) {
+        assert_true(step_run(&c, 2, 2, 3) == loss);
+        assert_memory_equal(first, c.gradient, c.params.numbers * sizeof *first);
+    }
+    step_close(&c);
+}
+
+static void test_step_faults(void **state) {
+    (void)state;
+    step_case c;
+    fault why = {0};
+    contrastive_plan plan = {1, PAIRS, 2, 2};
+    contrastive_result out;
+    step_open(&c, CLIP_POOL_CLASS);
+    contrastive *k = contrastive_new(&c.config, c.weights, NULL, &plan, &c.memory, &why);
+    assert_non_null(k);
+    c.weights[c.params.list[0].offset] = (real)NAN;
+    assert_false(contrastive_step(k, &c.batch, c.gradient, &out, &why));
+    assert_int_equal(why.code, FAULT_NAN);
+    /* and goes on when the weight is good again */
+    c.weights[c.params.list[0].offset] = 0;
+    assert_true(contrastive_step(k, &c.batch, c.gradient, &out, &why));
+    c.batch.pairs = PAIRS + 1;
+    why.code = FAULT_NONE;
+    assert_false(contrastive_step(k, &c.batch, c.gradient, &out, &why));
+    assert_int_equal(why.code, FAULT_RANGE);
+    step_close(&c);
+}
+
+/* Whatever the room, too little of it is a fault. */
+static void test_step_memory(void **state) {
+    (void)state;
+    step_case c;
+    contrastive_plan plan = {2, PAIRS, 2, 2};
+    contrastive_result out;
+    size_t faults = 0, good = 0;
+    step_open(&c, CLIP_POOL_MEAN);
+    for (size_t size = 1 << 10; size < (size_t)32 << 20; size += size / 8) {
+        unsigned char *piece = mem_alloc(size, 1);
+        arena a;
+        fault why = {0};
+        arena_init(&a, piece, size);
+        contrastive *k = contrastive_new(&c.config, c.weights, NULL, &plan, &a, &why);
+        if (k && contrastive_step(k, &c.batch, c.gradient, &out, &why)) good++;
+        else faults += why.code == FAULT_MEMORY || why.code == FAULT_TAPE;
+        if (faults == 0 || (good > 0 && why.code != FAULT_NONE)) fail_msg("%zu bytes: fault %d", size, (int)why.code);
+        mem_free(piece);
+    }
+    assert_true(good > 0 && faults > 10);
+    step_close(&c);
+}
+
+static void test_targets(void **state) {
+    (void)state;
+    const uint32_t class[] = {0, 1, 0, 3, 0};
+    real y[25];
+    contrastive_targets(class, 5, y);
+    for (size_t i = 0; i < 5; i++) {
+        real sum = 0;
+        for (size_t j = 0; j < 5; j++) {
+            sum += y[i * 5 + j];
+            assert_true((y[i * 5 + j] > 0) == (class[i] == class[j]));
+        }
+        assert_true(fabs((double)sum - 1) < 1e-6);
+    }
+}
+
+/* ---- the optimiser ---------------------------------------------------------------------------------------- */
+
+/* AdamW on three numbers, written out in double. */
+static void test_adamw(void **state) {
+    (void)state;
+    parameter list[2] = {{W_PROJ, 0, 2, 2, 0}, {W_CLASS, 0, 1, 4, 16}};
+    parameters params = {list, 2, 32};
+    optimiser o;
+    err e = {{0}};
+    assert_true(optimiser_new(&o, &params, NULL, &e));
+    o.rates = (optimiser_rates){(real)0.9, (real)0.98, (real)1e-6, (real)0.1, 1, (real)0.5};
+    double w[2] = {0.5, 0.5}, m = 0, v = 0, average = 0.5;
+    real g[32] = {0};
+    o.weights[1] = o.weights[17] = o.average[1] = (real)0.5;
+    for (int t = 1; t <= 20; t++) {
+        double raw = sin(t), norm = sqrt(2) * fabs(raw), cut = norm > 1 ? raw / norm : raw;
+        g[1] = g[17] = (real)raw;
+        assert_true(fabs(optimiser_norm(&o, g) - norm) < 1e-6);
+        optimiser_step(&o, g, norm, 0.01);
+        m = 0.9 * m + 0.1 * cut, v = 0.98 * v + 0.02 * cut * cut;
+        double move = 0.01 * (m / (1 - pow(0.9, t))) / (sqrt(v / (1 - pow(0.98, t))) + 1e-6);
+        w[0] = w[0] * (1 - 0.01 * 0.1) - move; /* a matrix decays */
+        w[1] -= move;                          /* a vector does not */
+        double keep = fmin(0.5, (1.0 + t) / (10.0 + t));
+        average += (1 - keep) * (w[0] - average);
+        assert_true(fabs((double)o.weights[1] - w[0]) < 1e-5);
+        assert_true(fabs((double)o.weights[17] - w[1]) < 1e-5);
+        assert_true(fabs((double)o.average[1] - average) < 1e-5);
+    }
+    optimiser_free(&o);
+}
+
+static void test_schedule(void **state) {
+    (void)state;
+    assert_true(fabs(schedule_lr(2, 0.1, 0, 10, 0) - 0.2) < 1e-12);
+    assert_true(fabs(schedule_lr(2, 0.1, 9, 10, 0) - 2) < 1e-12);
+    assert_true(fabs(schedule_lr(2, 0.1, 50, 10, 0.5) - 1.1) < 1e-12);
+    assert_true(fabs(schedule_lr(2, 0.1, 99, 10, 1) - 0.2) < 1e-12);
+    assert_true(fabs(schedule_lr(2, 0.1, 200, 10, 7) - 0.2) < 1e-12);
+}
+
+/* ---- runs ---------------------------------------------------------------------------------------------------- */
+
+static char folder[] = "/tmp/test_train_XXXXXX";
+static int make_folder(void **state) {
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+static int remove_folder(void **state) {
+    char text[128];
+    (void)state;
+    snprintf(text, sizeof text, "rm -rf '%s'", folder);
+    return system(text);
+}
+
+static const char *path_of(const char *run, const char *name, char *room) {
+    snprintf(room, 256, "%s/%s%s%s", folder, run, name ? "/" : "", name ? name : "");
+    return room;
+}
+
+enum { TINY_STEPS = 8, TINY_BATCH = 12 };
+
+static void tiny(setting *s) {
+    static const struct { int which; double value; } own[] = {
+        {S_WIDTH, 16}, {S_LAYERS, 2}, {S_HEADS, 2}, {S_PATCH, 8}, {S_IMAGE, 32}, {S_EMBED, 16}, {S_TEXT_WIDTH, 16},
+        {S_TEXT_LAYERS, 1}, {S_TEXT_HEADS, 2}, {S_MERGES, 100}, {S_PHOTOGRAPHIC, 0}, {S_BATCH, TINY_BATCH},
+        {S_CAPTIONS, 200}, {S_IMAGES, TINY_STEPS * TINY_BATCH}, {S_WARMUP, 3}, {S_THREADS, 2}, {S_CHUNK, 4},
+        {S_TEXT_CHUNK, 4}, {S_CHECKPOINT_EVERY, 2}, {S_VALID_EVERY, 4}, {S_VALID, 10}};
+    memcpy(s, train_settings, S_COUNT * sizeof *s);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) s[own[i].which].value = own[i].value;
+}
+
+static bool train_tiny(const char *run, bool resume, double threads, double stop, err *e) {
+    setting s[S_COUNT];
+    char room[256];
+    tiny(s);
+    s[S_THREADS].value = threads;
+    s[S_STOP].value = stop;
+    return trainer_run(s, &(train_options){.folder = path_of(run, NULL, room), .resume = resume, .quiet = true}, e);
+}
+
+static char *bytes_of(const char *run, const char *name, size_t *length) {
+    char room[256];
+    err e = {{0}};
+    char *bytes = file_read(path_of(run, name, room), (size_t)1 << 30, length, &e);
+    if (!bytes) fail_msg("%s", e.text);
+    return bytes;
+}
+
+static bool same_file(const char *a, const char *b, const char *name) {
+    size_t la, lb;
+    char *x = bytes_of(a, name, &la), *y = bytes_of(b, name, &lb);
+    bool same = la == lb && memcmp(x, y, la) == 0;
+    mem_free(x), mem_free(y);
+    return same;
+}
+
+static void same_run(const char *a, const char *b) {
+    static const char *const files[] = {"checkpoint.safetensors", "model/open_clip_model.safetensors",
+                                        "model/open_clip_config.json", "model/merges.txt", "valid.csv"};
+    for (size_t i = 0; i < 5; i++)
+        if (!same_file(a, b, files[i])) fail_msg("%s and %s: %s differs", a, b, files[i]);
+}
+
+/* loss.csv holds each step once, in order. */
+static void steps_in_order(const char *run, unsigned long count) {
+    size_t length;
+    char *text = bytes_of(run, "loss.csv", &length), *at = strchr(text, '\n') + 1;
+    unsigned long step = 0;
+    for (; *at; at = strchr(at, '\n') + 1) assert_int_equal(strtoul(at, NULL, 10), ++step);
+    assert_int_equal(step, count);
+    mem_free(text);
+}
+
+static void test_resume(void **state) {
+    (void)state;
+    err e = {{0}};
+    if (!train_tiny("whole", false, 2, 0, &e)) fail_msg("%s", e.text);
+    steps_in_order("whole", TINY_STEPS);
+    if (!train_tiny("again", false, 2, 0, &e)) fail_msg("%s", e.text);
+    same_run("whole", "again");
+    assert_false(train_tiny("parts", false, 2, 3, &e));
+    assert_non_null(strstr(e.text, "stopped after step 3"));
+    assert_false(train_tiny("parts", true, 2, 5, &e));
+    assert_non_null(strstr(e.text, "stopped after step 5"));
+    if (!train_tiny("parts", true, 2, 0, &e)) fail_msg("%s", e.text);
+    same_run("whole", "parts");
+    steps_in_order("parts", TINY_STEPS);
+}
+
+static void test_one_thread(void **state) {
+    (void)state;
+    err e = {{0}};
+    if (!train_tiny("one", false, 1, 0, &e)) fail_msg("%s", e.text);
+    assert_false(train_tiny("one-parts", false, 1, 4, &e));
+    if (!train_tiny("one-parts", true, 1, 0, &e)) fail_msg("%s", e.text);
+    same_run("one", "one-parts");
+}
+
+static size_t lines_of(const char *run) {
+    char room[256];
+    size_t lines = 0;
+    FILE *f = fopen(path_of(run, "loss.csv", room), "r");
+    for (int c; f && (c = getc(f)) != EOF;) lines += c == '\n';
+    if (f) fclose(f);
+    return lines;
+}
+
+/* Killed without warning wherever it happens to be, several times over. */
+static void test_killed(void **state) {
+    (void)state;
+    err e = {{0}};
+    for (size_t rows = 2; rows <= 6; rows += 2) {
+        pid_t child = fork();
+        if (child == 0) _exit(train_tiny("killed", true, 2, 0, &e) ? 0 : 1);
+        for (int i = 0; i < 20000 && lines_of("killed") < rows + 1 && waitpid(child, NULL, WNOHANG) == 0; i++) usleep(1000);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+    }
+    if (!train_tiny("killed", true, 2, 0, &e)) fail_msg("%s", e.text);
+    same_run("whole", "killed");
+    steps_in_order("killed", TINY_STEPS);
+}
+
+/* Between the two renames of a checkpoint only the previous one is there. */
+static void test_previous(void **state) {
+    (void)state;
+    err e = {{0}};
+    char a[256];
+    assert_false(train_tiny("previous", false, 2, 4, &e));
+    assert_int_equal(remove(path_of("previous", "checkpoint.safetensors", a)), 0);
+    if (!train_tiny("previous", true, 2, 0, &e)) fail_msg("%s", e.text);
+    same_run("whole", "previous");
+}
+
+/* ---- bad input ------------------------------------------------------------------------------------------------ */
+
+static bool train_with(const char *run, bool resume, int which, double value, err *e) {
+    setting s[S_COUNT];
+    char room[256];
+    tiny(s);
+    s[which].value = value;
+    s[which].given = true;
+    return trainer_run(s, &(train_options){.folder = path_of(run, NULL, room), .resume = resume, .quiet = true}, e);
+}
+
+static void refused(const char *run, bool resume, int which, double value, const char *word) {
+    err e = {{0}};
+    if (train_with(run, resume, which, value, &e)) fail_msg("%s %g was taken", train_settings[which].flag, value);
+    if (!strstr(e.text, word)) fail_msg("\"%s\" does not say \"%s\"", e.text, word);
+}
+
+static void test_other_shape(void **state) {
+    (void)state;
+    refused("whole", true, S_WIDTH, 32, "its width is 16, but --width 32");
+    refused("whole", true, S_POOL, 1, "its pool is 0");
+    refused("whole", true, S_MERGES, 99, "its merges is 100");
+    refused("whole", true, S_SEED, 5, "its seed is 1");
+    refused("whole", false, S_LR, 1e-3, "--resume");
+    refused("none", false, S_HEADS, 3, "--width 16 is no multiple of --heads 3");
+    refused("none", false, S_IMAGE, 36, "--image 36 is no multiple of --patch 8");
+}
+
+/* A checkpoint that is cut short, or whose words are another's. */
+static void test_broken_checkpoint(void **state) {
+    (void)state;
+    char a[256], text[600];
+    err e = {{0}};
+    snprintf(text, sizeof text, "cp -r %s/whole %s/broken", folder, folder);
+    assert_int_equal(system(text), 0);
+    assert_int_equal(truncate(path_of("broken", "checkpoint.safetensors", a), 5000), 0);
+    assert_false(train_tiny("broken", true, 2, 0, &e));
+    assert_non_null(strstr(e.text, "checkpoint.safetensors"));
+    snprintf(text, sizeof text, "cp %s/whole/checkpoint.safetensors %s/broken && printf '#\\na n\\n' >%s/broken/model/merges.txt",
+             folder, folder, folder);
+    assert_int_equal(system(text), 0);
+    assert_false(train_tiny("broken", true, 2, 0, &e));
+    assert_non_null(strstr(e.text, "holds"));
+}
+
+static void test_nan(void **state) {
+    (void)state;
+    err e = {{0}};
+    size_t before, after;
+    assert_false(train_tiny("nan", false, 2, 3, &e));
+    char *x = bytes_of("nan", "checkpoint.safetensors", &before);
+    setting s[S_COUNT];
+    char room[256];
+    tiny(s);
+    s[S_LR].value = 1e30, s[S_LR].given = true;
+    s[S_CHECKPOINT_EVERY].value = 100;
+    assert_false(trainer_run(s, &(train_options){.folder = path_of("nan", NULL, room), .resume = true, .quiet = true}, &e));
+    if (!strstr(e.text, "step 5: the loss is not finite") || !strstr(e.text, "last checkpoint is of step 3"))
+        fail_msg("\"%s\"", e.text);
+    char *y = bytes_of("nan", "checkpoint.safetensors", &after);
+    assert_true(before == after && memcmp(x, y, before) == 0);
+    mem_free(x), mem_free(y);
+    if (!train_with("nan", true, S_LR, train_settings[S_LR].value, &e)) fail_msg("%s", e.text);
+    same_run("whole", "nan");
+}
+
+/* A disk that takes no more: a limit on the size of files does the same to a write. */
+static void test_full_disk(void **state) {
+    (void)state;
+    err e = {{0}};
+    assert_false(train_tiny("full", false, 2, 4, &e));
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){20000, 20000});
+        bool good = train_tiny("full", true, 2, 0, &e);
+        _exit(!good && strstr(e.text, "checkpoint") ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (!train_tiny("full", true, 2, 0, &e)) fail_msg("%s", e.text);
+    same_run("whole", "full");
+}
+
+static void test_no_stamps(void **state) {
+    (void)state;
+    setting s[S_COUNT];
+    char room[256];
+    err e = {{0}};
+    tiny(s);
+    s[S_PHOTOGRAPHIC].value = 0.5;
+    train_options o = {.folder = path_of("stamps", NULL, room), .stamps = "/nonexistent/stamps", .quiet = true};
+    assert_false(trainer_run(s, &o, &e));
+    assert_non_null(strstr(e.text, "tuxpaint-stamps-default"));
+}
+
+/* ---- it learns ---------------------------------------------------------------------------------------------------- */
+
+static void test_overfit(void **state) {
+    (void)state;
+    setting s[S_COUNT];
+    err e = {{0}};
+    tiny(s);
+    s[S_WIDTH].value = 32, s[S_LR].value = 3e-3, s[S_EMA].value = 0, s[S_MOST].value = 2;
+    if (!trainer_overfit(s, &(train_options){.quiet = true}, 60, &e)) fail_msg("%s", e.text);
+    s[S_LR].value = 0; /* and without learning it does not */
+    assert_false(trainer_overfit(s, &(train_options){.quiet = true}, 0.5, &e));
+    assert_non_null(strstr(e.text, "expected 1"));
+}
+
+/* A written model is the average's bytes, rounded to float16: it names as the run did. */
+static void test_written_model(void **state) {
+    (void)state;
+    char room[256];
+    err e = {{0}};
+    checkpoint *c = checkpoint_open(path_of("whole", "model", room), &e);
+    if (!c) fail_msg("%s", e.text);
+    assert_true(checkpoint_check_finite(c, &e));
+    const clip_model *m = checkpoint_model(c);
+    assert_int_equal(m->config.vision.width, 16);
+    assert_int_equal(m->config.vision.heads, 2);
+    assert_int_equal(m->config.act_vision, ACT_QUICK_GELU);
+    const tokenizer *words = checkpoint_tokenizer(c, &e);
+    if (!words) fail_msg("%s", e.text);
+    assert_int_equal(tokenizer_vocab(words), m->config.vocab);
+    checkpoint_free(c);
+}
+
+int main(void) {
+    mem_hook_cjson();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_torch_class), cmocka_unit_test(test_torch_mean), cmocka_unit_test(test_step_repeats),
+        cmocka_unit_test(test_step_faults), cmocka_unit_test(test_step_memory), cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_adamw), cmocka_unit_test(test_schedule), cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_one_thread), cmocka_unit_test(test_killed), cmocka_unit_test(test_previous),
+        cmocka_unit_test(test_other_shape), cmocka_unit_test(test_broken_checkpoint), cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_full_disk), cmocka_unit_test(test_no_stamps), cmocka_unit_test(test_overfit),
+        cmocka_unit_test(test_written_model),
+    };
+    return cmocka_run_group_tests_name("train", tests, make_folder, remove_folder);
+}
