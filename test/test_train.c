@@ -116,7 +116,7 @@ static double gradient_error(const step_case *c, const real *want) {
     return worst;
 }
 
-static void against_torch(clip_pool pool, const char *name) {
+static void against_torch(clip_pool which, const char *name) {
     step_case c;
     char key[64];
     float loss;
