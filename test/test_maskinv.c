@@ -74,9 +74,9 @@ static void against_fixtures(gradient_kind kind) {
                 open_on(&x, &fx, fx.model, fixture_sizes[z], SETTINGS[s].layers, kind);
                 for (size_t m = 0; m < FIXTURE_MASKS; m++) {
                     distance d = invert_against(&fx, &x, fixture_sizes[z], &SETTINGS[s], m);
-                    assert_below(d.embedding, BY_BUILD(5e-4, 1e-9), SETTINGS[s].name, __FILE__, __LINE__);
-                    assert_below(d.map, BY_BUILD(0.02, 1e-5), SETTINGS[s].name, __FILE__, __LINE__);
-                    assert_below(d.losses, BY_BUILD(1e-3, 1e-6), SETTINGS[s].name, __FILE__, __LINE__);
+                    assert_below(d.embedding, BY_BUILD(1e-5, 1e-9), SETTINGS[s].name, __FILE__, __LINE__);
+                    assert_below(d.map, BY_BUILD(2e-3, 1e-6), SETTINGS[s].name, __FILE__, __LINE__);
+                    assert_below(d.losses, BY_BUILD(5e-4, 1e-6), SETTINGS[s].name, __FILE__, __LINE__);
                 }
                 fixture_close(&fx);
             }
