@@ -7,7 +7,8 @@
  *         return cli_end(&c, &o, cli_open_model(&c, &o.common) && embed(&c, &o));
  *     }
  *
- * A new command is a file cmd_NAME.c with a `const command NAME_command`, and one row in cli.c's table. Work functions
+ * A new command is a file cmd_NAME.c with a `const command NAME_command`, and one row in cli.c's table; then `make man`
+ * (a test compares maskinv.1 with the flag tables). Work functions
  * return false with the message in c->e; cli_end prints it and gives the exit code: 1, or 2 where c->code says so.
  */
 #ifndef CLI_H
@@ -95,4 +96,5 @@ int cmd_explain(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_scenes(int argc, char **argv);
 #endif

@@ -43,6 +43,7 @@ void scene_source_free(scene_source *s) {
     stamps_free(s->book);
     mem_free(s);
 }
+scene_kind scene_source_kind(const scene_source *s) { return s->kind; }
 size_t scene_names(const scene_source *s) { return s->book != NULL ? stamp_names(s->book) : shape_count(); }
 const char *scene_name(const scene_source *s, size_t i) { return s->book != NULL ? stamp_name(s->book, i) : shape_name(i); }
 
