@@ -146,7 +146,7 @@ static uint64_t next_glyph(const char **text) {
 }
 
 void picture_text(picture *p, long x, long y, const char *text, int scale, const unsigned char colour[3]) {
-    if (scale < 1 || scale > SHRT_MAX) return;
+    if (scale < 1 || scale > SHRT_MAX || y > LONG_MAX - 7L * scale) return;
     for (; *text && (x < 0 || (size_t)x < p->width) && x < LONG_MAX - 6L * scale; x += 6L * scale) {
         uint64_t glyph = next_glyph(&text);
         for (int bit = 0; bit < 35; bit++)

@@ -47,6 +47,10 @@ bool out_close(out_file *f, err *e) {
     errno = 0;
     int bad = fflush(stream) != 0 || ferror(stream);
     int why = errno;
+    if (bad && !why) { /* an earlier write failed, its reason is gone: one byte more fails for the same */
+        clearerr(stream);
+        if (fputc(0, stream) == EOF || fflush(stream) != 0) why = errno;
+    }
     if (fclose(stream) != 0 && !bad) bad = 1, why = errno;
     if (!bad && f->temporary[0] && rename(f->temporary, f->path) != 0) bad = 1, why = errno;
     if (!bad) return true;

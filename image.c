@@ -82,6 +82,23 @@ static int jpeg_marker(const source *s, size_t *at) {
     return 0;
 }
 
+/* A Huffman segment: tables of a class byte, 16 counts and their symbols. stb trusts that no table has over 256 symbols
+ * (its table is that long) and that the codes of the lengths up to 16 bits fit. */
+static bool jpeg_tables_fit(const unsigned char *segment, size_t n) {
+    for (size_t at = 2; at < n;) {
+        size_t symbols = 0, codes = 0;
+        if (n - at < 17) return false;
+        for (size_t length = 1; length <= 16; length++) {
+            symbols += segment[at + length];
+            codes = 2 * codes + segment[at + length];
+            if (codes > (size_t)1 << length) return false;
+        }
+        if (symbols > 256 || symbols > n - at - 17) return false;
+        at += 17 + symbols;
+    }
+    return true;
+}
+
 /* Decoders fill what a truncated JPEG lacks with grey: the end-of-image marker must be there. */
 static bool jpeg_probe(const source *s, claim *c, err *e) {
     size_t at = 2;
@@ -96,6 +113,8 @@ static bool jpeg_probe(const source *s, claim *c, err *e) {
         if (marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC && n >= 8) {
             c->height = be16(segment + 3);
             c->width = be16(segment + 5);
+        } else if (marker == 0xC4 && !jpeg_tables_fit(segment, n)) {
+            return err_set(e, "%s: the JPEG picture is damaged: impossible Huffman table", s->name);
         } else if (marker == 0xE1 && n >= 8 && memcmp(segment + 2, "Exif\0\0", 6) == 0) {
             c->orientation = exif_orientation(segment + 8, n - 8);
         }

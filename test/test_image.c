@@ -339,6 +339,20 @@ static void what_is_no_picture_is_refused(void **state) {
     assert_non_null(strstr(e.text, "folder"));
 }
 
+/* stb would write behind its table of 256 symbols. */
+static void impossible_huffman_tables_are_refused(void **state) {
+    (void)state;
+    size_t n, i = 0;
+    unsigned char *jpeg = read_data(DATA "grey.jpg", &n);
+    while (!(jpeg[i] == 0xFF && jpeg[i + 1] == 0xC4)) i++;
+    jpeg[i + 5 + 15] = 255;
+    refused(jpeg, n, "Huffman");
+    jpeg[i + 5 + 15] = 0;
+    jpeg[i + 5] = 3; /* three codes of one bit */
+    refused(jpeg, n, "Huffman");
+    mem_free(jpeg);
+}
+
 /* ---- masks ------------------------------------------------------------------------------------------- */
 static mask_image get_mask(const char *name) {
     char path[256];
@@ -502,7 +516,7 @@ static void every_allocation_may_fail(void **state) {
 
 static void impossible_sizes_are_errors(void **state) {
     (void)state;
-    picture p = pattern(4, 4), out;
+    picture p, out;
     assert_false(picture_new(0, 5, &p, &e));
     p = pattern(4, 4);
     assert_false(picture_resize(&p, 0, 5, &out, &e));
@@ -649,6 +663,7 @@ int main(void) {
         cmocka_unit_test(damaged_pictures_do_no_harm),
         cmocka_unit_test(absurd_sizes_are_refused),
         cmocka_unit_test(what_is_no_picture_is_refused),
+        cmocka_unit_test(impossible_huffman_tables_are_refused),
         cmocka_unit_test(masks_are_read_as_pillow_does),
         cmocka_unit_test(empty_masks_are_refused),
         cmocka_unit_test(written_pictures_read_back),
