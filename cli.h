@@ -8,8 +8,8 @@
  *     }
  *
  * A new command is a file cmd_NAME.c with a `const command NAME_command`, and one row in cli.c's table; then `make man`
- * (a test compares maskinv.1 with the flag tables). Work functions
- * return false with the message in c->e; cli_end prints it and gives the exit code: 1, or 2 where c->code says so.
+ * (a test compares maskinv.1 with the flag tables). Work functions return false with the message in c->e; cli_end
+ * prints it and gives the exit code: 1, or 2 where c->code says so.
  */
 #ifndef CLI_H
 #define CLI_H
