@@ -66,32 +66,32 @@ clip_model *contrastive_model(const clip_config *config, const real *flat, arena
     return m;
 }
 
-/* ---- workers --------------------------------------------------------------------------------------- */
+/* ---- shares of the batch --------------------------------------------------------------------------------------- */
 
 typedef struct { ag_mark before; ag_tensor *z; size_t first, count; bool image; } chunk;
 
 typedef struct {
     arena memory;
     ag_tape tape;
-    clip_model *model;   /* its leaves: the shared weights, this worker's gradient */
+    clip_model *model;   /* its leaves: the shared weights, this share's gradient */
     real *gradient;      /* [numbers] */
     ag_mark clear;       /* leaves made, no chunk begun */
     chunk *chunks;       /* in order of making */
     size_t count;
     fault why;
-} worker;
+} share;
 
 struct contrastive {
     clip_config config;
     contrastive_plan plan;
     parameters params;
     pool *cores;
-    worker *workers;
+    share *shares;
     arena memory;        /* the loss's */
     ag_tape tape;
     real *zi, *zt;       /* embeddings [pairs,E] */
     real *weights;
-    /* the step's arguments, for the workers */
+    /* the step's arguments, for the shares */
     const contrastive_batch *batch;
     const real *seed_i, *seed_t; /* dloss/dzi, dloss/dzt [pairs,E] */
     real *sum;
@@ -101,7 +101,7 @@ struct contrastive {
 /* Tensors a chunk makes, backward's included: generous, the table holds pointers only. */
 static size_t nodes_of(const clip_config *c, const contrastive_plan *p) {
     size_t per = 512 + 160 * (c->vision.layers > c->text.layers ? c->vision.layers : c->text.layers);
-    size_t chunks = p->pairs / p->images_chunk + p->pairs / p->texts_chunk + 2 * p->workers;
+    size_t chunks = p->pairs / p->images_chunk + p->pairs / p->texts_chunk + 2 * p->shares;
     return per * (chunks + 2);
 }
 
@@ -122,10 +122,10 @@ size_t contrastive_room(const clip_config *c, const contrastive_plan *p) {
                           c->text.layers * 14 * c->text.width * c->text.width + n * c->vision.width);
     /* forward keeps every chunk; backward holds some of one chunk's twice over, and weight gradients */
     size_t each = 8 * (image * p->images_chunk + text * p->texts_chunk) + 4 * flat + 8 * nodes_of(c, p) * 64;
-    return (image + text) * (p->pairs + p->workers) + p->workers * each + loss_room(c, p->pairs) + ((size_t)32 << 20);
+    return (image + text) * (p->pairs + p->shares) + p->shares * each + loss_room(c, p->pairs) + ((size_t)32 << 20);
 }
 
-typedef struct { worker *w; real *weights; const parameters *params; size_t next; } leaf_walk;
+typedef struct { share *w; real *weights; const parameters *params; size_t next; } leaf_walk;
 
 static bool make_leaf(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     leaf_walk *l = arg;
@@ -135,7 +135,7 @@ static bool make_leaf(void *arg, clip_weight *w, clip_kind kind, size_t layer, s
     return w->leaf != NULL;
 }
 
-static bool worker_start(contrastive *c, worker *w, arena *memory, size_t room, fault *why) {
+static bool share_start(contrastive *c, share *w, arena *memory, size_t room, fault *why) {
     size_t n = c->params.numbers, chunks = c->plan.pairs / c->plan.images_chunk + c->plan.pairs / c->plan.texts_chunk + 2;
     unsigned char *buffer = arena_alloc(memory, room, 1);
     memset(w, 0, sizeof *w);
@@ -145,14 +145,14 @@ static bool worker_start(contrastive *c, worker *w, arena *memory, size_t room, 
         w->chunks = arena_alloc(&w->memory, chunks, sizeof *w->chunks);
     }
     if (!w->gradient || !w->chunks)
-        return fault_set(why, FAULT_MEMORY, "worker", (size_t[]){n * sizeof(real), room, memory->size}, 3);
+        return fault_set(why, FAULT_MEMORY, "share", (size_t[]){n * sizeof(real), room, memory->size}, 3);
     w->model = contrastive_model(&c->config, c->weights, &w->memory, why);
     leaf_walk l = {w, c->weights, &c->params, 0};
     bool made = w->model && ag_tape_init(&w->tape, &w->memory, NULL, nodes_of(&c->config, &c->plan)) &&
                 clip_each_weight(w->model, make_leaf, &l);
     if (!made) {
         if (w->tape.fault.code) *why = w->tape.fault;
-        return fault_set(why, FAULT_MEMORY, "worker", (size_t[]){n * sizeof(real), room, memory->size}, 3);
+        return fault_set(why, FAULT_MEMORY, "share", (size_t[]){n * sizeof(real), room, memory->size}, 3);
     }
     w->clear = ag_tape_mark(&w->tape);
     return true;
@@ -162,15 +162,15 @@ contrastive *contrastive_new(const clip_config *config, real *weights, pool *cor
                              arena *memory, fault *why) {
     contrastive *c = arena_alloc(memory, 1, sizeof *c);
     size_t room = loss_room(config, plan->pairs), z = plan->pairs * config->embed;
-    worker *workers = arena_alloc(memory, plan->workers, sizeof *workers);
+    share *shares = arena_alloc(memory, plan->shares, sizeof *shares);
     real *zi = arena_alloc(memory, z, sizeof *zi), *zt = arena_alloc(memory, z, sizeof *zt);
     unsigned char *buffer = arena_alloc(memory, room, 1);
-    if (!c || !workers || !zi || !zt || !buffer) {
+    if (!c || !shares || !zi || !zt || !buffer) {
         fault_set(why, FAULT_MEMORY, "contrastive", (size_t[]){room, arena_left(memory), memory->size}, 3);
         return NULL;
     }
     memset(c, 0, sizeof *c);
-    c->config = *config, c->plan = *plan, c->cores = cores, c->workers = workers;
+    c->config = *config, c->plan = *plan, c->cores = cores, c->shares = shares;
     c->weights = weights, c->zi = zi, c->zt = zt;
     arena_init(&c->memory, buffer, room);
     if (!parameters_of(config, memory, &c->params, why)) return NULL;
@@ -178,9 +178,9 @@ contrastive *contrastive_new(const clip_config *config, real *weights, pool *cor
         *why = c->tape.fault;
         return NULL;
     }
-    size_t each = arena_left(memory) / plan->workers / ARENA_ALIGN * ARENA_ALIGN;
-    for (size_t i = 0; i < plan->workers; i++)
-        if (!worker_start(c, &workers[i], memory, each, why)) return NULL;
+    size_t each = arena_left(memory) / plan->shares / ARENA_ALIGN * ARENA_ALIGN;
+    for (size_t i = 0; i < plan->shares; i++)
+        if (!share_start(c, &shares[i], memory, each, why)) return NULL;
     return c;
 }
 
@@ -188,14 +188,14 @@ const parameters *contrastive_parameters(const contrastive *c) { return &c->para
 
 size_t contrastive_peak(const contrastive *c) {
     size_t sum = c->memory.peak;
-    for (size_t i = 0; i < c->plan.workers; i++) sum += c->workers[i].memory.peak;
+    for (size_t i = 0; i < c->plan.shares; i++) sum += c->shares[i].memory.peak;
     return sum;
 }
 
 /* Worker i's run of n things: first..last-1. */
-static void share_of(size_t n, size_t i, size_t workers, size_t *first, size_t *last) {
-    *first = n * i / workers;
-    *last = n * (i + 1) / workers;
+static void share_of(size_t n, size_t i, size_t shares, size_t *first, size_t *last) {
+    *first = n * i / shares;
+    *last = n * (i + 1) / shares;
 }
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -213,7 +213,7 @@ static size_t picture_numbers(const clip_config *c) {
 }
 
 /* Remembers the chunk for the way back; its embeddings [count,E] to where the loss finds them. */
-static bool keep_chunk(contrastive *c, worker *w, chunk k) {
+static bool keep_chunk(contrastive *c, share *w, chunk k) {
     real *z = k.image ? c->zi : c->zt;
     if (!k.z) {
         w->why = w->tape.fault;
@@ -226,14 +226,14 @@ static bool keep_chunk(contrastive *c, worker *w, chunk k) {
 
 static void forward_task(void *arg, size_t index) {
     contrastive *c = arg;
-    worker *w = &c->workers[index];
+    share *w = &c->shares[index];
     const contrastive_batch *b = c->batch;
     size_t first, last;
     ag_tape_reset(&w->tape, w->clear);
     w->tape.recording = true;
     w->count = 0;
     memset(w->gradient, 0, c->params.numbers * sizeof(real));
-    share_of(b->pairs, index, c->plan.workers, &first, &last);
+    share_of(b->pairs, index, c->plan.shares, &first, &last);
     for (size_t i = first; i < last; i += c->plan.texts_chunk) {
         chunk k = {ag_tape_mark(&w->tape), NULL, i, least(c->plan.texts_chunk, last - i), false};
         k.z = clip_text(&w->tape, w->model, b->ids + i * b->length, k.count, b->length);
@@ -268,7 +268,7 @@ static real *own_targets(contrastive *c, size_t n) {
 }
 
 /* loss = -(1/2n) sum_ij Y_ij (log softmax(e^s I T^T) + log softmax(e^s T I^T))_ij, I and T unit rows.
- * Leaves dloss/dzi and dloss/dzt as the workers' seeds and dloss/ds in *ds. */
+ * Leaves dloss/dzi and dloss/dzt as the shares' seeds and dloss/ds in *ds. */
 static bool loss_task(contrastive *c, contrastive_result *out, real *scale, real *ds) {
     size_t n = c->batch->pairs, e = c->config.embed;
     ag_tape *t = &c->tape;
@@ -304,7 +304,7 @@ void contrastive_targets(const uint32_t *class, size_t pairs, real *targets) {
 /* The chunks in reverse: each gives back its memory before the one made before it is walked. */
 static void backward_task(void *arg, size_t index) {
     contrastive *c = arg;
-    worker *w = &c->workers[index];
+    share *w = &c->shares[index];
     size_t e = c->config.embed;
     for (size_t i = w->count; i-- > 0;) {
         chunk *k = &w->chunks[i];
@@ -318,23 +318,23 @@ static void backward_task(void *arg, size_t index) {
     }
 }
 
-/* One weight's gradient: the workers', always summed in the same order. */
+/* One weight's gradient: the shares', always summed in the same order. */
 static void sum_task(void *arg, size_t index) {
     contrastive *c = arg;
     const parameter *p = &c->params.list[index];
     size_t n = p->rows * p->cols;
     real *sum = c->sum + p->offset;
-    memcpy(sum, c->workers[0].gradient + p->offset, n * sizeof *sum);
-    for (size_t i = 1; i < c->plan.workers; i++) k_axpy(1, c->workers[i].gradient + p->offset, sum, n);
+    memcpy(sum, c->shares[0].gradient + p->offset, n * sizeof *sum);
+    for (size_t i = 1; i < c->plan.shares; i++) k_axpy(1, c->shares[i].gradient + p->offset, sum, n);
 }
 
 /* ---- the step --------------------------------------------------------------------------------------------- */
 
-static bool workers_run(contrastive *c, pool_task *task, fault *why) {
-    for (size_t i = 0; i < c->plan.workers; i++) c->workers[i].why.code = FAULT_NONE;
-    spread(c->cores, c->plan.workers, task, c);
-    for (size_t i = 0; i < c->plan.workers; i++) {
-        worker *w = &c->workers[i];
+static bool shares_run(contrastive *c, pool_task *task, fault *why) {
+    for (size_t i = 0; i < c->plan.shares; i++) c->shares[i].why.code = FAULT_NONE;
+    spread(c->cores, c->plan.shares, task, c);
+    for (size_t i = 0; i < c->plan.shares; i++) {
+        share *w = &c->shares[i];
         if (w->why.code == FAULT_NONE) continue;
         *why = w->why;
         w->tape.fault.code = FAULT_NONE; /* the next step may begin anew */
@@ -355,13 +355,13 @@ bool contrastive_step(contrastive *c, const contrastive_batch *b, real *gradient
     if (b->pairs < 1 || b->pairs > c->plan.pairs)
         return fault_set(why, FAULT_RANGE, "pairs", (size_t[]){b->pairs, 1, c->plan.pairs}, 3);
     c->batch = b, c->sum = gradient;
-    if (!workers_run(c, forward_task, why)) return false;
+    if (!shares_run(c, forward_task, why)) return false;
     size_t mark = arena_mark(&c->memory);
     ag_mark clear = ag_tape_mark(&c->tape);
     c->tape.recording = true;
     bool good = loss_task(c, out, c->weights + scale, &ds);
     if (!good) *why = c->tape.fault;
-    else good = workers_run(c, backward_task, why);
+    else good = shares_run(c, backward_task, why);
     c->tape.fault.code = FAULT_NONE;
     ag_tape_reset(&c->tape, clear);
     arena_reset(&c->memory, mark);
@@ -376,12 +376,12 @@ bool contrastive_step(contrastive *c, const contrastive_batch *b, real *gradient
 
 static void embed_task(void *arg, size_t index) {
     contrastive *c = arg;
-    worker *w = &c->workers[index];
+    share *w = &c->shares[index];
     size_t first, last, e = c->config.embed;
     size_t most = c->ask.patches ? c->plan.images_chunk : c->plan.texts_chunk;
     ag_tape_reset(&w->tape, w->clear);
     w->tape.recording = false;
-    share_of(c->ask.count, index, c->plan.workers, &first, &last);
+    share_of(c->ask.count, index, c->plan.shares, &first, &last);
     for (size_t i = first; i < last; i += most) {
         size_t count = least(most, last - i);
         ag_tensor *z = c->ask.patches ? image_forward(&w->tape, c->ask.model,
@@ -400,12 +400,12 @@ static void embed_task(void *arg, size_t index) {
 bool contrastive_images(contrastive *c, const clip_model *m, const real *patches, size_t count, real *out, fault *why) {
     c->ask.model = m, c->ask.patches = patches, c->ask.ids = NULL;
     c->ask.count = count, c->ask.length = 0, c->ask.out = out;
-    return workers_run(c, embed_task, why);
+    return shares_run(c, embed_task, why);
 }
 
 bool contrastive_texts(contrastive *c, const clip_model *m, const uint32_t *ids, size_t count, size_t length, real *out,
                        fault *why) {
     c->ask.model = m, c->ask.patches = NULL, c->ask.ids = ids;
     c->ask.count = count, c->ask.length = length, c->ask.out = out;
-    return workers_run(c, embed_task, why);
+    return shares_run(c, embed_task, why);
 }

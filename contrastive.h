@@ -5,11 +5,12 @@
  *     contrastive_result r;
  *     if (!contrastive_step(c, &b, gradient, &r, &why)) ...        // r.loss, r.accuracy; gradient as flat as weights
  *
- * Every core takes an equal run of pictures and one of captions, chunk by chunk, so that what one op makes is still
- * in the cache when the next one reads it. Each has its own arena, tape, and gradient buffer; the weights are shared.
- * The loss alone sees the whole batch: it cuts the graph at the embeddings, and its gradient there is the seed with
- * which the cores then walk their chunks backwards. Runs and sums are in fixed order: the same input and number of
- * workers give the same bytes.
+ * The batch is cut into equal shares, more of them than cores, so that a core that is held up by other programs does
+ * not hold up the others. A share goes chunk by chunk: what one op makes is still in the cache when the next one reads
+ * it. Each share has its own arena, tape, and gradient buffer; the weights are everybody's. The loss alone sees the
+ * whole batch: it cuts the graph at the embeddings, and its gradient there is the seed with which the shares then walk
+ * their chunks backwards. The shares' gradients are summed in their order: the same input gives the same bytes, on
+ * however many cores.
  */
 #ifndef CONTRASTIVE_H
 #define CONTRASTIVE_H
@@ -25,7 +26,7 @@ bool parameters_of(const clip_config *config, arena *memory, parameters *out, fa
 clip_model *contrastive_model(const clip_config *config, const real *flat, arena *memory, fault *why);
 
 /* ---- the step ------------------------------------------------------------------------------------ */
-typedef struct { size_t workers, pairs, images_chunk, texts_chunk; } contrastive_plan; /* pairs: the largest batch */
+typedef struct { size_t shares, pairs, images_chunk, texts_chunk; } contrastive_plan; /* pairs: the largest batch */
 
 typedef struct {
     const real *patches;   /* [pairs, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
@@ -41,7 +42,7 @@ typedef struct {
 } contrastive_result;
 
 typedef struct contrastive contrastive;
-/* Takes its room, and each worker's, from what is left in the arena: contrastive_room() says how much is plenty.
+/* Takes its room, and each share's, from what is left in the arena: contrastive_room() says how much is plenty.
  * cores may be NULL. weights stay the caller's and may change between steps. NULL: see why. */
 contrastive *contrastive_new(const clip_config *config, real *weights, pool *cores, const contrastive_plan *plan,
                              arena *memory, fault *why);
@@ -54,7 +55,7 @@ bool contrastive_step(contrastive *c, const contrastive_batch *b, real *gradient
 bool contrastive_images(contrastive *c, const clip_model *m, const real *patches, size_t count, real *out, fault *why);
 bool contrastive_texts(contrastive *c, const clip_model *m, const uint32_t *ids, size_t count, size_t length, real *out,
                        fault *why);
-/* Most bytes ever used by all workers together. */
+/* Most bytes ever used by all shares together. */
 size_t contrastive_peak(const contrastive *c);
 /* targets [pairs,pairs] from class[pairs]: every caption of a picture's class is as right as its own, and a row's
  * shares sum to 1. Two pictures with the same caption are then no negatives of each other. */

@@ -221,6 +221,7 @@ bool settings_load(const char *path, setting *settings, size_t count, err *e) {
         double there = 0;
         if (f->part == SET_RUN) continue;
         snprintf(name, sizeof name, "setting.%s", f->flag);
+        if (f->part == SET_FREE && !st_find(s, name)) continue; /* younger than the checkpoint */
         good = read_number(s, path, name, &there, e);
         if (good && f->given && f->value != there && f->part != SET_FREE)
             good = err_set(e, "%s: its %s is %g, but --%s %g was asked; leave the flag out to go on, or begin a new run",

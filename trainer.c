@@ -41,7 +41,8 @@ const setting train_settings[S_COUNT] = {
     [S_DECAY] = {"decay", 0.1, 0, 10, SET_FREE, "weight decay, on matrices only", false},
     [S_CLIP] = {"clip", 1, 0, 1e9, SET_FREE, "largest norm of a gradient (0: any)", false},
     [S_EMA] = {"ema", 0.999, 0, 0.999999, SET_FREE, "decay of the averaged weights, which are the model (0: no average)", false},
-    [S_THREADS] = {"threads", 0, 0, 256, SET_FREE, "cores (0: all; another number rounds sums differently)", false},
+    [S_THREADS] = {"threads", 0, 0, 256, SET_RUN, "cores (0: all; their number does not change the bytes)", false},
+    [S_SHARES] = {"shares", 12, 1, 256, SET_FREE, "parts of a batch that cores take one after another", false},
     [S_CHUNK] = {"chunk", 8, 1, 4096, SET_FREE, "pictures a core takes at once", false},
     [S_TEXT_CHUNK] = {"text-chunk", 48, 1, 4096, SET_FREE, "captions a core takes at once", false},
     [S_CHECKPOINT_EVERY] = {"checkpoint-every", 500, 1, 1e9, SET_RUN, "steps from one checkpoint to the next", false},
@@ -61,8 +62,8 @@ static bool settings_check(const setting *s, err *e) {
     }
     if (s[S_LEAST].value > s[S_MOST].value)
         return err_set(e, "--objects: from %g to %g", s[S_LEAST].value, s[S_MOST].value);
-    if (s[S_BATCH].value < s[S_THREADS].value)
-        return err_set(e, "--batch %g: fewer pictures than --threads %g", s[S_BATCH].value, s[S_THREADS].value);
+    if (s[S_BATCH].value < s[S_SHARES].value)
+        return err_set(e, "--batch %g: fewer pictures than --shares %g", s[S_BATCH].value, s[S_SHARES].value);
     return true;
 }
 
@@ -141,7 +142,7 @@ static bool open_feed(run *r, bool on, err *e) {
 }
 
 static bool open_step(run *r, err *e) {
-    contrastive_plan plan = {r->cores->width, count_of(r->s, S_BATCH), count_of(r->s, S_CHUNK), count_of(r->s, S_TEXT_CHUNK)};
+    contrastive_plan plan = {count_of(r->s, S_SHARES), count_of(r->s, S_BATCH), count_of(r->s, S_CHUNK), count_of(r->s, S_TEXT_CHUNK)};
     fault why = {0};
     parameters *params;
     r->room_size = contrastive_room(&r->config, &plan);
@@ -161,7 +162,6 @@ static bool open_step(run *r, err *e) {
 }
 
 static bool run_open(run *r, bool on, err *e) {
-    if (r->s[S_THREADS].value < 1) r->s[S_THREADS].value = fmin((double)cores_available(), r->s[S_BATCH].value);
     if (!settings_check(r->s, e)) return false;
     r->config = config_of(r->s);
     r->cores = pool_start(count_of(r->s, S_THREADS));

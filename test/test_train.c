@@ -84,10 +84,10 @@ static void step_close(step_case *c) {
     mem_release(c->room, ROOM);
 }
 
-/* Loss and gradient with so many workers and so large chunks. */
-static real step_run(step_case *c, size_t workers, size_t images, size_t texts) {
-    pool *cores = pool_start(workers);
-    contrastive_plan plan = {workers, PAIRS, images, texts};
+/* Loss and gradient with so many shares and so large chunks. */
+static real step_run(step_case *c, size_t shares, size_t images, size_t texts) {
+    pool *cores = pool_start(2);
+    contrastive_plan plan = {shares, PAIRS, images, texts};
     contrastive_result out = {0};
     fault why = {0};
     size_t mark = arena_mark(&c->memory);
@@ -128,12 +128,12 @@ static void against_torch(clip_pool which, const char *name) {
     place(&c.params, packed, want);
     snprintf(key, sizeof key, "%s.loss", name);
     floats(&c, key, &loss, 1);
-    for (size_t workers = 1; workers <= 2; workers++)
+    for (size_t shares = 1; shares <= 2; shares++)
         for (size_t chunk = 1; chunk <= 5; chunk += 2) {
-            real found = step_run(&c, workers, chunk, 6 - chunk);
+            real found = step_run(&c, shares, chunk, 6 - chunk);
             if (!(fabs((double)(found - loss)) <= 2e-6 * fabs((double)loss))) fail_msg("loss %.8g, expected %.8g", found, loss);
             double error = gradient_error(&c, want);
-            if (!(error <= 1e-4)) fail_msg("%zu workers, chunks of %zu: gradient off by %g", workers, chunk, error);
+            if (!(error <= 1e-4)) fail_msg("%zu shares, chunks of %zu: gradient off by %g", shares, chunk, error);
         }
     /* every single weight counts: moved, the gradient is another one */
     c.weights[c.params.list[0].offset] += (real)0.05;
@@ -285,7 +285,7 @@ static void tiny(setting *s) {
     static const struct { int which; double value; } own[] = {
         {S_WIDTH, 16}, {S_LAYERS, 2}, {S_HEADS, 2}, {S_PATCH, 8}, {S_IMAGE, 32}, {S_EMBED, 16}, {S_TEXT_WIDTH, 16},
         {S_TEXT_LAYERS, 1}, {S_TEXT_HEADS, 2}, {S_MERGES, 100}, {S_PHOTOGRAPHIC, 0}, {S_BATCH, TINY_BATCH},
-        {S_CAPTIONS, 200}, {S_IMAGES, TINY_STEPS * TINY_BATCH}, {S_WARMUP, 3}, {S_THREADS, 2}, {S_CHUNK, 4},
+        {S_CAPTIONS, 200}, {S_IMAGES, TINY_STEPS * TINY_BATCH}, {S_WARMUP, 3}, {S_SHARES, 3}, {S_CHUNK, 4},
         {S_TEXT_CHUNK, 4}, {S_CHECKPOINT_EVERY, 2}, {S_VALID_EVERY, 4}, {S_VALID, 10}};
     memcpy(s, train_settings, S_COUNT * sizeof *s);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) s[own[i].which].value = own[i].value;
@@ -349,13 +349,15 @@ static void test_resume(void **state) {
     steps_in_order("parts", TINY_STEPS);
 }
 
-static void test_one_thread(void **state) {
+/* On one core, or on another number of them later: the same bytes. */
+static void test_threads(void **state) {
     (void)state;
     err e = {{0}};
     if (!train_tiny("one", false, 1, 0, &e)) fail_msg("%s", e.text);
-    assert_false(train_tiny("one-parts", false, 1, 4, &e));
-    if (!train_tiny("one-parts", true, 1, 0, &e)) fail_msg("%s", e.text);
-    same_run("one", "one-parts");
+    same_run("whole", "one");
+    assert_false(train_tiny("three", false, 1, 4, &e));
+    if (!train_tiny("three", true, 3, 0, &e)) fail_msg("%s", e.text);
+    same_run("whole", "three");
 }
 
 static size_t lines_of(const char *run) {
@@ -529,7 +531,7 @@ int main(void) {
         cmocka_unit_test(test_torch_class), cmocka_unit_test(test_torch_mean), cmocka_unit_test(test_step_repeats),
         cmocka_unit_test(test_step_faults), cmocka_unit_test(test_step_memory), cmocka_unit_test(test_targets),
         cmocka_unit_test(test_adamw), cmocka_unit_test(test_schedule), cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_one_thread), cmocka_unit_test(test_killed), cmocka_unit_test(test_previous),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_killed), cmocka_unit_test(test_previous),
         cmocka_unit_test(test_other_shape), cmocka_unit_test(test_broken_checkpoint), cmocka_unit_test(test_nan),
         cmocka_unit_test(test_full_disk), cmocka_unit_test(test_no_stamps), cmocka_unit_test(test_overfit),
         cmocka_unit_test(test_written_model),
