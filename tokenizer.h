@@ -22,7 +22,8 @@ size_t tokenizer_vocab(const tokenizer *tok); /* start is vocab-2, end vocab-1 *
  * <|startoftext|> and <|endoftext|> within the text are those ids. */
 bool tokenizer_encode(const tokenizer *tok, const char *text, uint32_t *ids, size_t most, size_t *count, err *e);
 
-/* Learns `merges` pairs from texts (each cleaned and split as encode does), most frequent first, ties by first symbol
- * order (the vocabulary's, left before right); returns the merges file's text (with its first line), mem_free it. Fewer when nothing is left to merge. */
+/* Learns `merges` pairs from texts (each cleaned and split as encode does), most frequent first, ties by symbol order
+ * (the vocabulary's, left before right). Returns the merges file's text with its first line, zero-terminated; mem_free
+ * it. Fewer when nothing is left to merge. */
 char *tokenizer_train(const char *const *texts, size_t count, size_t merges, size_t *length, err *e);
 #endif

@@ -128,12 +128,12 @@ def texts():
     yield 'a ' * 74 + 'tricycles <|endoftext|>'
 
 
-cases, seen = [], set()
-for t in texts():
-    if t not in seen:
-        seen.add(t)
-        cases.append({'text': t, 'ids': encode(t)})
-for b in BYTES:
-    cases.append({'bytes': b, 'ids': encode(bytes.fromhex(b).decode('utf-8', 'replace'))})
-print('[\n' + ',\n'.join(json.dumps(c) for c in cases) + '\n]')
-print(len(cases), 'cases,', 'regex agrees' if CLIP else 'without regex', file=sys.stderr)
+def main():
+    cases = [{'text': t, 'ids': encode(t)} for t in dict.fromkeys(texts())]
+    cases += [{'bytes': b, 'ids': encode(bytes.fromhex(b).decode('utf-8', 'replace'))} for b in BYTES]
+    print('[\n' + ',\n'.join(json.dumps(c) for c in cases) + '\n]')
+    print(len(cases), 'cases,', 'regex agrees' if CLIP else 'without regex', file=sys.stderr)
+
+
+if __name__ == '__main__':
+    main()
