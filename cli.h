@@ -97,4 +97,5 @@ int cmd_embed(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_scenes(int argc, char **argv);
+int cmd_regions(int argc, char **argv);
 #endif
