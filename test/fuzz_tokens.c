@@ -1,0 +1,30 @@
+/* fuzz_tokens.c - the first half of the bytes as merges, the second as text; and the whole as text. */
+#include "tokenizer.h"
+#include <string.h>
+
+static void encode(const char *merges, size_t length, const char *text) {
+    err e = {0};
+    uint32_t ids[77];
+    size_t n;
+    tokenizer *tok = tokenizer_parse(merges, length, "fuzz", 0, &e);
+    if (!tok) return;
+    if (tokenizer_encode(tok, text, ids, 77, &n, &e)) {
+        if (n < 2 || n > 77 || ids[0] != tokenizer_vocab(tok) - 2 || ids[n - 1] != tokenizer_vocab(tok) - 1) __builtin_trap();
+        for (size_t i = 0; i < n; i++)
+            if (ids[i] >= tokenizer_vocab(tok)) __builtin_trap();
+    }
+    tokenizer_free(tok);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
+    static const char merges[] = "#version\na b\nab c</w>\nt h\nth e</w>\n";
+    char *text = mem_alloc(1, length + 1);
+    mem_hook_cjson();
+    if (!text) return 0;
+    memcpy(text, bytes, length);
+    encode(merges, sizeof merges - 1, text);
+    encode(text, length / 2, text + length / 2);
+    mem_free(text);
+    return 0;
+}
