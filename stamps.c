@@ -257,41 +257,51 @@ static int by_name(const void *a, const void *b) {
     return order != 0 ? order : x->class < y->class ? -1 : x->class > y->class; /* class: still the path's order */
 }
 
-/* The companion file's text (path.txt, path.dat), or NULL. */
-static char *companion(const char *path, const char *ending) {
+/* The companion file's text (path.txt, path.dat); *text is NULL where there is none. */
+static bool companion(const char *path, const char *ending, char **text, err *e) {
     char other[4096];
     size_t length;
-    err ignored;
+    *text = NULL;
     strcpy(other, path);
     strcpy(other + strlen(other) - 4, ending);
-    return file_exists(other) ? file_read(other, 1 << 16, &length, &ignored) : NULL;
+    return !file_exists(other) || (*text = file_read(other, 1 << 16, &length, e)) != NULL;
 }
 
-/* Reads one cut-out. *used: it is one we can name and see. False: out of memory. */
-static bool stamp_read(stamp *s, const char *path, bool *used) {
+/* The picture as RGBA; *rgba is NULL where it is none that we can use: passed over. False: no memory, or unreadable. */
+static bool pixels_read(const char *path, unsigned char **rgba, int *w, int *h, err *e) {
     size_t length;
-    int w = 0, h = 0, n = 0;
-    err ignored;
+    int n = 0;
+    *rgba = NULL;
+    char *bytes = file_read(path, MOST_FILE, &length, e);
+    if (bytes == NULL) return false;
+    const unsigned char *data = (const unsigned char *)bytes;
+    bool fits = stbi_info_from_memory(data, (int)length, w, h, &n) && *w > 0 && *h > 0 && *w <= 4096 && *h <= 4096;
+    bool wanted = fits && (n == 2 || n == 4); /* with alpha */
+    if (wanted) *rgba = stbi_load_from_memory(data, (int)length, w, h, &n, 4);
+    mem_free(bytes);
+    if (!wanted || *rgba != NULL || strcmp(stbi_failure_reason(), "outofmem") != 0) return true;
+    return err_set(e, "%s: out of memory", path);
+}
+
+/* Reads one cut-out. *used: it is one that we can name and see. */
+static bool stamp_read(stamp *s, const char *path, bool *used, err *e) {
+    char *text;
+    unsigned char *rgba;
+    int w = 0, h = 0;
     bool memory = true;
     *used = false;
-    char *text = companion(path, ".txt");
+    if (!companion(path, ".txt", &text, e)) return false;
     bool named = text != NULL && stamp_describe(text, s->name, s->colour);
     mem_free(text);
     if (!named) return true;
-    text = companion(path, ".dat");
+    if (!companion(path, ".dat", &text, e)) return false;
     s->flips = text == NULL || strstr(text, "nomirror") == NULL;
     mem_free(text);
-    char *bytes = file_read(path, MOST_FILE, &length, &ignored);
-    if (bytes == NULL) return true;
-    const unsigned char *data = (const unsigned char *)bytes;
-    bool fits = stbi_info_from_memory(data, (int)length, &w, &h, &n) && w > 0 && h > 0 && w <= 4096 && h <= 4096;
-    bool alpha = n == 2 || n == 4;
-    unsigned char *rgba = fits && alpha ? stbi_load_from_memory(data, (int)length, &w, &h, &n, 4) : NULL;
-    mem_free(bytes);
+    if (!pixels_read(path, &rgba, &w, &h, e)) return false;
     if (rgba != NULL) *used = levels_make(s, rgba, (size_t)w, (size_t)h, &memory);
     stbi_image_free(rgba);
     if (*used && s->colour[0] == 0) prevailing(s);
-    return memory;
+    return memory ? true : err_set(e, "%s: out of memory", path);
 }
 
 static bool book_fill(stamp_book *b, const path_list *l, err *e) {
@@ -300,7 +310,7 @@ static bool book_fill(stamp_book *b, const path_list *l, err *e) {
     for (size_t i = 0; i < l->count; i++) {
         bool used;
         stamp *s = &b->stamps[b->count];
-        if (!stamp_read(s, l->paths[i], &used)) return err_set(e, "%s: out of memory", l->paths[i]);
+        if (!stamp_read(s, l->paths[i], &used, e)) return false;
         s->class = i;
         if (used) b->count++;
         else memset(s, 0, sizeof *s);
