@@ -198,7 +198,7 @@ $(B)/test/bench: $(B)/test/bench.o $(SHARED) $(LIB)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 demo: all
-	sh test/demo
+	sh demo.sh
 
 model: all
 	sh weights/recipe
