@@ -31,15 +31,16 @@ static bool read_three(const json_scope *s, const char *key, double least, real 
     return true;
 }
 
+/* Bounds that are exact in float too: what was accepted is accepted again once written. */
 static bool read_eps(const json_scope *s, const char *key, real *eps) {
     double x;
-    if (!json_number(s, key, 1e-12, 0.1, 1e-5, &x)) return false;
+    if (!json_number(s, key, 0x1p-40, 0.125, 1e-5, &x)) return false;
     *eps = (real)x;
     return true;
 }
 
 static bool read_pixels(const json_scope *s, const char *mean, const char *std, clip_config *c) {
-    return read_three(s, mean, -1000, c->mean) && read_three(s, std, 1e-6, c->std);
+    return read_three(s, mean, -1000, c->mean) && read_three(s, std, 0x1p-20, c->std);
 }
 
 static bool check_divides(const json_scope *s, const char *key, size_t part, const char *of, size_t whole) {
