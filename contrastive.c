@@ -7,7 +7,10 @@
 
 enum { PLACE = ARENA_ALIGN / sizeof(real) };
 
-typedef struct { parameter *list; size_t count, numbers; } layout_walk;
+typedef struct {
+    parameter *list;
+    size_t count, numbers;
+} layout_walk;
 
 static bool place_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     layout_walk *l = arg;
@@ -49,7 +52,10 @@ bool parameters_of(const clip_config *config, arena *memory, parameters *out, fa
     return true;
 }
 
-typedef struct { const real *flat; size_t numbers; } bind_walk;
+typedef struct {
+    const real *flat;
+    size_t numbers;
+} bind_walk;
 
 static bool bind_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     bind_walk *b = arg;
@@ -68,15 +74,20 @@ clip_model *contrastive_model(const clip_config *config, const real *flat, arena
 
 /* ---- shares of the batch --------------------------------------------------------------------------------------- */
 
-typedef struct { ag_mark before; ag_tensor *z; size_t first, count; bool image; } chunk;
+typedef struct {
+    ag_mark before;
+    ag_tensor *z;
+    size_t first, count;
+    bool image;
+} chunk;
 
 typedef struct {
     arena memory;
     ag_tape tape;
-    clip_model *model;   /* its leaves: the shared weights, this share's gradient */
-    real *gradient;      /* [numbers] */
-    ag_mark clear;       /* leaves made, no chunk begun */
-    chunk *chunks;       /* in order of making */
+    clip_model *model; /* its leaves: the shared weights, this share's gradient */
+    real *gradient;    /* [numbers] */
+    ag_mark clear;     /* leaves made, no chunk begun */
+    chunk *chunks;     /* in order of making */
     size_t count;
     fault why;
 } share;
@@ -87,15 +98,21 @@ struct contrastive {
     parameters params;
     pool *cores;
     share *shares;
-    arena memory;        /* the loss's */
+    arena memory; /* the loss's */
     ag_tape tape;
-    real *zi, *zt;       /* embeddings [pairs,E] */
+    real *zi, *zt; /* embeddings [pairs,E] */
     real *weights;
     /* the step's arguments, for the shares */
     const contrastive_batch *batch;
     const real *seed_i, *seed_t; /* dloss/dzi, dloss/dzt [pairs,E] */
     real *sum;
-    struct { const clip_model *model; const real *patches; const uint32_t *ids; size_t count, length; real *out; } ask;
+    struct {
+        const clip_model *model;
+        const real *patches;
+        const uint32_t *ids;
+        size_t count, length;
+        real *out;
+    } ask;
 };
 
 /* Tensors a chunk makes, backward's included: generous, the table holds pointers only. */
@@ -125,7 +142,12 @@ size_t contrastive_room(const clip_config *c, const contrastive_plan *p) {
     return (image + text) * (p->pairs + p->shares) + p->shares * each + loss_room(c, p->pairs) + ((size_t)32 << 20);
 }
 
-typedef struct { share *w; real *weights; const parameters *params; size_t next; } leaf_walk;
+typedef struct {
+    share *w;
+    real *weights;
+    const parameters *params;
+    size_t next;
+} leaf_walk;
 
 static bool make_leaf(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     leaf_walk *l = arg;
@@ -136,7 +158,8 @@ static bool make_leaf(void *arg, clip_weight *w, clip_kind kind, size_t layer, s
 }
 
 static bool share_start(contrastive *c, share *w, arena *memory, size_t room, fault *why) {
-    size_t n = c->params.numbers, chunks = c->plan.pairs / c->plan.images_chunk + c->plan.pairs / c->plan.texts_chunk + 2;
+    size_t n = c->params.numbers,
+           chunks = c->plan.pairs / c->plan.images_chunk + c->plan.pairs / c->plan.texts_chunk + 2;
     unsigned char *buffer = arena_alloc(memory, room, 1);
     memset(w, 0, sizeof *w);
     if (buffer) {
@@ -360,8 +383,10 @@ bool contrastive_step(contrastive *c, const contrastive_batch *b, real *gradient
     ag_mark clear = ag_tape_mark(&c->tape);
     c->tape.recording = true;
     bool good = loss_task(c, out, c->weights + scale, &ds);
-    if (!good) *why = c->tape.fault;
-    else good = shares_run(c, backward_task, why);
+    if (!good)
+        *why = c->tape.fault;
+    else
+        good = shares_run(c, backward_task, why);
     c->tape.fault.code = FAULT_NONE;
     ag_tape_reset(&c->tape, clear);
     arena_reset(&c->memory, mark);
@@ -384,10 +409,10 @@ static void embed_task(void *arg, size_t index) {
     share_of(c->ask.count, index, c->plan.shares, &first, &last);
     for (size_t i = first; i < last; i += most) {
         size_t count = least(most, last - i);
-        ag_tensor *z = c->ask.patches ? image_forward(&w->tape, c->ask.model,
-                                                      c->ask.patches + i * picture_numbers(&c->config), count)
-                                      : clip_text(&w->tape, c->ask.model, c->ask.ids + i * c->ask.length, count,
-                                                  c->ask.length);
+        ag_tensor *z =
+            c->ask.patches
+                ? image_forward(&w->tape, c->ask.model, c->ask.patches + i * picture_numbers(&c->config), count)
+                : clip_text(&w->tape, c->ask.model, c->ask.ids + i * c->ask.length, count, c->ask.length);
         if (!z) {
             w->why = w->tape.fault;
             return;

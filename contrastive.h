@@ -18,27 +18,35 @@
 
 /* ---- weights as one flat block ----------------------------------------------------------------- */
 /* Where a weight lies in the block; places are 64-byte aligned, the numbers between them stay zero. */
-typedef struct { clip_kind kind; size_t layer, rows, cols, offset; } parameter;
-typedef struct { parameter *list; size_t count, numbers; } parameters; /* numbers: the block's length */
+typedef struct {
+    clip_kind kind;
+    size_t layer, rows, cols, offset;
+} parameter;
+typedef struct {
+    parameter *list;
+    size_t count, numbers;
+} parameters; /* numbers: the block's length */
 /* The list for a config, in clip_each_weight's order, in the arena. */
 bool parameters_of(const clip_config *config, arena *memory, parameters *out, fault *why);
 /* A model whose weights lie in a flat block (for inference, for writing), in the arena. NULL when that is full. */
 clip_model *contrastive_model(const clip_config *config, const real *flat, arena *memory, fault *why);
 
 /* ---- the step ------------------------------------------------------------------------------------ */
-typedef struct { size_t shares, pairs, images_chunk, texts_chunk; } contrastive_plan; /* pairs: the largest batch */
+typedef struct {
+    size_t shares, pairs, images_chunk, texts_chunk;
+} contrastive_plan; /* pairs: the largest batch */
 
 typedef struct {
-    const real *patches;   /* [pairs, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
-    const uint32_t *ids;   /* [pairs, length], zero-padded; length may end where the longest caption does */
-    const real *targets;   /* [pairs, pairs], symmetric up to row sums of 1: which captions are right for a picture.
-                              NULL: its own alone. */
+    const real *patches; /* [pairs, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
+    const uint32_t *ids; /* [pairs, length], zero-padded; length may end where the longest caption does */
+    const real *targets; /* [pairs, pairs], symmetric up to row sums of 1: which captions are right for a picture.
+                            NULL: its own alone. */
     size_t pairs, length;
 } contrastive_batch;
 
 typedef struct {
-    real loss;             /* (cross entropy of rows + of columns) / 2 */
-    real accuracy;         /* share of pictures and of captions whose best partner is a right one */
+    real loss;     /* (cross entropy of rows + of columns) / 2 */
+    real accuracy; /* share of pictures and of captions whose best partner is a right one */
 } contrastive_result;
 
 typedef struct contrastive contrastive;

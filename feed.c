@@ -13,7 +13,7 @@ struct feed {
     pool *cores;
     scene_source *source[KINDS];
     tokenizer *words;
-    size_t numbers;            /* of one picture's patches */
+    size_t numbers; /* of one picture's patches */
     /* the batch */
     real *patches, *targets;
     uint32_t *ids, *wide, *class; /* wide [pairs, context]: ids before they are cut to the longest */
@@ -21,7 +21,7 @@ struct feed {
     /* what the tasks are asked */
     uint64_t first, seed;
     double single;
-    err *errors;               /* one a picture */
+    err *errors; /* one a picture */
 };
 
 /* ---- one picture --------------------------------------------------------------------------------- */
@@ -46,8 +46,10 @@ static bool make_scene(const feed *f, uint64_t n, size_t side, scene *out, err *
     scene_kind kind = mix_unit(key, 2 * n) < p->photographic ? SCENE_PHOTOGRAPHIC : SCENE_DRAWN;
     size_t low = p->least, high = p->most;
     if (low == 1 && high > 1) {
-        if (mix_unit(key, 2 * n + 1) < f->single) high = 1;
-        else low = 2;
+        if (mix_unit(key, 2 * n + 1) < f->single)
+            high = 1;
+        else
+            low = 2;
     }
     return scene_make(f->source[kind], mix64(f->seed, 2), n, side, low, high, out, e);
 }
@@ -113,7 +115,11 @@ static void prompt(char *out, size_t size, const char *name) {
 
 /* Captions are learned from small pictures: their words are what counts. */
 enum { LEARN_SIDE = 32, LEARN_PIECE = 100 };
-typedef struct { feed *f; char (*text)[CAPTION]; size_t count; } learn_job;
+typedef struct {
+    feed *f;
+    char (*text)[CAPTION];
+    size_t count;
+} learn_job;
 
 static void learn_task(void *arg, size_t piece) {
     learn_job *j = arg;
@@ -203,7 +209,11 @@ bool feed_batch(feed *f, uint64_t first, double progress, contrastive_batch *out
 
 /* ---- held-out pictures -------------------------------------------------------------------------------- */
 
-typedef struct { const feed *f; held_out *h; err *e; } held_job;
+typedef struct {
+    const feed *f;
+    held_out *h;
+    err *e;
+} held_job;
 
 static void held_task(void *arg, size_t i) {
     held_job *j = arg;

@@ -14,14 +14,16 @@
 #include "tokenizer.h"
 
 typedef struct {
-    clip_config config;        /* image, patch, context, mean, std are used; vocab is known after feed_learn or feed_tokens */
-    size_t pairs;              /* the batch */
+    clip_config config; /* image, patch, context, mean, std are used; vocab is known after feed_learn or feed_tokens */
+    size_t pairs;       /* the batch */
     uint64_t seed;
-    double photographic;       /* share of pictures composed of cut-outs; 0: the stamps are not needed */
-    size_t least, most;        /* objects in a picture */
+    double photographic; /* share of pictures composed of cut-outs; 0: the stamps are not needed */
+    size_t least, most;  /* objects in a picture */
     /* curriculum: the share of single-object pictures goes from `from` to `to` over the first `over` of the run */
-    struct { double from, to, over; } single;
-    const char *stamps;        /* NULL: where the package puts them */
+    struct {
+        double from, to, over;
+    } single;
+    const char *stamps; /* NULL: where the package puts them */
 } feed_plan;
 
 typedef struct feed feed;
@@ -39,10 +41,10 @@ bool feed_batch(feed *f, uint64_t first, double progress, contrastive_batch *out
 /* ---- held-out pictures of one object, to be named among all names of their kind -------------------- */
 typedef struct {
     scene_kind kind;
-    size_t count, names, length;   /* pictures, names, ids in a prompt */
-    real *patches;                 /* [count, grid*grid, 3pp] */
-    uint32_t *ids;                 /* [names, length]: "a photo of a NAME" */
-    uint32_t *right;               /* [count] the name's index */
+    size_t count, names, length; /* pictures, names, ids in a prompt */
+    real *patches;               /* [count, grid*grid, 3pp] */
+    uint32_t *ids;               /* [names, length]: "a photo of a NAME" */
+    uint32_t *right;             /* [count] the name's index */
 } held_out;
 bool feed_has(const feed *f, scene_kind kind);
 bool feed_held_out(feed *f, scene_kind kind, size_t count, held_out *out, err *e);

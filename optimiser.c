@@ -53,10 +53,17 @@ enum { B_LN1_GAMMA = 0, B_Q = 2, B_K = 4, B_V = 6, B_OUT = 8, B_LN2_GAMMA = 10, 
 
 static double block_deviation(int field, double width, double layers) {
     switch (field) {
-    case B_Q: case B_K: case B_V: return pow(width, -0.5);
-    case B_OUT: case B_FC2: return pow(width, -0.5) * pow(2 * layers, -0.5);
-    case B_FC1: return pow(2 * width, -0.5);
-    default: return 0;
+    case B_Q:
+    case B_K:
+    case B_V:
+        return pow(width, -0.5);
+    case B_OUT:
+    case B_FC2:
+        return pow(width, -0.5) * pow(2 * layers, -0.5);
+    case B_FC1:
+        return pow(2 * width, -0.5);
+    default:
+        return 0;
     }
 }
 
@@ -67,12 +74,20 @@ static double deviation(const clip_config *c, const parameter *p) {
     if (p->kind >= W_TEXT_BLOCK) return block_deviation((int)p->kind - W_TEXT_BLOCK, w, (double)c->text.layers);
     if (p->kind >= W_BLOCK) return block_deviation((int)p->kind - W_BLOCK, d, (double)c->vision.layers);
     switch (p->kind) {
-    case W_PATCH: return pow(3.0 * (double)p->cols, -0.5);
-    case W_CLASS: case W_POSITION: case W_PROJ: return pow(d, -0.5);
-    case W_TOKEN: return 0.02;
-    case W_TEXT_POSITION: return 0.01;
-    case W_TEXT_PROJ: return pow(w, -0.5);
-    default: return 0;
+    case W_PATCH:
+        return pow(3.0 * (double)p->cols, -0.5);
+    case W_CLASS:
+    case W_POSITION:
+    case W_PROJ:
+        return pow(d, -0.5);
+    case W_TOKEN:
+        return 0.02;
+    case W_TEXT_POSITION:
+        return 0.01;
+    case W_TEXT_PROJ:
+        return pow(w, -0.5);
+    default:
+        return 0;
     }
 }
 
@@ -150,7 +165,8 @@ double optimiser_scale(const optimiser *o) { return exp((double)o->weights[scale
 void optimiser_step(optimiser *o, const real *gradient, double norm, double lr) {
     const optimiser_rates *r = &o->rates;
     double t = (double)++o->step;
-    step_job j = {o, gradient, 1, (real)lr, (real)(1 - pow((double)r->beta1, t)), (real)(1 - pow((double)r->beta2, t)), 0};
+    step_job j = {o, gradient, 1, (real)lr, (real)(1 - pow((double)r->beta1, t)), (real)(1 - pow((double)r->beta2, t)),
+                  0};
     if (r->clip > 0 && norm > (double)r->clip) j.shrink = (real)((double)r->clip / norm);
     /* a young average forgets faster: it would carry the initial weights along */
     j.keep = (real)fmin((double)r->average, (1 + t) / (10 + t));
@@ -177,10 +193,15 @@ bool optimiser_save(const optimiser *o, const char *path, const setting *setting
     double counters[STATE_COUNTERS] = {(double)o->step, o->pictures};
     size_t n = 0;
     for (size_t i = 0; i < STATE_ARRAYS; i++)
-        t[n++] = (st_tensor){array_name[i], "F32", {o->params->numbers}, 1, (const unsigned char *)array[i],
+        t[n++] = (st_tensor){array_name[i],
+                             "F32",
+                             {o->params->numbers},
+                             1,
+                             (const unsigned char *)array[i],
                              o->params->numbers * sizeof(float)};
     for (size_t i = 0; i < STATE_COUNTERS; i++)
-        t[n++] = (st_tensor){i ? "pictures" : "step", "F64", {0}, 0, (const unsigned char *)&counters[i], sizeof(double)};
+        t[n++] =
+            (st_tensor){i ? "pictures" : "step", "F64", {0}, 0, (const unsigned char *)&counters[i], sizeof(double)};
     for (size_t i = 0; i < count && i < MOST_SETTINGS; i++) {
         if (settings[i].part == SET_RUN) continue;
         snprintf(names[i], sizeof names[i], "setting.%s", settings[i].flag);
@@ -224,8 +245,9 @@ bool settings_load(const char *path, setting *settings, size_t count, err *e) {
         if (f->part == SET_FREE && !st_find(s, name)) continue; /* younger than the checkpoint */
         good = read_number(s, path, name, &there, e);
         if (good && f->given && f->value != there && f->part != SET_FREE)
-            good = err_set(e, "%s: its %s is %g, but --%s %g was asked; leave the flag out to go on, or begin a new run",
-                           path, f->flag, there, f->flag, f->value);
+            good =
+                err_set(e, "%s: its %s is %g, but --%s %g was asked; leave the flag out to go on, or begin a new run",
+                        path, f->flag, there, f->flag, f->value);
         if (good && !f->given) f->value = there;
     }
     st_free(s);
@@ -239,11 +261,13 @@ bool optimiser_load(optimiser *o, const char *path, err *e) {
     bool good = s && read_number(s, path, "step", &step, e) && read_number(s, path, "pictures", &o->pictures, e);
     for (size_t i = 0; good && i < STATE_ARRAYS; i++) {
         const st_tensor *t = st_find(s, array_name[i]);
-        if (!t) good = err_set(e, "%s: \"%s\" is missing", path, array_name[i]);
+        if (!t)
+            good = err_set(e, "%s: \"%s\" is missing", path, array_name[i]);
         else if (t->rank != 1 || t->shape[0] != o->params->numbers)
             good = err_set(e, "%s: \"%s\" holds %zu numbers, this model has %zu", path, array_name[i], t->shape[0],
                            o->params->numbers);
-        else good = st_floats(t, array[i], o->params->numbers, e);
+        else
+            good = st_floats(t, array[i], o->params->numbers, e);
     }
     if (good) o->step = (uint64_t)step;
     st_free(s);

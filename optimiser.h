@@ -17,9 +17,9 @@
 
 typedef struct {
     real beta1, beta2, eps;
-    real decay;    /* decoupled; matrices only */
-    real clip;     /* the gradient's global norm is cut to this; 0: it is not */
-    real average;  /* decay of the weights' moving average; 0: none, the average is the weights */
+    real decay;   /* decoupled; matrices only */
+    real clip;    /* the gradient's global norm is cut to this; 0: it is not */
+    real average; /* decay of the weights' moving average; 0: none, the average is the weights */
 } optimiser_rates;
 
 typedef struct {
@@ -48,11 +48,11 @@ double schedule_lr(double peak, double end, uint64_t step, uint64_t warmup, doub
 
 /* ---- settings and state on disk -------------------------------------------------------------------- */
 typedef struct {
-    const char *flag;          /* "width" */
+    const char *flag; /* "width" */
     double value, least, most;
     enum { SET_SHAPE, SET_DATA, SET_FREE, SET_RUN } part; /* a checkpoint must agree; must; may differ; is not kept */
     const char *help;
-    bool given;                /* on the command line */
+    bool given; /* on the command line */
 } setting;
 
 /* path.previous keeps the state before. Atomic: whatever happens, one of them is whole. */

@@ -12,7 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct { train_options run; bool overfit, help; } command_line;
+typedef struct {
+    train_options run;
+    bool overfit, help;
+} command_line;
 
 static void help(void) {
     printf("usage: train -o FOLDER [--resume] [--FLAG VALUE...]\n"
@@ -30,8 +33,10 @@ static void help(void) {
     for (size_t i = 0; i < S_COUNT; i++) {
         const setting *s = &train_settings[i];
         char value[64];
-        if (i == S_POOL) snprintf(value, sizeof value, "class");
-        else snprintf(value, sizeof value, "%.10g", s->value);
+        if (i == S_POOL)
+            snprintf(value, sizeof value, "class");
+        else
+            snprintf(value, sizeof value, "%.10g", s->value);
         printf("  --%-20s %s (%s)\n", s->flag, s->help, value);
     }
 }
@@ -52,8 +57,8 @@ static void give(setting *s, int which, double value) {
 
 /* Settings that are counts take whole numbers only; those with a fractional default or bound do not. */
 static bool is_count(int which) {
-    static const int fractions[] = {S_PHOTOGRAPHIC, S_SINGLE_FROM, S_SINGLE_TO, S_SINGLE_OVER, S_HOURS, S_LR,
-                                    S_LR_END,       S_DECAY,       S_CLIP,      S_EMA};
+    static const int fractions[] = {S_PHOTOGRAPHIC, S_SINGLE_FROM, S_SINGLE_TO, S_SINGLE_OVER, S_HOURS,
+                                    S_LR,           S_LR_END,      S_DECAY,     S_CLIP,        S_EMA};
     for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++)
         if (fractions[i] == which) return false;
     return true;
@@ -93,7 +98,8 @@ static bool parse_objects(setting *s, const char *text, err *e) {
     char rest;
     int n = sscanf(text, "%1u-%1u%c", &a, &b, &rest);
     if (n == 1 && !text[1]) b = a, n = 2;
-    if (n != 2 || a < 1 || b < a || b > 8) return err_set(e, "--objects: '%s' found, expected a range like 1-4, 8 at most", text);
+    if (n != 2 || a < 1 || b < a || b > 8)
+        return err_set(e, "--objects: '%s' found, expected a range like 1-4, 8 at most", text);
     give(s, S_LEAST, a);
     give(s, S_MOST, b);
     return true;
@@ -111,11 +117,16 @@ static bool parse_value(setting *s, command_line *c, const char *flag, const cha
 }
 
 static bool parse_switch(command_line *c, const char *arg) {
-    if (strcmp(arg, "--resume") == 0) c->run.resume = true;
-    else if (strcmp(arg, "--overfit") == 0) c->overfit = true;
-    else if (strcmp(arg, "--quiet") == 0) c->run.quiet = true;
-    else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) c->help = true;
-    else return false;
+    if (strcmp(arg, "--resume") == 0)
+        c->run.resume = true;
+    else if (strcmp(arg, "--overfit") == 0)
+        c->overfit = true;
+    else if (strcmp(arg, "--quiet") == 0)
+        c->run.quiet = true;
+    else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
+        c->help = true;
+    else
+        return false;
     return true;
 }
 
@@ -124,12 +135,16 @@ static bool parse(int argc, char **argv, setting *s, command_line *c, err *e) {
     for (int i = 1; i < argc; i++) {
         char *arg = argv[i], *value;
         if (parse_switch(c, arg)) continue;
-        if (strcmp(arg, "-o") != 0 && strncmp(arg, "--", 2) != 0) return err_set(e, "'%s': a flag expected; see --help", arg);
+        if (strcmp(arg, "-o") != 0 && strncmp(arg, "--", 2) != 0)
+            return err_set(e, "'%s': a flag expected; see --help", arg);
         arg += arg[1] == '-' ? 2 : 1;
         value = strchr(arg, '=');
-        if (value) *value++ = 0;
-        else if (i + 1 < argc) value = argv[++i];
-        else return err_set(e, "--%s: a value expected", arg);
+        if (value)
+            *value++ = 0;
+        else if (i + 1 < argc)
+            value = argv[++i];
+        else
+            return err_set(e, "--%s: a value expected", arg);
         if (!parse_value(s, c, arg, value, &steps, e)) return false;
     }
     if (steps > 0) give(s, S_IMAGES, steps * s[S_BATCH].value);
@@ -139,7 +154,10 @@ static bool parse(int argc, char **argv, setting *s, command_line *c, err *e) {
 
 /* What is asked of 32 pictures: no long warm-up, few captions for the words, no average that lags behind. */
 static void overfit_defaults(setting *s) {
-    static const struct { int which; double value; } own[] = {{S_BATCH, 32}, {S_CAPTIONS, 2000}, {S_WARMUP, 20}, {S_EMA, 0}};
+    static const struct {
+        int which;
+        double value;
+    } own[] = {{S_BATCH, 32}, {S_CAPTIONS, 2000}, {S_WARMUP, 20}, {S_EMA, 0}};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (!s[own[i].which].given) s[own[i].which].value = own[i].value;
 }

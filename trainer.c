@@ -23,8 +23,10 @@ const setting train_settings[S_COUNT] = {
     [S_TEXT_HEADS] = {"text-heads", 4, 1, 64, SET_SHAPE, "attention heads of the text tower", false},
     [S_CONTEXT] = {"context", 24, 4, 256, SET_SHAPE, "longest caption in tokens", false},
     [S_MERGES] = {"merges", 1000, 1, 48894, SET_SHAPE, "byte pairs that the tokenizer learns", false},
-    [S_POOL] = {"pool", CLIP_POOL_CLASS, 0, 1, SET_SHAPE, "class, or tokens_mean: all tokens' mean before LN_post", false},
-    [S_PHOTOGRAPHIC] = {"photographic", 0.5, 0, 1, SET_DATA, "share of pictures made of cut-outs (0: drawn ones only)", false},
+    [S_POOL] = {"pool", CLIP_POOL_CLASS, 0, 1, SET_SHAPE, "class, or tokens_mean: all tokens' mean before LN_post",
+                false},
+    [S_PHOTOGRAPHIC] = {"photographic", 0.5, 0, 1, SET_DATA, "share of pictures made of cut-outs (0: drawn ones only)",
+                        false},
     [S_LEAST] = {"least-objects", 1, 1, 8, SET_DATA, "fewest objects in a picture", false},
     [S_MOST] = {"most-objects", 4, 1, 8, SET_DATA, "most objects in a picture", false},
     [S_SINGLE_FROM] = {"single-from", 0.7, 0, 1, SET_DATA, "share of single-object pictures at the start", false},
@@ -40,13 +42,15 @@ const setting train_settings[S_COUNT] = {
     [S_WARMUP] = {"warmup", 300, 0, 1e9, SET_FREE, "steps until the peak", false},
     [S_DECAY] = {"decay", 0.1, 0, 10, SET_FREE, "weight decay, on matrices only", false},
     [S_CLIP] = {"clip", 1, 0, 1e9, SET_FREE, "largest norm of a gradient (0: any)", false},
-    [S_EMA] = {"ema", 0.999, 0, 0.999999, SET_FREE, "decay of the averaged weights, which are the model (0: no average)", false},
+    [S_EMA] = {"ema", 0.999, 0, 0.999999, SET_FREE,
+               "decay of the averaged weights, which are the model (0: no average)", false},
     [S_THREADS] = {"threads", 0, 0, 256, SET_RUN, "cores (0: all; their number does not change the bytes)", false},
     [S_SHARES] = {"shares", 12, 1, 256, SET_FREE, "parts of a batch that cores take one after another", false},
     [S_CHUNK] = {"chunk", 8, 1, 4096, SET_FREE, "pictures a core takes at once", false},
     [S_TEXT_CHUNK] = {"text-chunk", 48, 1, 4096, SET_FREE, "captions a core takes at once", false},
     [S_CHECKPOINT_EVERY] = {"checkpoint-every", 500, 1, 1e9, SET_RUN, "steps from one checkpoint to the next", false},
-    [S_VALID_EVERY] = {"valid-every", 1000, 1, 1e9, SET_RUN, "steps from one naming of held-out pictures to the next", false},
+    [S_VALID_EVERY] = {"valid-every", 1000, 1, 1e9, SET_RUN, "steps from one naming of held-out pictures to the next",
+                       false},
     [S_VALID] = {"valid", 200, 0, 100000, SET_RUN, "held-out pictures of each kind", false},
     [S_STOP] = {"stop-after", 0, 0, 1e12, SET_RUN, "stop as if interrupted after this step (0: never)", false},
 };
@@ -69,11 +73,16 @@ static bool settings_check(const setting *s, err *e) {
 
 static clip_config config_of(const setting *s) {
     clip_config c = {
-        .vision = {count_of(s, S_WIDTH), count_of(s, S_LAYERS), count_of(s, S_HEADS), 4 * count_of(s, S_WIDTH), (real)1e-5},
+        .vision = {count_of(s, S_WIDTH), count_of(s, S_LAYERS), count_of(s, S_HEADS), 4 * count_of(s, S_WIDTH),
+                   (real)1e-5},
         .text = {count_of(s, S_TEXT_WIDTH), count_of(s, S_TEXT_LAYERS), count_of(s, S_TEXT_HEADS),
                  4 * count_of(s, S_TEXT_WIDTH), (real)1e-5},
-        .image = count_of(s, S_IMAGE), .patch = count_of(s, S_PATCH), .embed = count_of(s, S_EMBED),
-        .context = count_of(s, S_CONTEXT), .act_vision = ACT_QUICK_GELU, .act_text = ACT_QUICK_GELU,
+        .image = count_of(s, S_IMAGE),
+        .patch = count_of(s, S_PATCH),
+        .embed = count_of(s, S_EMBED),
+        .context = count_of(s, S_CONTEXT),
+        .act_vision = ACT_QUICK_GELU,
+        .act_text = ACT_QUICK_GELU,
         .pool = (clip_pool)count_of(s, S_POOL),
         .mean = {(real)0.48145466, (real)0.4578275, (real)0.40821073},
         .std = {(real)0.26862954, (real)0.26130258, (real)0.27577711}, /* CLIP's own */
@@ -82,8 +91,12 @@ static clip_config config_of(const setting *s) {
 }
 
 static feed_plan feed_of(const setting *s, const clip_config *c, const char *stamps) {
-    return (feed_plan){.config = *c, .pairs = count_of(s, S_BATCH), .seed = (uint64_t)s[S_SEED].value,
-                       .photographic = s[S_PHOTOGRAPHIC].value, .least = count_of(s, S_LEAST), .most = count_of(s, S_MOST),
+    return (feed_plan){.config = *c,
+                       .pairs = count_of(s, S_BATCH),
+                       .seed = (uint64_t)s[S_SEED].value,
+                       .photographic = s[S_PHOTOGRAPHIC].value,
+                       .least = count_of(s, S_LEAST),
+                       .most = count_of(s, S_MOST),
                        .single = {s[S_SINGLE_FROM].value, s[S_SINGLE_TO].value, s[S_SINGLE_OVER].value},
                        .stamps = stamps};
 }
@@ -104,11 +117,11 @@ typedef struct {
     contrastive *step;
     optimiser best;
     real *gradient;
-    clip_model *average;     /* what is written and asked */
+    clip_model *average; /* what is written and asked */
     held_out held[KINDS];
     train_log log;
-    double began;            /* seconds_now() less what earlier rows took */
-    uint64_t saved;          /* step of the last checkpoint */
+    double began;   /* seconds_now() less what earlier rows took */
+    uint64_t saved; /* step of the last checkpoint */
     char checkpoint[PATH], model[PATH], merges[PATH], curve[PATH];
 } run;
 
@@ -142,7 +155,8 @@ static bool open_feed(run *r, bool on, err *e) {
 }
 
 static bool open_step(run *r, err *e) {
-    contrastive_plan plan = {count_of(r->s, S_SHARES), count_of(r->s, S_BATCH), count_of(r->s, S_CHUNK), count_of(r->s, S_TEXT_CHUNK)};
+    contrastive_plan plan = {count_of(r->s, S_SHARES), count_of(r->s, S_BATCH), count_of(r->s, S_CHUNK),
+                             count_of(r->s, S_TEXT_CHUNK)};
     fault why = {0};
     parameters *params;
     r->room_size = contrastive_room(&r->config, &plan);
@@ -152,8 +166,12 @@ static bool open_step(run *r, err *e) {
     params = arena_alloc(&r->memory, 1, sizeof *params);
     if (!params || !parameters_of(&r->config, &r->memory, params, &why)) return faulty(e, &why);
     if (!optimiser_new(&r->best, params, r->cores, e)) return false;
-    r->best.rates = (optimiser_rates){(real)0.9, (real)0.98, (real)1e-6, (real)r->s[S_DECAY].value,
-                                      (real)r->s[S_CLIP].value, (real)r->s[S_EMA].value};
+    r->best.rates = (optimiser_rates){(real)0.9,
+                                      (real)0.98,
+                                      (real)1e-6,
+                                      (real)r->s[S_DECAY].value,
+                                      (real)r->s[S_CLIP].value,
+                                      (real)r->s[S_EMA].value};
     r->gradient = arena_alloc(&r->memory, params->numbers, sizeof *r->gradient);
     r->average = contrastive_model(&r->config, r->best.average, &r->memory, &why);
     if (r->gradient && r->average)
@@ -241,7 +259,8 @@ static bool name_share(run *r, const held_out *h, double *share, err *e) {
 static bool run_valid(run *r, err *e) {
     valid_line v = {(double)r->best.step, (double)r->best.step * r->s[S_BATCH].value, NAN, NAN};
     if (r->held[SCENE_DRAWN].count && !name_share(r, &r->held[SCENE_DRAWN], &v.drawn, e)) return false;
-    if (r->held[SCENE_PHOTOGRAPHIC].count && !name_share(r, &r->held[SCENE_PHOTOGRAPHIC], &v.photographic, e)) return false;
+    if (r->held[SCENE_PHOTOGRAPHIC].count && !name_share(r, &r->held[SCENE_PHOTOGRAPHIC], &v.photographic, e))
+        return false;
     if (!r->options->quiet)
         printf("%sheld-out single objects named: drawn %.3f, photographic %.3f\n", r->log.terminal ? "\r\033[K" : "",
                v.drawn, v.photographic);
@@ -260,7 +279,8 @@ static bool run_step(run *r, uint64_t first, double progress, log_line *line, er
     fault why = {0};
     if (!feed_batch(r->feed, first, progress, &b, e)) return false;
     line->scale = optimiser_scale(&r->best);
-    line->lr = schedule_lr(r->s[S_LR].value, r->s[S_LR_END].value, r->best.step, (uint64_t)r->s[S_WARMUP].value, progress);
+    line->lr =
+        schedule_lr(r->s[S_LR].value, r->s[S_LR_END].value, r->best.step, (uint64_t)r->s[S_WARMUP].value, progress);
     bool good = contrastive_step(r->step, &b, r->gradient, &out, &why);
     if (!good && why.code != FAULT_NAN) return faulty(e, &why);
     line->norm = good ? optimiser_norm(&r->best, r->gradient) : NAN;
@@ -287,7 +307,8 @@ static void fix_length(run *r, double rate) {
     double batch = r->s[S_BATCH].value;
     r->best.pictures = ceil(fmax(rate * r->s[S_HOURS].value * 3600 / batch, MEASURED_STEPS)) * batch;
     if (!r->options->quiet)
-        printf("%s%.0f pictures in %g hours\n", r->log.terminal ? "\r\033[K" : "", r->best.pictures, r->s[S_HOURS].value);
+        printf("%s%.0f pictures in %g hours\n", r->log.terminal ? "\r\033[K" : "", r->best.pictures,
+               r->s[S_HOURS].value);
 }
 
 static bool due(const run *r, int every) { return r->best.step % count_of(r->s, every) == 0; }
@@ -302,7 +323,8 @@ static bool run_turn(run *r, err *e) {
     double rate = rate_of(&r->log);
     if (r->best.pictures == 0 && r->best.step >= MEASURED_STEPS) fix_length(r, rate);
     bool last = r->best.pictures > 0 && line.images >= r->best.pictures;
-    if (!r->options->quiet) log_progress(&r->log, &line, rate, r->best.pictures - line.images, last || r->best.step % 50 == 1);
+    if (!r->options->quiet)
+        log_progress(&r->log, &line, rate, r->best.pictures - line.images, last || r->best.step % 50 == 1);
     if ((due(r, S_VALID_EVERY) || last) && !run_valid(r, e)) return false;
     if ((double)r->best.step == r->s[S_STOP].value) stopping = 1;
     return (due(r, S_CHECKPOINT_EVERY) || last || stopping) ? run_save(r, e) : true;
@@ -311,15 +333,15 @@ static bool run_turn(run *r, err *e) {
 static bool run_loop(run *r, err *e) {
     while (r->best.pictures == 0 || (double)r->best.step * r->s[S_BATCH].value < r->best.pictures) {
         if (!run_turn(r, e)) return false;
-        if (stopping)
-            return err_set(e, "stopped after step %llu; --resume goes on", (unsigned long long)r->best.step);
+        if (stopping) return err_set(e, "stopped after step %llu; --resume goes on", (unsigned long long)r->best.step);
     }
     return true;
 }
 
 static void run_tell(const run *r) {
     size_t count = 0;
-    for (size_t i = 0; i < r->best.params->count; i++) count += r->best.params->list[i].rows * r->best.params->list[i].cols;
+    for (size_t i = 0; i < r->best.params->count; i++)
+        count += r->best.params->list[i].rows * r->best.params->list[i].cols;
     if (r->options->quiet) return;
     printf("%zu parameters, vocabulary %zu, %zu threads, %s; step %llu", count, r->config.vocab, r->cores->width,
            gemm_backend(), (unsigned long long)r->best.step);
@@ -337,8 +359,10 @@ bool trainer_run(setting *s, const train_options *o, err *e) {
     bool good = paths_make(r, e);
     if (good) from = checkpoint_latest(r->checkpoint, room, sizeof room);
     if (good && from && !o->resume)
-        good = err_set(e, "%s: a run's checkpoint is here already; --resume goes on with it, another -o begins anew", from);
-    good = good && (!from || settings_load(from, s, S_COUNT, e)) && run_open(r, from != NULL, e) && run_begin(r, from, e);
+        good = err_set(e, "%s: a run's checkpoint is here already; --resume goes on with it, another -o begins anew",
+                       from);
+    good =
+        good && (!from || settings_load(from, s, S_COUNT, e)) && run_open(r, from != NULL, e) && run_begin(r, from, e);
     if (good) run_tell(r);
     good = good && run_loop(r, e);
     if (good && !o->quiet) {
@@ -365,7 +389,8 @@ bool trainer_overfit(setting *s, const train_options *o, double seconds, err *e)
     while (good && line.accuracy < 1) {
         good = run_step(r, 0, 0, &line, e);
         if (good && !o->quiet && (r->best.step % 10 == 0 || line.accuracy >= 1))
-            printf("step %.0f  loss %.3f  accuracy %.3f  %.1f s\n", line.step, line.loss, line.accuracy, seconds_now() - start);
+            printf("step %.0f  loss %.3f  accuracy %.3f  %.1f s\n", line.step, line.loss, line.accuracy,
+                   seconds_now() - start);
         if (good && line.accuracy < 1 && seconds_now() - start > seconds)
             good = err_set(e, "%.0f seconds: accuracy %.3f among %g pictures, expected 1", seconds, line.accuracy,
                            s[S_BATCH].value);

@@ -15,20 +15,53 @@
 
 enum {
     /* the network */
-    S_WIDTH, S_LAYERS, S_HEADS, S_PATCH, S_IMAGE, S_EMBED, S_TEXT_WIDTH, S_TEXT_LAYERS, S_TEXT_HEADS, S_CONTEXT,
-    S_MERGES, S_POOL,
+    S_WIDTH,
+    S_LAYERS,
+    S_HEADS,
+    S_PATCH,
+    S_IMAGE,
+    S_EMBED,
+    S_TEXT_WIDTH,
+    S_TEXT_LAYERS,
+    S_TEXT_HEADS,
+    S_CONTEXT,
+    S_MERGES,
+    S_POOL,
     /* the pictures */
-    S_PHOTOGRAPHIC, S_LEAST, S_MOST, S_SINGLE_FROM, S_SINGLE_TO, S_SINGLE_OVER, S_BATCH, S_SEED, S_CAPTIONS,
+    S_PHOTOGRAPHIC,
+    S_LEAST,
+    S_MOST,
+    S_SINGLE_FROM,
+    S_SINGLE_TO,
+    S_SINGLE_OVER,
+    S_BATCH,
+    S_SEED,
+    S_CAPTIONS,
     /* the way there */
-    S_IMAGES, S_HOURS, S_LR, S_LR_END, S_WARMUP, S_DECAY, S_CLIP, S_EMA, S_THREADS, S_SHARES, S_CHUNK, S_TEXT_CHUNK,
+    S_IMAGES,
+    S_HOURS,
+    S_LR,
+    S_LR_END,
+    S_WARMUP,
+    S_DECAY,
+    S_CLIP,
+    S_EMA,
+    S_THREADS,
+    S_SHARES,
+    S_CHUNK,
+    S_TEXT_CHUNK,
     /* on the way */
-    S_CHECKPOINT_EVERY, S_VALID_EVERY, S_VALID, S_STOP, S_COUNT
+    S_CHECKPOINT_EVERY,
+    S_VALID_EVERY,
+    S_VALID,
+    S_STOP,
+    S_COUNT
 };
 extern const setting train_settings[S_COUNT];
 
 typedef struct {
     const char *folder;
-    const char *stamps;   /* NULL: where the package puts them */
+    const char *stamps; /* NULL: where the package puts them */
     bool resume;
     bool quiet;
 } train_options;

@@ -96,8 +96,8 @@ static bool flushed(FILE *f, int written, const char *path, err *e) {
 
 bool log_row(train_log *l, const log_line *r, err *e) {
     const double row[] = {r->step, r->images, r->seconds, r->loss, r->accuracy, r->lr, r->scale, r->norm};
-    int n = fprintf(l->loss, "%.0f,%.0f,%.2f,%.5f,%.4f,%.4g,%.4g,%.4g\n", row[0], row[1], row[2], row[3], row[4], row[5],
-                    row[6], row[7]);
+    int n = fprintf(l->loss, "%.0f,%.0f,%.2f,%.5f,%.4f,%.4g,%.4g,%.4g\n", row[0], row[1], row[2], row[3], row[4],
+                    row[5], row[6], row[7]);
     return take_loss(l, row, e) && flushed(l->loss, n, l->loss_path, e);
 }
 
@@ -128,7 +128,10 @@ static const unsigned char ink[3] = {60, 60, 60}, pale[3] = {225, 225, 225}, pap
                            red[3] = {200, 60, 40}, blue[3] = {40, 90, 200}, green[3] = {30, 140, 60},
                            orange[3] = {225, 140, 20};
 
-typedef struct { picture p; double images, top; } plot; /* top: the largest loss shown */
+typedef struct {
+    picture p;
+    double images, top;
+} plot; /* top: the largest loss shown */
 
 static long plot_x(const plot *c, double images) {
     return LEFT + lround(images / c->images * (CURVE_WIDTH - LEFT - RIGHT));

@@ -11,8 +11,12 @@
 #include <stdio.h>
 #include "err.h"
 
-typedef struct { double step, images, seconds, loss, accuracy, lr, scale, norm; } log_line;
-typedef struct { double step, images, drawn, photographic; } valid_line; /* share named right; NAN: not asked */
+typedef struct {
+    double step, images, seconds, loss, accuracy, lr, scale, norm;
+} log_line;
+typedef struct {
+    double step, images, drawn, photographic;
+} valid_line; /* share named right; NAN: not asked */
 
 typedef struct {
     FILE *loss, *valid;
@@ -21,7 +25,7 @@ typedef struct {
     size_t count, room;
     valid_line *marks;
     size_t marked, mark_room;
-    bool terminal;       /* progress is rewritten in place */
+    bool terminal; /* progress is rewritten in place */
 } train_log;
 
 /* Continues DIR/loss.csv and DIR/valid.csv after `step`, or begins them. */
