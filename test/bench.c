@@ -1,0 +1,217 @@
+/* bench.c - make bench: how near the machine's own limit the program comes.
+ *
+ *     build/openblas/test/bench [B/32] [B/16] [L/14]
+ *
+ * Seeded models of published shapes, F16 files in build/bench. Every figure stands beside the time that its matrix
+ * products alone would take at the sgemm rate (n x 4D x D products, all cores) measured right before and after it,
+ * because a shared machine changes from one minute to the next. Whole processes are run as a user would.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "checkpoint.h"
+#include "image.h"
+#include "json.h"
+#include "threads.h"
+#include "x_seeded.h"
+
+typedef struct { const char *name; size_t patch, width, layers, heads, embed; } shape;
+static const shape SHAPES[] = {{"B/32", 32, 768, 12, 12, 512}, {"B/16", 16, 768, 12, 12, 512}, {"L/14", 14, 1024, 24, 16, 768}};
+enum { RUNS = 5, MASKS = 10, STEPS = 10, MASK_SIDE = 480 };
+
+static pool *cores;
+
+static void stop(const char *what) {
+    fprintf(stderr, "bench: %s\n", what);
+    exit(1);
+}
+
+/* ---- the limit: sgemm's rate on this machine, now ---------------------------------------------------- */
+static double sgemm_rate(size_t n, size_t D) { /* FLOP/s */
+    size_t F = 4 * D, count = 1 + (size_t)(4e9 / (2.0 * (double)n * (double)F * (double)D));
+    real *x = mem_alloc(n * D, sizeof *x), *w = mem_alloc(F * D, sizeof *w), *y = mem_alloc(n * F, sizeof *y);
+    if (!x || !w || !y) stop("no memory");
+    double start = 0;
+    for (size_t i = 0; i <= count; i++) {
+        if (i == 1) start = seconds_now(); /* the first one warms up */
+        gemm_spread(cores, NO_T, T, n, F, D, 1, x, D, w, D, 0, y, F);
+    }
+    double seconds = seconds_now() - start;
+    mem_free(x), mem_free(w), mem_free(y);
+    return 2.0 * (double)(n * F) * (double)D * (double)count / seconds;
+}
+
+/* ---- what the products cost --------------------------------------------------------------------------- */
+static double forward_flop(const shape *s, size_t side) {
+    double n = 1 + (double)(side / s->patch * (side / s->patch)), D = (double)s->width, p = (double)s->patch;
+    return (double)s->layers * (24 * n * D * D + 4 * n * n * D) + 2 * n * D * 3 * p * p;
+}
+
+static double step_flop(const shape *s, size_t side) { /* one mask, one layer: map and derivative (MODEL.md 4) */
+    double n = 1 + (double)(side / s->patch * (side / s->patch)), D = (double)s->width;
+    return 16 * n * D * D + 4 * n * n * D;
+}
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, size_t n) {
+    qsort(v, n, sizeof *v, by_size);
+    return v[n / 2];
+}
+
+/* ---- the forward pass alone ------------------------------------------------------------------------------ */
+static void bench_forward(const shape *s, const clip_model *m, size_t side) {
+    size_t room = (size_t)2 << 30, g = side / s->patch;
+    void *memory = mem_reserve(room);
+    real *pixels = mem_alloc(3 * side * side, sizeof *pixels);
+    arena a;
+    ag_tape t;
+    double took[RUNS], ratio[RUNS];
+    if (!memory || !pixels) stop("no memory");
+    for (size_t i = 0; i < 3 * side * side; i++) pixels[i] = (real)sin((double)i);
+    arena_init(&a, memory, room);
+    ag_tape_init(&t, &a, cores, 1);
+    t.recording = false;
+    for (int i = -1; i < RUNS; i++) {
+        ag_mark mark = ag_tape_mark(&t);
+        double rate = sgemm_rate(1 + g * g, s->width), start = seconds_now();
+        if (!clip_image(&t, m, clip_patches(&t, m, pixels, side, side), g, g)) stop("the forward pass failed");
+        double seconds = seconds_now() - start;
+        rate = (rate + sgemm_rate(1 + g * g, s->width)) / 2;
+        ag_tape_reset(&t, mark);
+        if (i < 0) continue;
+        took[i] = seconds;
+        ratio[i] = seconds * rate / forward_flop(s, side);
+    }
+    double seconds = median(took, RUNS);
+    printf("  forward at %zu            %7.3f s   %5.2f x its products   %.0f MB working memory\n", side, seconds,
+           median(ratio, RUNS), (double)a.peak / 1e6);
+    mem_free(pixels);
+    mem_release(memory, room);
+}
+
+/* ---- whole processes --------------------------------------------------------------------------------------- */
+static double number_at(const char *json, const char *name) { /* "name": number, in our own result.json */
+    char key[64];
+    snprintf(key, sizeof key, "\"%s\":", name);
+    const char *at = strstr(json, key);
+    return at ? strtod(at + strlen(key), NULL) : NAN;
+}
+
+static void bench_process(const shape *s, const char *folder, size_t side, int masks) {
+    char size[16], mask[MASKS][64], *argv[16 + 2 * MASKS] = {"./maskinv", "invert", "-i", "build/bench/photo.png", "-m"};
+    int argc = 5;
+    argv[argc++] = (char *)(uintptr_t)folder;
+    argv[argc++] = "-o";
+    argv[argc++] = "build/bench/out";
+    argv[argc++] = "--size";
+    snprintf(size, sizeof size, "%zu", side);
+    argv[argc++] = size;
+    for (int i = 0; i < masks; i++) {
+        snprintf(mask[i], sizeof mask[i], "build/bench/mask%d.png", i);
+        argv[argc++] = "-k";
+        argv[argc++] = mask[i];
+    }
+    double n = 1 + (double)(side / s->patch * (side / s->patch)), took[RUNS], ratio[RUNS], flop;
+    flop = forward_flop(s, side) + masks * STEPS * step_flop(s, side);
+    long peak = 0;
+    err e = {0};
+    char *json = NULL;
+    int runs = flop > 5e11 ? 3 : RUNS;
+    for (int i = -1; i < runs; i++) {
+        double rate = sgemm_rate((size_t)n, s->width), start = seconds_now();
+        struct rusage use;
+        int status;
+        pid_t child = fork();
+        if (child == 0) {
+            if (!freopen("/dev/null", "w", stdout)) _exit(127);
+            execv(argv[0], argv);
+            _exit(127);
+        }
+        if (child < 0 || wait4(child, &status, 0, &use) != child || status != 0) stop("./maskinv invert failed");
+        double seconds = seconds_now() - start;
+        rate = (rate + sgemm_rate((size_t)n, s->width)) / 2;
+        if (i < 0) continue; /* files are warm from here on */
+        took[i] = seconds;
+        ratio[i] = seconds * rate / flop;
+        peak = use.ru_maxrss > peak ? use.ru_maxrss : peak;
+    }
+    size_t length;
+    json = file_read("build/bench/out/result.json", 1 << 20, &length, &e);
+    if (!json) stop(e.text);
+    printf("  invert, %2d mask%s at %zu   %7.2f s   %5.2f x its products   %.0f MB resident\n", masks,
+           masks == 1 ? " " : "s", side, median(took, (size_t)runs), median(ratio, (size_t)runs), (double)peak / 1e3);
+    const char *parts[] = {"model", "reading", "pixels", "forward", "steps", "writing"};
+    printf("     of that");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) printf("  %s %.3f", parts[i], number_at(json, parts[i]));
+    printf("  (a step %.4f)\n", number_at(json, "steps") / (masks * STEPS));
+    mem_free(json);
+}
+
+/* ---- inputs: a photograph of waves, discs as masks, a checkpoint ------------------------------------------------ */
+static void make_pictures(void) {
+    err e = {0};
+    picture p;
+    static float soft[MASK_SIDE * MASK_SIDE];
+    if (!picture_new(640, MASK_SIDE, &p, &e)) stop(e.text);
+    for (size_t i = 0; i < p.width * p.height * 3; i++)
+        p.rgb[i] = (unsigned char)(128 + 100 * sin((double)(i % 1920) / 90) * cos((double)(i / 1920) / 40));
+    if (!picture_write_png("build/bench/photo.png", &p, &e)) stop(e.text);
+    picture_free(&p);
+    for (int k = 0; k < MASKS; k++) {
+        char name[64];
+        for (int y = 0; y < MASK_SIDE; y++)
+            for (int x = 0; x < MASK_SIDE; x++)
+                soft[y * MASK_SIDE + x] = hypot(x - 60 - 40 * k, y - 240 + 15 * k) < 60 + 8 * k;
+        snprintf(name, sizeof name, "build/bench/mask%d.png", k);
+        if (!mask_write_png(name, soft, MASK_SIDE, MASK_SIDE, &e)) stop(e.text);
+    }
+}
+
+static void bench(const shape *s) {
+    char folder[64];
+    err e = {0};
+    seeded_model made;
+    snprintf(folder, sizeof folder, "build/bench/ViT-%c-%s", s->name[0], s->name + 2);
+    checkpoint *c = folder_exists(folder) ? checkpoint_open(folder, &e) : NULL;
+    if (!c) {
+        if (!seeded_make(&made, seeded_config(224, s->patch, s->width, s->layers, s->heads, s->embed), CLIP_F16, 7))
+            stop("no memory");
+        if (!folder_make(folder, &e) || !checkpoint_write(folder, &made.model, "F16", &e)) stop(e.text);
+        seeded_free(&made);
+        c = checkpoint_open(folder, &e);
+    }
+    if (!c) stop(e.text);
+    double rate = sgemm_rate(785, s->width);
+    printf("\nViT-%s, sgemm %.0f GFLOP/s on %zu cores\n", s->name, rate / 1e9, cores->width);
+    bench_forward(s, checkpoint_model(c), 224);
+    bench_forward(s, checkpoint_model(c), 448);
+    bench_process(s, folder, 224, 1);
+    bench_process(s, folder, 448, MASKS);
+    checkpoint_free(c);
+}
+
+int main(int argc, char **argv) {
+    err e = {0};
+    mem_hook_cjson();
+    cores = pool_start(0);
+    if (!cores) stop("no threads");
+    if (!folder_make("build/bench", &e)) stop(e.text);
+    make_pictures();
+    printf("%s %s\nmedians of %d runs (3 where one takes seconds); the first, which warms up, is not counted\n",
+           gemm_backend(), gemm_core_name(), RUNS);
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) {
+        bool wanted = argc < 2;
+        for (int k = 1; k < argc; k++) wanted = wanted || strcmp(argv[k], SHAPES[i].name) == 0;
+        if (wanted) bench(&SHAPES[i]);
+    }
+    pool_stop(cores);
+    return 0;
+}
