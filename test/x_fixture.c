@@ -126,3 +126,9 @@ void assert_above(double found, double least, const char *what, const char *file
         _fail(file, line);
     }
 }
+
+void check_derivative(derivatives *d, double found, double tolerance, const char *what, const char *file, int line) {
+    d->asked++;
+    if (!(found <= tolerance)) d->off++;
+    assert_below(found, BY_BUILD(KINK, tolerance), what, file, line);
+}

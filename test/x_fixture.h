@@ -38,6 +38,17 @@ double cosine(const real *a, const real *b, size_t n);
 #define assert_far(a, b, n, tolerance) assert_above(worst(a, b, n), tolerance, #a " against " #b, __FILE__, __LINE__)
 void assert_below(double found, double most, const char *what, const char *file, int line);
 void assert_above(double found, double least, const char *what, const char *file, int line);
+/* Derivatives go through relus. Where a term lies within rounding of 0, two correct programs in float may take
+ * different sides, and part by that one term's share. So in float every derivative must be within KINK, and all but
+ * one in eight within the tolerance; in double all are within the tolerance. */
+#define KINK 5e-3
+typedef struct {
+    size_t asked, off;
+} derivatives;
+#define assert_derivative(d, a, b, n, tolerance) \
+    check_derivative(d, worst(a, b, n), tolerance, #a " against " #b, __FILE__, __LINE__)
+void check_derivative(derivatives *d, double found, double tolerance, const char *what, const char *file, int line);
+#define assert_few_kinks(d) assert_below((double)(d)->off, (double)(d)->asked / 8, "kinks", __FILE__, __LINE__)
 /* float's tolerance or double's */
 #define BY_BUILD(in_float, in_double) (sizeof(real) == sizeof(float) ? (in_float) : (in_double))
 #endif
