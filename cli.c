@@ -132,10 +132,10 @@ void name_of(const char *path, char *name, size_t room, const void *before, size
 
 /* ---- the commands -------------------------------------------------------------------------------- */
 extern const command invert_command, explain_command, embed_command, tokenize_command, info_command, scenes_command,
-    regions_command;
+    regions_command, eval_command, merge_command;
 static const command *const commands[] = {
     &invert_command, &explain_command, &embed_command, &tokenize_command, &info_command, &scenes_command,
-    &regions_command,
+    &regions_command, &eval_command, &merge_command,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
