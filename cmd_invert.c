@@ -162,6 +162,7 @@ static bool forward(job *j) {
     }
     bool ok = explain_open(&j->x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
     mem_free(pixels);
+    if (ok && j->o.trace) trace_add(&j->trace, "embedding", j->x.embedding, &j->r.embed, 1);
     report_time(&j->r, "forward");
     return ok ? true : cli_fault(&j->c, &f);
 }
@@ -193,6 +194,7 @@ static bool invert_mask(job *j, size_t i, double *writing) {
     if (j->o.trace) trace_add(&j->trace, "mask", m->soft, (size_t[]){m->height, m->width}, 2);
     invert_result result = {.embedding = g->embedding, .losses = losses, .map_before = j->before, .map_after = j->after};
     bool ok = maskinv_invert(&j->x, m->soft, m->height, m->width, &j->invert, &result, &f);
+    if (ok && j->o.trace) trace_add(&j->trace, "embedding", g->embedding, &j->r.embed, 1);
     j->trace.prefix = NULL;
     if (!ok) return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", g->file);
     for (size_t k = 0; k < j->invert.iters; k++) g->losses[k] = (double)losses[k];

@@ -84,7 +84,9 @@ static void manual_page(void **state) {
     size_t n;
     must(run("--man", NULL));
     char *page = bytes_at("maskinv.1", &n);
-    assert_string_equal(said.out, page); /* else: make man */
+    size_t same = 0;
+    while (page[same] && page[same] == said.out[same]) same++;
+    if (page[same] != said.out[same]) fail_msg("maskinv.1 is old (make man): it says\n%.60s\nnot\n%.60s", page + same, said.out + same);
     mem_free(page);
 }
 
