@@ -28,7 +28,7 @@ endif
 BLAS_FLAGS_openblas   = -DUSE_OPENBLAS $(call system,openblas)
 BLAS_LIBS_openblas    = $(shell $(PKG_CONFIG) --libs openblas)
 BLAS_FLAGS_cblas      = -DUSE_CBLAS
-BLAS_LIBS_cblas       = -lcblas
+BLAS_LIBS_cblas       = $(or $(shell $(PKG_CONFIG) --libs cblas 2>/dev/null),-lcblas)
 BLAS_FLAGS_accelerate = -DUSE_ACCELERATE
 BLAS_LIBS_accelerate  = -framework Accelerate
 BLAS_FLAGS_none       =

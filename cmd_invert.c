@@ -69,6 +69,7 @@ typedef struct {
     trace trace;
     explain_watch watch;
     sheet sheet;
+    char label[64];        /* of the progress line */
     float *before, *after; /* [largest mask] */
 } job;
 
@@ -170,7 +171,7 @@ static bool forward(job *j) {
 /* ---- one mask ------------------------------------------------------------------------------------------- */
 static void show_step(void *arg, size_t step) {
     job *j = arg;
-    cli_progress(&j->c, "steps", step, j->invert.iters);
+    cli_progress(&j->c, j->label, step, j->invert.iters);
 }
 
 static bool write_map(job *j, const region_result *g, const mask_image *m) {
@@ -215,7 +216,7 @@ static bool invert_all(job *j) {
     if (j->o.out && !sheet_open(&j->sheet, &j->photo, j->r.count, j->r.text_count > 0, title, &j->c.e)) return false;
     for (size_t i = 0; i < j->r.count; i++) {
         size_t mark = arena_mark(&j->c.memory);
-        cli_progress(&j->c, "masks", i, j->r.count);
+        snprintf(j->label, sizeof j->label, "mask %zu of %zu, step", i + 1, j->r.count);
         if (!invert_mask(j, i, &writing)) return false;
         arena_reset(&j->c.memory, mark);
     }
