@@ -201,18 +201,22 @@ static bool invert_mask(job *j, size_t i, double *writing) {
     for (size_t k = 0; k < j->invert.iters; k++) g->losses[k] = (double)losses[k];
     if (!j->o.out) return true;
     double before = seconds_now();
-    ok = write_map(j, g, m) && sheet_region(&j->sheet, i, g->name, m, j->before, j->after, m->height, m->width, &j->c.e);
+    const double loss[] = {g->losses[0], g->losses[g->loss_count - 1]};
+    ok = write_map(j, g, m) &&
+         sheet_region(&j->sheet, i, g->name, m, j->before, j->after, m->height, m->width, loss, &j->c.e);
     *writing += seconds_now() - before;
     return ok;
 }
 
 static bool invert_all(job *j) {
     double writing = 0;
-    char title[256];
+    char title[512];
+    const char *image = strrchr(j->o.image, '/');
     j->invert.watch = j->o.trace ? &j->watch : NULL;
     j->invert.progress = show_step;
     j->invert.progress_arg = j;
-    snprintf(title, sizeof title, "%s  %zu x %zu  %zu steps", checkpoint_name(j->c.weights), j->side, j->side, j->invert.iters);
+    snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.image, j->side,
+             j->side, j->invert.iters);
     if (j->o.out && !sheet_open(&j->sheet, &j->photo, j->r.count, j->r.text_count > 0, title, &j->c.e)) return false;
     for (size_t i = 0; i < j->r.count; i++) {
         size_t mark = arena_mark(&j->c.memory);

@@ -35,7 +35,7 @@ static long row_top(const sheet *s, size_t row) { return (long)(TITLE + row * (s
 static void label(sheet *s, long x, long y, const char *text, size_t room) {
     char cut[256];
     snprintf(cut, sizeof cut, "%s", text);
-    while (*cut && text_width(cut, SCALE) > room) cut[strlen(cut) - 1] = 0;
+    for (size_t n = strlen(cut); n > 2 && text_width(cut, SCALE) > room; n--) memcpy(cut + n - 3, "..", 3);
     picture_text(&s->page, x, y, cut, SCALE, INK);
 }
 
@@ -70,13 +70,19 @@ static bool heat_tile(sheet *s, size_t row, size_t col, const char *name, const 
 }
 
 bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
-                  const float *after, size_t mh, size_t mw, err *e) {
+                  const float *after, size_t mh, size_t mw, const double *loss, err *e) {
+    char label_before[32] = "before", label_after[32] = "after";
+    if (loss) {
+        snprintf(label_before, sizeof label_before, "before: loss %.3f", loss[0]);
+        snprintf(label_after, sizeof label_after, "after: loss %.3f", loss[1]);
+    }
     picture outlined = {0};
     if (!picture_heat(&s->photo, mask->soft, mask->height, mask->width, &outlined, e)) return false;
     picture_outline(&outlined, mask, WHITE);
     tile(s, row, 1, name, &outlined);
     picture_free(&outlined);
-    return heat_tile(s, row, 2, "before", before, mh, mw, mask, e) && heat_tile(s, row, 3, "after", after, mh, mw, mask, e);
+    return heat_tile(s, row, 2, label_before, before, mh, mw, mask, e) &&
+           heat_tile(s, row, 3, label_after, after, mh, mw, mask, e);
 }
 
 void sheet_text(sheet *s, size_t row, size_t line, const char *text, double share) {

@@ -3,7 +3,7 @@
  *     overlay_write("out/cat.map.png", &photo, map, h, w, &mask, &e);
  *     sheet s;
  *     if (!sheet_open(&s, &photo, 3, true, "cats.jpg", &e)) ...      // rows for three regions, with texts
- *     sheet_region(&s, 0, "cat", &mask, before, after, h, w, &e);    // mask, map before, map after
+ *     sheet_region(&s, 0, "cat", &mask, before, after, h, w, (double[]){.73, .58}, &e); // mask, maps, their losses
  *     sheet_text(&s, 0, 0, "71.2% a cat", 0.712);                    // line 0 beside row 0, with its bar
  *     picture_write_png("out/regions.png", &s.page, &e);
  *     sheet_free(&s);
@@ -21,8 +21,9 @@ bool picture_within(const picture *photo, size_t most, bool enlarge, picture *ou
 
 typedef struct { picture page, photo; size_t rows; } sheet;
 bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e);
+/* loss: of the map before and of the map after; NULL: not said. */
 bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
-                  const float *after, size_t mh, size_t mw, err *e);
+                  const float *after, size_t mh, size_t mw, const double *loss, err *e);
 /* share 0..1 is the length of the bar under the line. Lines that do not fit the row are left out. */
 void sheet_text(sheet *s, size_t row, size_t line, const char *text, double share);
 void sheet_free(sheet *s);
