@@ -22,8 +22,10 @@
 static void put(err *e, size_t at, const char *format, va_list args) {
     size_t room = sizeof e->text - at;
     int n = vsnprintf(e->text + at, room, format, args);
-    if (n < 0) e->text[at] = 0;
-    else if ((size_t)n >= room) memcpy(e->text + sizeof e->text - 4, "...", 4);
+    if (n < 0)
+        e->text[at] = 0;
+    else if ((size_t)n >= room)
+        memcpy(e->text + sizeof e->text - 4, "...", 4);
 }
 
 bool err_set(err *e, const char *format, ...) {
@@ -46,20 +48,25 @@ bool err_prefix(err *e, const char *format, ...) {
     va_end(args);
     size_t used = strlen(e->text);
     size_t room = sizeof e->text - used;
-    if ((size_t)snprintf(e->text + used, room, ": %s", rest) >= room)
-        memcpy(e->text + sizeof e->text - 4, "...", 4);
+    if ((size_t)snprintf(e->text + used, room, ": %s", rest) >= room) memcpy(e->text + sizeof e->text - 4, "...", 4);
     return false;
 }
 
 /* ---- faults in words ----------------------------------------------------------------------- */
-typedef struct { char text[32]; } amount;
+typedef struct {
+    char text[32];
+} amount;
 
 static amount bytes_text(size_t n) {
     amount a;
-    if (n < 10000) snprintf(a.text, sizeof a.text, "%zu bytes", n);
-    else if (n < 10000000) snprintf(a.text, sizeof a.text, "%.1f kB", (double)n / 1e3);
-    else if (n < (size_t)1000000000) snprintf(a.text, sizeof a.text, "%.1f MB", (double)n / 1e6);
-    else snprintf(a.text, sizeof a.text, "%.2f GB", (double)n / 1e9);
+    if (n < 10000)
+        snprintf(a.text, sizeof a.text, "%zu bytes", n);
+    else if (n < 10000000)
+        snprintf(a.text, sizeof a.text, "%.1f kB", (double)n / 1e3);
+    else if (n < (size_t)1000000000)
+        snprintf(a.text, sizeof a.text, "%.1f MB", (double)n / 1e6);
+    else
+        snprintf(a.text, sizeof a.text, "%.2f GB", (double)n / 1e9);
     return a;
 }
 
@@ -67,15 +74,18 @@ bool err_fault(err *e, const fault *f) {
     const char *where = f->where ? f->where : "the core";
     const size_t *n = f->n;
     switch (f->code) {
-    case FAULT_NONE: return err_set(e, "%s: no fault was reported", where);
+    case FAULT_NONE:
+        return err_set(e, "%s: no fault was reported", where);
     case FAULT_MEMORY:
         return err_set(e, "%s: working memory is full: %s asked, %s free of %s", where, bytes_text(n[0]).text,
                        bytes_text(n[1]).text, bytes_text(n[2]).text);
-    case FAULT_TAPE: return err_set(e, "%s: the autograd tape is full: it holds %zu nodes", where, n[0]);
+    case FAULT_TAPE:
+        return err_set(e, "%s: the autograd tape is full: it holds %zu nodes", where, n[0]);
     case FAULT_SHAPE:
         return err_set(e, "%s: shapes [%zu,%zu,%zu] and [%zu,%zu,%zu] do not fit together", where, n[0], n[1], n[2],
                        n[3], n[4], n[5]);
-    case FAULT_RANGE: return err_set(e, "%s: %zu found, %zu to %zu allowed", where, n[0], n[1], n[2]);
+    case FAULT_RANGE:
+        return err_set(e, "%s: %zu found, %zu to %zu allowed", where, n[0], n[1], n[2]);
     case FAULT_ORDER:
         return err_set(e, "%s: has no derivative of order %zu; it was asked for one", where, n[0]);
     case FAULT_FLAT:
@@ -83,7 +93,8 @@ bool err_fault(err *e, const fault *f) {
                        "%s: the map of %zu layer%s is flat (its smallest and largest value are the same), so it cannot "
                        "be scaled to 0..1",
                        where, n[0], n[0] == 1 ? "" : "s");
-    case FAULT_NAN: return err_set(e, "%s: a value that is not finite, at %zu", where, n[0]);
+    case FAULT_NAN:
+        return err_set(e, "%s: a value that is not finite, at %zu", where, n[0]);
     }
     return err_set(e, "%s: unknown fault %d", where, (int)f->code);
 }

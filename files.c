@@ -196,8 +196,10 @@ bool file_map_open(const char *path, file_map *m, err *e) {
 }
 
 void file_map_close(file_map *m) {
-    if (m->handle) mem_free(m->handle);
-    else if (m->data) munmap((void *)(uintptr_t)m->data, m->length);
+    if (m->handle)
+        mem_free(m->handle);
+    else if (m->data)
+        munmap((void *)(uintptr_t)m->data, m->length);
     memset(m, 0, sizeof *m);
 }
 
@@ -239,7 +241,9 @@ bool npy_write(const char *path, const float *data, const size_t *shape, size_t 
     return out_close(&f, e);
 }
 
-typedef struct { const char *at, *end; } cursor;
+typedef struct {
+    const char *at, *end;
+} cursor;
 
 static void spaces(cursor *c) {
     while (c->at < c->end && (*c->at == ' ' || *c->at == '\n')) c->at++;
@@ -307,7 +311,8 @@ static bool npy_header(const char *text, size_t n, npy_array *a, size_t *each, c
         if (!comma || !quoted(&c, key, sizeof key) || !token(&c, ":"))
             return err_set(e, "%s: npy: the header is damaged after %zu bytes", name, (size_t)(c.at - text));
         unsigned bit = !strcmp(key, "descr") ? 1 : !strcmp(key, "fortran_order") ? 2 : !strcmp(key, "shape") ? 4 : 0;
-        if (!bit || (seen & bit)) return err_set(e, "%s: npy: key '%s' is %s", name, key, bit ? "there twice" : "unknown");
+        if (!bit || (seen & bit))
+            return err_set(e, "%s: npy: key '%s' is %s", name, key, bit ? "there twice" : "unknown");
         seen |= bit;
         if (bit == 1) {
             if (!quoted(&c, value, sizeof value)) return err_set(e, "%s: npy: descr is not a simple type", name);
@@ -323,7 +328,9 @@ static bool npy_header(const char *text, size_t n, npy_array *a, size_t *each, c
     spaces(&c);
     if (seen != 7)
         return err_set(e, "%s: npy: %s is missing from the header", name,
-                       !(seen & 1) ? "descr" : !(seen & 2) ? "fortran_order" : "shape");
+                       !(seen & 1)   ? "descr"
+                       : !(seen & 2) ? "fortran_order"
+                                     : "shape");
     return c.at == c.end || err_set(e, "%s: npy: something follows the dict in the header", name);
 }
 

@@ -42,8 +42,16 @@ enum { MOST_PIXELS = 100000000, MOST_SIDE = STBI_MAX_DIMENSIONS };
 static const size_t most_file = (size_t)1 << 30;
 
 /* ---- probing: what a file claims, before anything is allocated for it ------------------------- */
-typedef struct { const unsigned char *bytes; size_t length; const char *name; } source;
-typedef struct { const char *kind; size_t width, height; int orientation; } claim;
+typedef struct {
+    const unsigned char *bytes;
+    size_t length;
+    const char *name;
+} source;
+typedef struct {
+    const char *kind;
+    size_t width, height;
+    int orientation;
+} claim;
 
 static size_t be16(const unsigned char *p) { return (size_t)p[0] << 8 | p[1]; }
 static size_t le16(const unsigned char *p) { return (size_t)p[1] << 8 | p[0]; }
@@ -161,15 +169,17 @@ static bool bmp_probe(const source *s, claim *c, err *e) {
     c->height = !old && height > INT32_MAX ? (size_t)UINT32_MAX - height + 1 : height; /* negative: top row first */
     start = le32(b + 10);
     if (depth > 32) return err_set(e, "%s: the BMP picture is damaged: %zu bits a pixel", s->name, depth);
-    if (!size_mul(c->width, depth, &row) || !size_mul((row + 31) / 32 * 4, c->height, &whole)) return false; /* probe says so */
+    if (!size_mul(c->width, depth, &row) || !size_mul((row + 31) / 32 * 4, c->height, &whole))
+        return false;                                             /* probe says so */
     whole -= c->height ? (row + 31) / 32 * 4 - (row + 7) / 8 : 0; /* the last row's padding may be left out */
     return (start <= s->length && whole <= s->length - start) || truncated(s, c->kind, e);
 }
 
 static const char *other_kind(const source *s) {
-    static const struct { const char *magic, *kind; } known[] = {
-        {"GIF8", "a GIF picture"}, {"RIFF", "a WebP picture"}, {"8BPS", "a Photoshop picture"},
-        {"II*", "a TIFF picture"}, {"MM", "a TIFF picture"},   {"%PDF", "a PDF document"}};
+    static const struct {
+        const char *magic, *kind;
+    } known[] = {{"GIF8", "a GIF picture"}, {"RIFF", "a WebP picture"}, {"8BPS", "a Photoshop picture"},
+                 {"II*", "a TIFF picture"}, {"MM", "a TIFF picture"},   {"%PDF", "a PDF document"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         size_t n = strlen(known[i].magic);
         if (s->length >= n && memcmp(s->bytes, known[i].magic, n) == 0) return known[i].kind;
@@ -182,15 +192,19 @@ static bool probe(const source *s, claim *c, err *e) {
     bool ok = false;
     *c = (claim){.orientation = 1};
     if (s->length == 0) return err_set(e, "%s: the file is empty, a picture was expected", s->name);
-    if (s->length > 3 && memcmp(b, "\xFF\xD8\xFF", 3) == 0) c->kind = "JPEG", ok = jpeg_probe(s, c, e);
-    else if (s->length > 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0) c->kind = "PNG", ok = png_probe(s, c, e);
-    else if (s->length > 2 && memcmp(b, "BM", 2) == 0) c->kind = "BMP", ok = bmp_probe(s, c, e);
-    else return err_set(e, "%s: is %s; PNG, JPEG and BMP are read", s->name, other_kind(s));
+    if (s->length > 3 && memcmp(b, "\xFF\xD8\xFF", 3) == 0)
+        c->kind = "JPEG", ok = jpeg_probe(s, c, e);
+    else if (s->length > 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0)
+        c->kind = "PNG", ok = png_probe(s, c, e);
+    else if (s->length > 2 && memcmp(b, "BM", 2) == 0)
+        c->kind = "BMP", ok = bmp_probe(s, c, e);
+    else
+        return err_set(e, "%s: is %s; PNG, JPEG and BMP are read", s->name, other_kind(s));
     size_t area;
     if (c->width && c->height && /* truncated or not: absurd claims are the better message */
         (c->width > MOST_SIDE || c->height > MOST_SIDE || !size_mul(c->width, c->height, &area) || area > MOST_PIXELS))
-        return err_set(e, "%s: the %s picture claims %zux%zu pixels; at most %d megapixels and %d a side are read", s->name,
-                       c->kind, c->width, c->height, MOST_PIXELS / 1000000, MOST_SIDE);
+        return err_set(e, "%s: the %s picture claims %zux%zu pixels; at most %d megapixels and %d a side are read",
+                       s->name, c->kind, c->width, c->height, MOST_PIXELS / 1000000, MOST_SIDE);
     if (ok && (!c->width || !c->height))
         return err_set(e, "%s: the %s picture claims %zux%zu pixels", s->name, c->kind, c->width, c->height);
     return ok;
@@ -198,19 +212,31 @@ static bool probe(const source *s, claim *c, err *e) {
 
 /* ---- decoding ---------------------------------------------------------------------------------- */
 /* Samples as stb gives them: `channels` of one byte, or of two where `wide`. mem_free data. */
-typedef struct { size_t width, height, channels; bool wide; unsigned char *data; } raster;
+typedef struct {
+    size_t width, height, channels;
+    bool wide;
+    unsigned char *data;
+} raster;
 
 /* EXIF's eight orientations: where the upright picture's pixel x, y stands in the stored one. */
 static size_t stored_index(int orientation, size_t x, size_t y, size_t w, size_t h) {
     switch (orientation) {
-    case 2: return y * w + (w - 1 - x);
-    case 3: return (h - 1 - y) * w + (w - 1 - x);
-    case 4: return (h - 1 - y) * w + x;
-    case 5: return x * w + y;
-    case 6: return (h - 1 - x) * w + y;
-    case 7: return (h - 1 - x) * w + (w - 1 - y);
-    case 8: return x * w + (w - 1 - y);
-    default: return y * w + x;
+    case 2:
+        return y * w + (w - 1 - x);
+    case 3:
+        return (h - 1 - y) * w + (w - 1 - x);
+    case 4:
+        return (h - 1 - y) * w + x;
+    case 5:
+        return x * w + y;
+    case 6:
+        return (h - 1 - x) * w + y;
+    case 7:
+        return (h - 1 - x) * w + (w - 1 - y);
+    case 8:
+        return x * w + (w - 1 - y);
+    default:
+        return y * w + x;
     }
 }
 
@@ -294,7 +320,8 @@ bool picture_write_png(const char *path, const picture *p, err *e) {
 
 bool palette_write_png(const char *path, const unsigned char *index, size_t width, size_t height,
                        const unsigned char (*palette)[3], size_t colours, err *e) {
-    if (colours < 1 || colours > 256) return err_set(e, "%s: a palette of %zu colours, 1 to 256 expected", path, colours);
+    if (colours < 1 || colours > 256)
+        return err_set(e, "%s: a palette of %zu colours, 1 to 256 expected", path, colours);
     return png_write(path, &(png_image){width, height, 1, index, palette, colours}, e);
 }
 
@@ -322,7 +349,8 @@ static bool mask_from(const raster *r, const char *name, mask_image *m, err *e) 
         unsigned grey = grey_at(r, i);
         if (grey > largest) largest = grey;
     }
-    if (largest == 0) return err_set(e, "%s: the mask is empty: all of its %zux%zu pixels are 0", name, r->width, r->height);
+    if (largest == 0)
+        return err_set(e, "%s: the mask is empty: all of its %zux%zu pixels are 0", name, r->width, r->height);
     float full = largest == 1 ? 1.0f : largest <= 255 ? 255.0f : 65535.0f;
     float *soft = mem_alloc(n, sizeof *soft);
     if (!soft) return err_set(e, "%s: no memory for a mask of %zux%zu pixels", name, r->width, r->height);
@@ -372,9 +400,12 @@ static double bicubic(double x) { /* a = -1/2 */
     return 0;
 }
 
-/* Outputs at .. at + count of an axis: output i is the sum over k < many[i] of weight[i * taps + k] * input[first[i] + k].
- * taps is a multiple of LANES, weights beyond many[i] are 0. */
-typedef struct { size_t taps, *first, *many; int32_t *weight; } axis;
+/* Outputs at .. at + count of an axis: output i is the sum over k < many[i] of weight[i * taps + k] * input[first[i] +
+ * k]. taps is a multiple of LANES, weights beyond many[i] are 0. */
+typedef struct {
+    size_t taps, *first, *many;
+    int32_t *weight;
+} axis;
 
 static void axis_free(axis *a) {
     mem_free(a->first);
@@ -403,14 +434,15 @@ static bool axis_make(axis *a, size_t in, size_t out, size_t at, size_t count) {
     a->many = mem_alloc(count, sizeof *a->many);
     a->weight = size_mul(count, a->taps, &taps) ? mem_alloc(taps, sizeof *a->weight) : NULL;
     bool ok = w && a->first && a->many && a->weight;
-    for (size_t i = 0; ok && i < count; i++)
-        axis_output(a, i, ((double)(at + i) + 0.5) * step, support, scale, in, w);
+    for (size_t i = 0; ok && i < count; i++) axis_output(a, i, ((double)(at + i) + 0.5) * step, support, scale, in, w);
     mem_free(w);
     if (!ok) axis_free(a);
     return ok;
 }
 
-static unsigned char clip8(int32_t v) { return v < 0 ? 0 : v >> FIXED_BITS > 255 ? 255 : (unsigned char)(v >> FIXED_BITS); }
+static unsigned char clip8(int32_t v) {
+    return v < 0 ? 0 : v >> FIXED_BITS > 255 ? 255 : (unsigned char)(v >> FIXED_BITS);
+}
 
 /* The weights split in two 16-bit halves, w = high * 2^12 + low: products of 16-bit numbers summed in 32 bits are what
  * every vector unit does best. The sums of a block of taps fit; blocks are put together modulo 2^32. */
@@ -444,8 +476,8 @@ static bool pass_across(const picture *p, size_t top, size_t rows, const axis *a
             for (size_t c = 0; c < 3; c++) planes[c * stride + x] = row[x * 3 + c];
         for (size_t i = 0; i < count; i++)
             for (size_t c = 0; c < 3; c++)
-                out[i * 3 + c] = clip8(dot(planes + c * stride + a->first[i], split + i * a->taps,
-                                           split + all + i * a->taps, a->taps));
+                out[i * 3 + c] = clip8(
+                    dot(planes + c * stride + a->first[i], split + i * a->taps, split + all + i * a->taps, a->taps));
     }
     mem_free(split);
     mem_free(planes);
@@ -468,7 +500,9 @@ static bool pass_down(const unsigned char *in, size_t n, size_t top, const axis 
     return sum != NULL;
 }
 
-typedef struct { size_t x, y, width, height; } window;
+typedef struct {
+    size_t x, y, width, height;
+} window;
 
 /* What `view` shows of p resized to width x height; rows and columns outside cost nothing. An axis that keeps its size
  * has weights 1 and 0, so Pillow's shortcut for it needs none here. */

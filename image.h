@@ -20,8 +20,8 @@ void picture_free(picture *p);
 bool picture_write_png(const char *path, const picture *p, err *e);
 bool palette_write_png(const char *path, const unsigned char *index, size_t width, size_t height,
                        const unsigned char (*palette)[3], size_t colours, err *e);
-/* A mask: grey/255, soft values kept, alpha ignored, RGB and palette through luma; 0/1 where the largest value is 1; one
- * that is 0 everywhere is an error. */
+/* A mask: grey/255, soft values kept, alpha ignored, RGB and palette through luma; 0/1 where the largest value is 1;
+ * one that is 0 everywhere is an error. */
 bool mask_read(const char *path, mask_image *m, err *e);
 bool mask_write_png(const char *path, const float *soft, size_t width, size_t height, err *e);
 void mask_free(mask_image *m);

@@ -6,10 +6,10 @@
 #include <string.h>
 
 enum {
-    BLOCK = 1 << 16,   /* bytes to one Huffman code */
-    HASHES = 1 << 15,  /* places remembered to find repeats */
-    PROBES = 6,        /* repeats looked at before the longest is taken */
-    LITERALS = 286,    /* symbols: 256 bytes, end of block, 29 lengths */
+    BLOCK = 1 << 16,  /* bytes to one Huffman code */
+    HASHES = 1 << 15, /* places remembered to find repeats */
+    PROBES = 6,       /* repeats looked at before the longest is taken */
+    LITERALS = 286,   /* symbols: 256 bytes, end of block, 29 lengths */
     DISTANCES = 30,
     END_OF_BLOCK = 256
 };
@@ -26,7 +26,10 @@ typedef struct {
     uint32_t adler_a, adler_b;
 } deflater;
 
-typedef struct { unsigned char length[LITERALS]; uint16_t code[LITERALS]; } huffman;
+typedef struct {
+    unsigned char length[LITERALS];
+    uint16_t code[LITERALS];
+} huffman;
 
 /* ---- chunks ---------------------------------------------------------------------------------- */
 uint32_t png_crc(uint32_t crc, const unsigned char *bytes, size_t n) {
@@ -130,7 +133,8 @@ static unsigned log2_floor(uint32_t v) {
     return n;
 }
 
-/* RFC 1951, 3.2.5: lengths and distances as a symbol and some extra bits (their number in *extra, taken from `rest`). */
+/* RFC 1951, 3.2.5: lengths and distances as a symbol and some extra bits (their number in *extra, taken from `rest`).
+ */
 static uint32_t length_symbol(uint32_t length, unsigned *extra) {
     uint32_t l = length - 3;
     *extra = 0;

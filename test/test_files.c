@@ -1,4 +1,5 @@
-/* test_files.c - messages, the memory hook, files written and read, npy arrays against numpy's (test/make_pictures.py). */
+/* test_files.c - messages, the memory hook, files written and read, npy arrays against numpy's (test/make_pictures.py).
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,6 +7,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -16,13 +19,13 @@
 static err e;
 static char folder[64];
 
-#define must(condition) \
-    do { \
-        if (!(condition)) fail_msg("%s: %s", #condition, e.text); \
+#define must(condition)                                                                                                \
+    do {                                                                                                               \
+        if (!(condition)) fail_msg("%s: %s", #condition, e.text);                                                      \
     } while (0)
-#define says(word) \
-    do { \
-        if (!strstr(e.text, word)) fail_msg("'%s' does not say '%s'", e.text, word); \
+#define says(word)                                                                                                     \
+    do {                                                                                                               \
+        if (!strstr(e.text, word)) fail_msg("'%s' does not say '%s'", e.text, word);                                   \
     } while (0)
 
 static int setup(void **state) {
@@ -66,7 +69,10 @@ static void holds(const char *path, const char *text) {
 /* ---- messages ------------------------------------------------------------------------------------ */
 static void faults_are_told_with_their_operands(void **state) {
     (void)state;
-    static const struct { fault f; const char *words[4]; } cases[] = {
+    static const struct {
+        fault f;
+        const char *words[4];
+    } cases[] = {
         {{FAULT_MEMORY, "forward", {12345678, 100, 2000000000}}, {"forward", "12.3 MB", "100 bytes", "2.00 GB"}},
         {{FAULT_MEMORY, "x", {9999, 10000, 10000000}}, {"9999 bytes", "10.0 kB", "10.0 MB", "full"}},
         {{FAULT_TAPE, "op_add", {64}}, {"op_add", "64", "tape", "full"}},
@@ -221,6 +227,28 @@ static void a_full_disk_is_an_error(void **state) {
     assert_true(stat("/dev/null", &s) == 0 && S_ISCHR(s.st_mode));
 }
 
+/* A write that fails half-way leaves the old file and nothing beside it. */
+static void a_failed_write_keeps_the_old_file(void **state) {
+    (void)state;
+    struct rlimit old, small;
+    float many[5000] = {0};
+    char temporary[256];
+    write_text(in_folder("a"), "old");
+    must(getrlimit(RLIMIT_FSIZE, &old) == 0);
+    small = old;
+    small.rlim_cur = 6000;
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    must(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    bool ok = npy_write(in_folder("a"), many, (size_t[]){5000}, 1, &e);
+    must(setrlimit(RLIMIT_FSIZE, &old) == 0);
+    signal(SIGXFSZ, handler);
+    assert_false(ok);
+    says("/a: writing failed: File too large");
+    holds(in_folder("a"), "old");
+    snprintf(temporary, sizeof temporary, "%s.tmp-%ld", in_folder("a"), (long)getpid());
+    assert_false(file_exists(temporary));
+}
+
 static void folders_are_made(void **state) {
     (void)state;
     write_text(in_folder("a"), "file");
@@ -321,7 +349,8 @@ static void pipes_are_read(void **state) {
 /* ---- npy ------------------------------------------------------------------------------------------------------ */
 static void numpys_arrays_are_read(void **state) {
     (void)state;
-    static const float expected[12] = {0, -0.0f, 1, -1.5f, 65504, 0x1p-24f, 0x1p-14f, 0x3FFp-24f, INFINITY, -INFINITY, NAN};
+    static const float expected[12] = {0,        -0.0f,      1,        -1.5f,     65504, 0x1p-24f,
+                                       0x1p-14f, 0x3FFp-24f, INFINITY, -INFINITY, NAN};
     static const char *const names[3] = {DATA "f2.npy", DATA "f4.npy", DATA "f8.npy"};
     npy_array a;
     for (int k = 0; k < 3; k++) {
@@ -371,7 +400,11 @@ static void numpys_other_arrays_are_refused(void **state) {
 /* header text, bytes of data behind it -> what the message must say; NULL: it is read. */
 static void headers_are_read_strictly(void **state) {
     (void)state;
-    static const struct { const char *header; size_t data; const char *word; } cases[] = {
+    static const struct {
+        const char *header;
+        size_t data;
+        const char *word;
+    } cases[] = {
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 24, NULL},
         {"{'shape':(2,3),\"descr\":\"<f4\",'fortran_order':False}\n", 24, NULL},
         {"{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }", 24, NULL},
@@ -407,8 +440,10 @@ static void headers_are_read_strictly(void **state) {
         memcpy(bytes + 10, cases[i].header, n);
         e.text[0] = 0;
         bool ok = npy_parse(bytes, 10 + n + cases[i].data, "NAMED", &a, &e);
-        if (!cases[i].word) must(ok);
-        else if (ok) fail_msg("%s with %zu bytes was read", cases[i].header, cases[i].data);
+        if (!cases[i].word)
+            must(ok);
+        else if (ok)
+            fail_msg("%s with %zu bytes was read", cases[i].header, cases[i].data);
         if (cases[i].word) {
             says("NAMED");
             if (!(sizeof(size_t) < 8 && strstr(cases[i].word, "too large"))) says(cases[i].word);
@@ -497,6 +532,7 @@ int main(void) {
         cmocka_unit_test(files_appear_when_closed),
         cmocka_unit_test(bad_places_to_write_are_errors),
         cmocka_unit_test(a_full_disk_is_an_error),
+        cmocka_unit_test(a_failed_write_keeps_the_old_file),
         cmocka_unit_test(folders_are_made),
         cmocka_unit_test(files_are_read_whole),
         cmocka_unit_test(what_cannot_be_read_is_named),
