@@ -11,7 +11,8 @@ static real *take(arena *a, size_t rows, size_t cols, fault *f) {
     size_t count, bytes = SIZE_MAX;
     if (f->code) return NULL;
     real *p = size_mul(rows, cols, &count) && size_mul(count, sizeof(real), &bytes)
-                  ? arena_alloc(a, count, sizeof(real)) : NULL;
+                  ? arena_alloc(a, count, sizeof(real))
+                  : NULL;
     if (!p) fault_set(f, FAULT_MEMORY, "maskinv", (size_t[]){bytes, arena_left(a), a->size}, 3);
     return p;
 }
@@ -143,7 +144,8 @@ static bool tape_gradient(explained *x, const target *m, const real *e, real alp
         *loss = (double)ag_item(l);
         memcpy(grid, r->data, x->gh * x->gw * sizeof(real));
         memcpy(gradient, leaf->grad->data, E * sizeof(real));
-    } else if (!f->code) *f = t->fault;
+    } else if (!f->code)
+        *f = t->fault;
     t->fault = (fault){0}; /* of this step; the record below the mark is whole */
     ag_tape_reset(t, mark);
     return ok;

@@ -14,21 +14,21 @@
 #include "explain.h"
 
 typedef struct {
-    size_t iters;               /* K, at least 1 */
-    real lr, alpha, decay;      /* alpha: how strongly e is held to c; decay: AdamW's */
-    const explain_watch *watch; /* NULL; or sees every step's z, u, a, map, loss, gradient, embedding */
+    size_t iters;                             /* K, at least 1 */
+    real lr, alpha, decay;                    /* alpha: how strongly e is held to c; decay: AdamW's */
+    const explain_watch *watch;               /* NULL; or sees every step's z, u, a, map, loss, gradient, embedding */
     void (*progress)(void *arg, size_t step); /* NULL; or called after each step */
     void *progress_arg;
 } invert_options;
 /* The paper's: 10 steps, lr 0.5, alpha 0, decay 0. */
 invert_options invert_defaults(void);
 
-typedef struct {           /* all the caller's; NULL where not wanted, but for embedding and losses */
-    real *embedding;       /* [E] as optimised, not normalised */
-    real *losses;          /* [K] before each update */
-    real *map_before;      /* [mh,mw] of c */
-    real *map_after;       /* [mh,mw] of the last step's start */
-    real *first_gradient;  /* [E] dL/de at c */
+typedef struct {          /* all the caller's; NULL where not wanted, but for embedding and losses */
+    real *embedding;      /* [E] as optimised, not normalised */
+    real *losses;         /* [K] before each update */
+    real *map_before;     /* [mh,mw] of c */
+    real *map_after;      /* [mh,mw] of the last step's start */
+    real *first_gradient; /* [E] dL/de at c */
 } invert_result;
 
 /* mask [mh,mw] in 0..1. Faults: RANGE (iters, an empty side), FLAT, NAN (n[0] the step), MEMORY, TAPE. */
@@ -43,7 +43,7 @@ typedef struct {
     lerp y, x;                  /* C: grid -> pixels -> mask */
     real *mask_grid, *one_grid; /* [gh,gw] C^T m, C^T 1 */
     double mask_sum;
-    const real *mask;           /* [mh,mw] the caller's */
+    const real *mask; /* [mh,mw] the caller's */
 } target;
 bool target_make(target *t, const explained *x, const real *mask, size_t mh, size_t mw, fault *f);
 /* Dice of the map of this grid against the mask (SPEC 5), and dgrid [gh,gw] = dDice/dgrid through min-max; dgrid may
@@ -56,9 +56,9 @@ bool maskinv_gradient(explained *x, const target *t, const real *e, bool first, 
                       real *gradient, fault *f);
 
 typedef struct {
-    real *m, *v;                  /* [count] */
-    size_t count, t;              /* t updates made */
-    real beta1, beta2, eps;       /* .9 .999 1e-8 */
+    real *m, *v;            /* [count] */
+    size_t count, t;        /* t updates made */
+    real beta1, beta2, eps; /* .9 .999 1e-8 */
 } adamw;
 bool adamw_init(adamw *a, size_t count, arena *memory, fault *f);
 void adamw_step(adamw *a, real *e, const real *gradient, real lr, real decay);

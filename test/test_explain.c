@@ -78,7 +78,8 @@ typedef struct {
     real *pixels;
 } bench;
 
-static void bench_open(bench *b, clip_config c, uint64_t weights, size_t height, size_t width, explain_options o, pool *p) {
+static void bench_open(bench *b, clip_config c, uint64_t weights, size_t height, size_t width, explain_options o,
+                       pool *p) {
     fault f = {0};
     uint64_t seed = 11;
     assert_true(seeded_make(&b->s, c, CLIP_REAL, weights));
@@ -122,11 +123,11 @@ static void three_gradients_agree(void **state) {
         size_t image, patch, width, layers, heads, embed, height, w, last, steps;
         act_kind act;
     } SHAPES[] = {
-        {32, 8, 32, 3, 2, 24, 32, 32, 1, 10, ACT_QUICK_GELU},   /* joined: 20 passes of 17 tokens > 128 */
-        {32, 8, 32, 3, 2, 24, 32, 32, 1, 1, ACT_QUICK_GELU},    /* not joined */
-        {32, 8, 64, 3, 4, 32, 88, 16, 3, 10, ACT_GELU},         /* all layers, no square */
-        {64, 4, 32, 2, 1, 16, 64, 64, 2, 1, ACT_GELU},          /* one head, more than one piece of rows */
-        {16, 16, 48, 2, 3, 40, 16, 32, 1, 1, ACT_QUICK_GELU},   /* two patches */
+        {32, 8, 32, 3, 2, 24, 32, 32, 1, 10, ACT_QUICK_GELU}, /* joined: 20 passes of 17 tokens > 128 */
+        {32, 8, 32, 3, 2, 24, 32, 32, 1, 1, ACT_QUICK_GELU},  /* not joined */
+        {32, 8, 64, 3, 4, 32, 88, 16, 3, 10, ACT_GELU},       /* all layers, no square */
+        {64, 4, 32, 2, 1, 16, 64, 64, 2, 1, ACT_GELU},        /* one head, more than one piece of rows */
+        {16, 16, 48, 2, 3, 40, 16, 32, 1, 1, ACT_QUICK_GELU}, /* two patches */
     };
     derivatives d = {0, 0};
     for (size_t j = 0; j < 3 * sizeof SHAPES / sizeof *SHAPES; j++) {
@@ -169,7 +170,8 @@ static void stored_types_make_no_difference(void **state) {
             explained x;
             fault f = {0};
             explain_options o = {.layers = 2, .gradient = k ? GRADIENT_AUTOGRAD : GRADIENT_FACTORED};
-            check(explain_open(&x, &s.model, pixels, 32, 32, &o, &a, cores, &f) && explain_grid(&x, e, grids[k], &f), &f);
+            check(explain_open(&x, &s.model, pixels, 32, 32, &o, &a, cores, &f) && explain_grid(&x, e, grids[k], &f),
+                  &f);
         }
         assert_close(grids[0], grids[1], 16, BY_BUILD(1e-5, 1e-9));
         seeded_free(&s);
@@ -207,7 +209,8 @@ static void derivative_is_the_maps_slope(void **state) {
     }
 }
 
-/* ---- the same bytes ----------------------------------------------------------------------------------------------- */
+/* ---- the same bytes -----------------------------------------------------------------------------------------------
+ */
 static void every_run_gives_the_same_bytes(void **state) {
     (void)state;
     for (size_t k = 0; k < 3; k++) {
@@ -264,7 +267,8 @@ static void the_first_grid_is_kept(void **state) {
     }
 }
 
-/* ---- what cannot be done is said ----------------------------------------------------------------------------------- */
+/* ---- what cannot be done is said -----------------------------------------------------------------------------------
+ */
 static void faults_name_what_was_wrong(void **state) {
     (void)state;
     fixture fx;
@@ -276,7 +280,8 @@ static void faults_name_what_was_wrong(void **state) {
     assert_int_equal(f.code, FAULT_RANGE);
     assert_true(f.n[0] == 4 && f.n[1] == 1 && f.n[2] == 3);
     f = (fault){0};
-    open_fixture(&x, &fx, "native", (explain_options){.layers = 1, .gradient = GRADIENT_DECOMPOSED, .memory = 1000}, &f);
+    open_fixture(&x, &fx, "native", (explain_options){.layers = 1, .gradient = GRADIENT_DECOMPOSED, .memory = 1000},
+                 &f);
     assert_int_equal(f.code, FAULT_MEMORY);
     assert_int_equal(f.n[0], 24 * 2 * 17 * 17 * sizeof(real)); /* E H n n */
     assert_int_equal(f.n[1], 1000);
@@ -328,7 +333,8 @@ static void little_memory_is_a_fault(void **state) {
     seeded_free(&s);
 }
 
-/* ---- watching ---------------------------------------------------------------------------------------------------------- */
+/* ---- watching
+ * ---------------------------------------------------------------------------------------------------------- */
 typedef struct {
     size_t tokens, attention, h, derivative;
     double row_sum;
@@ -351,13 +357,15 @@ static void a_watch_sees_the_forward_pass(void **state) {
     seen s = {0};
     explain_watch watch = {see, &s};
     bench b;
-    bench_open(&b, seeded_config(32, 8, 32, 3, 2, 24), 5, 32, 32, (explain_options){.layers = 2, .watch = &watch}, cores);
+    bench_open(&b, seeded_config(32, 8, 32, 3, 2, 24), 5, 32, 32, (explain_options){.layers = 2, .watch = &watch},
+               cores);
     assert_true(s.tokens == 3 && s.attention == 2 && s.h == 2 && s.derivative == 2);
     assert_true(fabs(s.row_sum) < 1e-4);
     bench_close(&b);
 }
 
-/* ---- interpolation ---------------------------------------------------------------------------------------------------------- */
+/* ---- interpolation
+ * ---------------------------------------------------------------------------------------------------------- */
 /* SPEC 4 word for word: half-pixel centres, edges repeated. */
 static double bilinear(const real *in, size_t h, size_t w, size_t oh, size_t ow, size_t i, size_t j) {
     double y = ((double)i + 0.5) * (double)h / (double)oh - 0.5, x = ((double)j + 0.5) * (double)w / (double)ow - 0.5;
@@ -369,7 +377,7 @@ static double bilinear(const real *in, size_t h, size_t w, size_t oh, size_t ow,
 }
 
 static const size_t SIDES[][5] = {/* gh, gw, patch, oh, ow */
-                                  {4, 4, 8, 32, 32}, {4, 6, 8, 111, 156}, {7, 5, 3, 9, 100}, {1, 1, 16, 5, 3},
+                                  {4, 4, 8, 32, 32}, {4, 6, 8, 111, 156}, {7, 5, 3, 9, 100},     {1, 1, 16, 5, 3},
                                   {2, 3, 1, 2, 2},   {14, 14, 16, 1, 1},  {28, 28, 16, 480, 64}, {3, 1, 2, 7, 7}};
 enum { SIDES_COUNT = sizeof SIDES / sizeof *SIDES, CELLS = 28 * 28 };
 
@@ -384,9 +392,11 @@ static void two_interpolations_are_one(void **state) {
         lerp y, x;
         arena_init(&a, room, ROOM);
         real grid[CELLS], back[CELLS], *big = malloc(gh * p * gw * p * sizeof *big);
-        real *out = malloc(oh * ow * sizeof *out), *g = malloc(oh * ow * sizeof *g), *plain = malloc(oh * ow * sizeof *g);
+        real *out = malloc(oh * ow * sizeof *out), *g = malloc(oh * ow * sizeof *g),
+             *plain = malloc(oh * ow * sizeof *g);
         seeded_normal(&seed, grid, gh * gw);
-        for (size_t i = 0; i < gh * p * gw * p; i++) big[i] = (real)bilinear(grid, gh, gw, gh * p, gw * p, i / (gw * p), i % (gw * p));
+        for (size_t i = 0; i < gh * p * gw * p; i++)
+            big[i] = (real)bilinear(grid, gh, gw, gh * p, gw * p, i / (gw * p), i % (gw * p));
         for (size_t i = 0; i < oh * ow; i++) plain[i] = (real)bilinear(big, gh * p, gw * p, oh, ow, i / ow, i % ow);
         assert_true(lerp_make_twice(&y, gh, p, oh, &a, &f) && lerp_make_twice(&x, gw, p, ow, &a, &f));
         lerp_apply(&y, &x, grid, out);
@@ -397,7 +407,8 @@ static void two_interpolations_are_one(void **state) {
         seeded_normal(&seed, g, oh * ow);
         lerp_transpose(&y, &x, g, back);
         double there = 0, here = 0, size = 0;
-        for (size_t i = 0; i < oh * ow; i++) there += (double)out[i] * (double)g[i], size += fabs((double)out[i] * (double)g[i]);
+        for (size_t i = 0; i < oh * ow; i++)
+            there += (double)out[i] * (double)g[i], size += fabs((double)out[i] * (double)g[i]);
         for (size_t i = 0; i < gh * gw; i++) here += (double)grid[i] * (double)back[i];
         assert_below(fabs(there - here) / size, BY_BUILD(1e-5, 1e-12), "transpose", __FILE__, __LINE__);
         free(big), free(out), free(g), free(plain);

@@ -15,7 +15,8 @@
 static const gradient_kind KINDS[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD};
 static pool *cores;
 
-static void open_on(explained *x, fixture *fx, const clip_model *m, const char *size, size_t layers, gradient_kind kind) {
+static void open_on(explained *x, fixture *fx, const clip_model *m, const char *size, size_t layers,
+                    gradient_kind kind) {
     fault f = {0};
     size_t count;
     real *pixels = fixture_get(fx, &count, "%s.pixels", size);
@@ -96,7 +97,8 @@ static void first_gradient_is_pytorchs(void **state) {
         const char *size = fixture_sizes[i / FIXTURES % FIXTURE_SIZES];
         fixture_open(&fx, fixture_names[i % FIXTURES]);
         open_on(&x, &fx, fx.model, size, 1, KINDS[i / FIXTURES / FIXTURE_SIZES]);
-        real *expected = fixture_get(&fx, &E, "%s.invert.gradient.step0.mask0", size), *mask = fixture_mask(&fx, 0, &h, &w);
+        real *expected = fixture_get(&fx, &E, "%s.invert.gradient.step0.mask0", size),
+             *mask = fixture_mask(&fx, 0, &h, &w);
         real e[64], loss, gradient[64];
         invert_options o = {.iters = 1, .lr = (real)0.5};
         invert_result r = {.embedding = e, .losses = &loss, .first_gradient = gradient};
@@ -174,7 +176,8 @@ static void gradient_is_the_losss_slope(void **state) {
 }
 
 /* ---- Dice: on the grid as on the pixels ------------------------------------------------------------------- */
-static double dice_on_pixels(const explained *x, const real *grid, const real *mask, size_t h, size_t w, arena *memory) {
+static double dice_on_pixels(const explained *x, const real *grid, const real *mask, size_t h, size_t w,
+                             arena *memory) {
     fault f = {0};
     size_t mark = arena_mark(memory);
     real *big = arena_alloc(memory, x->height * x->width, sizeof *big), *map = arena_alloc(memory, h * w, sizeof *map);
@@ -206,11 +209,12 @@ static void dice_by_grid_is_dice_by_pixels(void **state) {
         double loss;
         seeded_normal(&seed, grid, cells);
         seeded_normal(&seed, mask, h * w);
-        for (size_t i = 0; i < h * w; i++) mask[i] = mask[i] > 0 ? 1 : mask[i] < -1 ? (real)0.5 : 0; /* soft values too */
+        for (size_t i = 0; i < h * w; i++)
+            mask[i] = mask[i] > 0 ? 1 : mask[i] < -1 ? (real)0.5 : 0; /* soft values too */
         assert_true(target_make(&t, &x, mask, h, w, &f));
         assert_true(dice_loss(&x, &t, grid, &loss, dgrid, &f));
-        assert_below(fabs(loss - dice_on_pixels(&x, grid, mask, h, w, &fx.memory)), BY_BUILD(1e-5, 1e-12), "Dice", __FILE__,
-                     __LINE__);
+        assert_below(fabs(loss - dice_on_pixels(&x, grid, mask, h, w, &fx.memory)), BY_BUILD(1e-5, 1e-12), "Dice",
+                     __FILE__, __LINE__);
         for (size_t j = 0; j < cells && sizeof(real) > sizeof(float); j++) { /* its slope, min-max included */
             real at = grid[j];
             grid[j] = at + (real)1e-6;
@@ -240,7 +244,7 @@ static void adamw_first_step_is_lr_times_sign(void **state) {
     assert_close(e, expected, 3, BY_BUILD(1e-6, 1e-7)); /* 1e-8 / |g| is eps' share */
     real before = e[2];
     adamw_step(&w, e, g, (real)0.5, 0);
-    assert_true(e[2] == before); /* no gradient, no decay: stays */
+    assert_true(e[2] == before);                                                 /* no gradient, no decay: stays */
     assert_close(&e[0], (&(real){(real)(0.95 - 1.0)}), 1, BY_BUILD(1e-5, 1e-6)); /* a constant gradient: lr again */
 }
 
@@ -306,7 +310,8 @@ static void memory_is_given_back(void **state) {
     }
 }
 
-/* ---- watching ----------------------------------------------------------------------------------------------------- */
+/* ---- watching -----------------------------------------------------------------------------------------------------
+ */
 typedef struct {
     size_t z, u, a, map, loss, gradient, embedding, steps;
     real last_loss;
@@ -350,7 +355,8 @@ static void a_watch_sees_every_step_and_changes_none(void **state) {
     fixture_close(&fx);
 }
 
-/* ---- what cannot be done is said ------------------------------------------------------------------------------------ */
+/* ---- what cannot be done is said ------------------------------------------------------------------------------------
+ */
 static void masks_of_any_size_and_filling(void **state) {
     (void)state;
     static const size_t SIZES[][2] = {{1, 1}, {2, 3}, {500, 7}};
@@ -397,7 +403,7 @@ static void faults_name_what_was_wrong(void **state) {
         assert_int_equal(f.code, FAULT_NAN);
         mask[1] = 1, f = (fault){0};
         assert_true(maskinv_invert(&x, mask, 2, 2, &o, &r, &f)); /* a fault spoils nothing for the next */
-        clip_block_weights *last = &s.model.blocks[1]; /* no values, no map */
+        clip_block_weights *last = &s.model.blocks[1];           /* no values, no map */
         memset((void *)(uintptr_t)last->v.data, 0, 32 * 32 * sizeof(real));
         memset((void *)(uintptr_t)last->v_bias.data, 0, 32 * sizeof(real));
         open_on(&x, &fx, &s.model, "native", 1, KINDS[k]);
@@ -410,7 +416,8 @@ static void faults_name_what_was_wrong(void **state) {
     }
 }
 
-/* ---- these tests can fail: small faults in model or formula are seen -------------------------------------------------- */
+/* ---- these tests can fail: small faults in model or formula are seen
+ * -------------------------------------------------- */
 static void swap_heads(clip_model *m) { /* rows of W_v of head 0 and 1 in the last block; q and k stay */
     size_t D = m->config.vision.width, d = D / m->config.vision.heads;
     real *v = (real *)(uintptr_t)m->blocks[m->config.vision.layers - 1].v.data;
@@ -444,8 +451,10 @@ static void sees_small_faults(void **state) {
         if (fault_kind == 3) x.layers[0].positive[0][17] ^= 1; /* nothing: it is made again by each map */
         assert_true(target_make(&t, &x, mask, 64, 64, &f));
         assert_true(maskinv_gradient(&x, &t, x.embedding, false, 0, &loss, bad_grid, bad, &f));
-        if (fault_kind == 3) assert_close(bad, good, 24, BY_BUILD(KINK, 1e-9));
-        else assert_far(bad_grid, grid, x.gh * x.gw, 1e-4);
+        if (fault_kind == 3)
+            assert_close(bad, good, 24, BY_BUILD(KINK, 1e-9));
+        else
+            assert_far(bad_grid, grid, x.gh * x.gw, 1e-4);
         if (fault_kind < 2) assert_far(bad, good, 24, 2 * KINK);
         seeded_free(&s);
     }
@@ -462,7 +471,7 @@ static void a_corrupted_fixture_disagrees(void **state) {
         explain_layer *l = &x.layers[0];
         size_t D = 32, d = 16;
         if (layer_field == 0) l->up[5] += (real)0.5;
-        if (layer_field == 1) l->z_length *= 1, l->z_unit[0] = -l->z_unit[0];
+        if (layer_field == 1) l->z_unit[0] = -l->z_unit[0];
         for (size_t i = 0; layer_field == 2 && i < x.n; i++)
             for (size_t j = 0; j < d; j++) {
                 real kept = l->v[i * D + j];

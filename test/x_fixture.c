@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #pragma GCC diagnostic ignored "-Wunused-function" /* in stb_image.h */
-#define STB_IMAGE_STATIC /* the double build has no image.c */
+#define STB_IMAGE_STATIC                           /* the double build has no image.c */
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_ONLY_PNG
 #include <stb_image.h>

@@ -45,7 +45,7 @@ void assert_above(double found, double least, const char *what, const char *file
 typedef struct {
     size_t asked, off;
 } derivatives;
-#define assert_derivative(d, a, b, n, tolerance) \
+#define assert_derivative(d, a, b, n, tolerance)                                                                       \
     check_derivative(d, worst(a, b, n), tolerance, #a " against " #b, __FILE__, __LINE__)
 void check_derivative(derivatives *d, double found, double tolerance, const char *what, const char *file, int line);
 #define assert_few_kinks(d) assert_below((double)(d)->off, (double)(d)->asked / 8, "kinks", __FILE__, __LINE__)

@@ -63,7 +63,11 @@ static bool make_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer,
         float x = (float)(mean + deviation * (double)normal(&s->state));
         real r = (real)x;
         uint16_t h = s->type == CLIP_F16 ? to_half(x) : to_bfloat(x);
-        memcpy(p, s->type == CLIP_REAL ? (void *)&r : s->type == CLIP_F32 ? (void *)&x : (void *)&h, bytes_each(s->type));
+        memcpy(p,
+               s->type == CLIP_REAL  ? (void *)&r
+               : s->type == CLIP_F32 ? (void *)&x
+                                     : (void *)&h,
+               bytes_each(s->type));
     }
     return true;
 }
@@ -71,8 +75,13 @@ static bool make_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer,
 clip_config seeded_config(size_t image, size_t patch, size_t width, size_t layers, size_t heads, size_t embed) {
     return (clip_config){.vision = {width, layers, heads, 4 * width, (real)1e-5},
                          .text = {32, 2, 2, 128, (real)1e-5},
-                         .image = image, .patch = patch, .embed = embed, .vocab = 600, .context = 77,
-                         .mean = {(real)0.5, (real)0.5, (real)0.5}, .std = {(real)0.25, (real)0.25, (real)0.25}};
+                         .image = image,
+                         .patch = patch,
+                         .embed = embed,
+                         .vocab = 600,
+                         .context = 77,
+                         .mean = {(real)0.5, (real)0.5, (real)0.5},
+                         .std = {(real)0.25, (real)0.25, (real)0.25}};
 }
 
 bool seeded_make(seeded_model *s, clip_config config, clip_type type, uint64_t seed) {
