@@ -147,7 +147,7 @@ backends:
 # double, and the core with our own products. Fuzz targets replay their corpus, with sanitizers.
 TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
 SHARED    = $(B)/test/libshared.a
-IN_DOUBLE = $(filter test_autograd test_explain test_maskinv,$(TESTS))
+IN_DOUBLE = $(filter test_autograd test_explain test_methods test_maskinv,$(TESTS))
 IN_NONE   = $(filter test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
 FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
 CMOCKA    = $(shell $(PKG_CONFIG) --libs cmocka)

@@ -347,6 +347,7 @@ static void decomposed_transpose(pass *p) {
 /* ==== autograd ========================================================================================== */
 /* The definition (SPEC 4): G = ds/dA for s = e.z/|z|, by the tape, of which it stays a part. */
 ag_tensor *explain_tape_grid(explained *x, ag_tensor *e_unit) {
+    if (x->options.other) return x->options.other->grid(x->options.other->arg, x, e_unit);
     ag_tape *t = &x->tape;
     size_t n = x->n, H = tower_of(x)->heads;
     uint32_t *patches = arena_alloc(x->memory, n, sizeof *patches);
@@ -452,30 +453,36 @@ static void show(const explain_watch *watch, const char *name, size_t layer, con
     watch->see(watch->arg, &v);
 }
 
-void explain_show(explained *x, const explain_watch *watch, const real *e, size_t step) {
-    fault ignored = {0};
-    real length;
-    if (!watch || !set_embedding(x, e, &length, &ignored)) return;
-    size_t D = tower_of(x)->width, F = tower_of(x)->mlp, E = x->model->config.embed;
-    for (size_t i = 0; i < x->options.layers; i++) {
-        const explain_layer *l = &x->layers[i];
-        explain_value z = {"z", true, l->index, true, step, l->z, 1, {E, 0, 0}};
-        watch->see(watch->arg, &z);
-        if (!wanted(x, GRADIENT_FACTORED)) continue;
-        layer_vectors(x, l);
-        explain_value u = {"u", true, l->index, true, step, x->work.u, 1, {D, 0, 0}};
-        explain_value a = {"a", true, l->index, true, step, x->work.a, 1, {F, 0, 0}};
-        watch->see(watch->arg, &u);
-        watch->see(watch->arg, &a);
-    }
-}
-
 /* A weight's numbers as `real`, kept in the arena where they are not stored so. */
 static const real *keep_weight(explained *x, const clip_weight *w, fault *f) {
     ag_tape t = {.memory = x->memory, .cores = x->cores};
     ag_tensor *used = f->code ? NULL : clip_use(&t, w);
     if (!used && !f->code) *f = t.fault;
     return used ? used->data : NULL;
+}
+
+/* The tape and dz/dA know no u and a: for a watch they are made all the same. */
+void explain_show(explained *x, const explain_watch *watch, const real *e, size_t step) {
+    fault ignored = {0};
+    real length;
+    if (!watch || x->options.other || !set_embedding(x, e, &length, &ignored)) return;
+    size_t D = tower_of(x)->width, F = tower_of(x)->mlp, E = x->model->config.embed, mark = arena_mark(x->memory);
+    real *own = wanted(x, GRADIENT_FACTORED) ? NULL : take(x, 1, F, &ignored);
+    for (size_t i = 0; i < x->options.layers && !ignored.code; i++) {
+        const explain_layer *l = &x->layers[i];
+        size_t weights = arena_mark(x->memory);
+        layer_vectors(x, l);
+        const real *fc2 = own ? keep_weight(x, &x->model->blocks[l->index].fc2, &ignored) : NULL;
+        if (fc2) vec_mat(x->cores, x->work.u, fc2, D, F, own);
+        arena_reset(x->memory, weights);
+        explain_value z = {"z", true, l->index, true, step, l->z, 1, {E, 0, 0}};
+        explain_value u = {"u", true, l->index, true, step, x->work.u, 1, {D, 0, 0}};
+        explain_value a = {"a", true, l->index, true, step, own ? own : x->work.a, 1, {F, 0, 0}};
+        watch->see(watch->arg, &z);
+        watch->see(watch->arg, &u);
+        if (!own || fc2) watch->see(watch->arg, &a);
+    }
+    arena_reset(x->memory, mark);
 }
 
 /* P as [E,D], however it is stored. */
@@ -732,13 +739,19 @@ static void forward(explained *x, const real *pixels, fault *f) {
 static bool valid_request(explained *x, fault *f) {
     const clip_config *c = &x->model->config;
     size_t depth = c->vision.layers, p = c->patch;
-    if (x->options.layers == 0) x->options.layers = 1;
+    if (x->options.other) x->options.gradient = GRADIENT_AUTOGRAD;
+    else if (x->options.layers == 0) x->options.layers = 1;
     if (x->options.layers > depth) return fault_set(f, FAULT_RANGE, "layers", (size_t[]){x->options.layers, 1, depth}, 3);
     const size_t sides[] = {x->height, x->width};
     for (int i = 0; i < 2; i++)
         if (sides[i] == 0 || sides[i] % p)
             return fault_set(f, FAULT_SHAPE, "pixels", (size_t[]){3, x->height, x->width, 3, p, p}, 6);
     return true;
+}
+
+static bool ready_other(explained *x, fault *f) {
+    x->tape.recording = true;
+    return finite_all(x->embedding, x->model->config.embed) || fault_set(f, FAULT_NAN, "the image embedding", NULL, 0);
 }
 
 bool explain_open(explained *x, const clip_model *m, const real *pixels, size_t height, size_t width,
@@ -751,6 +764,8 @@ bool explain_open(explained *x, const clip_model *m, const real *pixels, size_t 
     x->n = 1 + x->gh * x->gw;
     x->embedding = take(x, 1, m->config.embed, f);
     x->first_grid = take(x, x->gh, x->gw, f);
+    take_work(x, f);
+    if (o->other) return !f->code && o->other->open(o->other->arg, x, pixels, f) && ready_other(x, f);
     x->layers = f->code ? NULL : arena_alloc(memory, x->options.layers, sizeof *x->layers);
     if (!x->layers) return f->code ? false : out_of_memory(f, memory, x->options.layers * sizeof *x->layers);
     memset(x->layers, 0, x->options.layers * sizeof *x->layers);
@@ -759,7 +774,6 @@ bool explain_open(explained *x, const clip_model *m, const real *pixels, size_t 
         x->layers[i].index = m->config.vision.layers - x->options.layers + i;
         take_layer(x, &x->layers[i], f);
     }
-    take_work(x, f);
     if (!f->code && wanted(x, GRADIENT_DECOMPOSED)) take_tensors(x, f);
     if (!f->code) forward(x, pixels, f);
     return f->code == FAULT_NONE;

@@ -34,12 +34,22 @@ typedef struct {
 } explain_watch;
 
 /* ---- one image, ready to be explained --------------------------------------------------------- */
+typedef struct explained explained;
+
+/* Another explainer in LeGrad's place, by the tape (methods.h, method_other). */
 typedef struct {
-    size_t layers;              /* the last N; 0 means 1 */
+    void *arg;
+    bool (*open)(void *arg, explained *x, const real *pixels, fault *f);    /* x->tape, x->embedding, options.layers */
+    ag_tensor *(*grid)(void *arg, explained *x, ag_tensor *e_unit);         /* R [1,gh,gw] on x->tape */
+} explain_other;
+
+typedef struct {
+    size_t layers;              /* the last N; 0 means 1 (with other: its own number) */
     gradient_kind gradient;
     size_t steps;               /* maps with derivative expected of each embedding; 0: maps alone. A hint for speed */
     size_t memory;              /* bytes that dz/dA may take, of all layers together; 0: what the arena has */
     const explain_watch *watch; /* NULL: nobody looks */
+    const explain_other *other; /* NULL: LeGrad. Otherwise its gradient is the tape's, and nothing is watched in it */
 } explain_options;
 
 typedef struct { /* what one layer's gradient needs; n tokens, D width, F mlp, H heads, E embedding */
@@ -75,7 +85,7 @@ typedef struct { /* scratch, shared by the layers and by all embeddings */
     size_t piece_rows, pieces; /* a head's rows are cut into this many pieces */
 } explain_work;
 
-typedef struct {
+struct explained {
     const clip_model *model;
     explain_options options;
     arena *memory;
@@ -88,7 +98,7 @@ typedef struct {
     explain_work work;
     real *first_grid;                /* [gh,gw] LeGrad of the image embedding once it was asked for */
     bool first_ready;
-} explained;
+};
 
 /* One forward pass over pixels [3,height,width] (normalised; multiples of the patch). x keeps what it needs in
  * memory, beyond the call; it uses what is left above as scratch, and gives that back.
@@ -107,7 +117,7 @@ bool explain_transpose(explained *x, const real *e, bool first, const real *w, r
 ag_tensor *explain_tape_grid(explained *x, ag_tensor *e_unit);
 /* The map [height,width] in 0..1 for e: the grid, bilinear by the patch size, then min-max. Fault: FLAT, NAN. */
 bool explain_legrad(explained *x, const real *e, real *map, fault *f);
-/* z, and (factored) u and a, of each layer for e, to a watch. */
+/* z, u and a of each layer for e, to a watch. */
 void explain_show(explained *x, const explain_watch *watch, const real *e, size_t step);
 
 /* ---- from grid to pixels ------------------------------------------------------------------------ */

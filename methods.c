@@ -7,20 +7,12 @@ enum { TAPE_NODES = 16384 };
 
 /* ---- the list -------------------------------------------------------------------------------------- */
 static const method METHODS[] = {
-    {"legrad", "relu of the score's gradient by attention, each layer alone", "LeGrad, eq. 5-8", FAMILY_LEGRAD, 2},
-    {"attention", "how the pooled token attends in the last layer, no text", "DINO, fig. 1", FAMILY_ATTENTION, 1},
-    {"rollout", "attention multiplied through the layers, no text", "Abnar & Zuidema 2020, sec. 3", FAMILY_ATTENTION, 0},
-    {"gradcam", "heads weighted by their mean gradient", "Chefer et al., generate_cam_attn", FAMILY_GRADIENT, 1},
-    {"chefer", "relu(gradient x attention) propagated through the layers", "Transformer-MM-Explainability, eq. 5-6",
-     FAMILY_GRADIENT, 1},
-    {"similarity", "cosine of patch and text", "raw CLIP", FAMILY_FEATURES, 0},
-    {"maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FAMILY_FEATURES, 1},
-    {"surgery", "a second path of v-v attention, redundant features removed", "CLIP Surgery, eq. 3-8", FAMILY_FEATURES, 6},
-    {"sclip", "q-q plus k-k attention in the last block", "SCLIP, eq. 4", FAMILY_FEATURES, 1},
-    {"clearclip", "q-q attention, no residual, no MLP", "ClearCLIP, eq. 6", FAMILY_FEATURES, 1},
-    {"gem", "normalised self-self attention of q, k and v, a second path", "GEM, eq. 4-6", FAMILY_FEATURES, 6},
-    {"naclip", "k-k attention pulled to the neighbourhood, no residual, no MLP", "NACLIP, eq. 5-7", FAMILY_FEATURES, 1},
+#define ROW(name, what, source, family, blocks, free) {name, what, source, FAMILY_##family, blocks, free},
+    METHOD_LIST(ROW)
+#undef ROW
 };
+/* As an inversion's explainer the rollout is weighted by the gradient: the plain one does not know e. */
+static const method GRADIENT_ROLLOUT = {"rollout", "gradient-weighted rollout", "", FAMILY_GRADIENT, 0, true};
 
 size_t method_count(void) { return sizeof METHODS / sizeof *METHODS; }
 const method *method_at(size_t i) { return i < method_count() ? &METHODS[i] : NULL; }
@@ -159,6 +151,15 @@ static bool walk_both(explainer *x, const recipe *r, ag_tensor *plain, ag_tensor
     return true;
 }
 
+/* What the model pools: its class token, or the mean of all. [n,D] -> [D] */
+static void pooled_token(const explainer *x, const real *tokens, real *out) {
+    size_t D = x->model->config.vision.width;
+    memcpy(out, tokens, D * sizeof(real));
+    if (x->model->config.pool != CLIP_POOL_MEAN) return;
+    for (size_t i = 1; i < x->n; i++) k_axpy(1, tokens + i * D, out, D);
+    for (size_t i = 0; i < D; i++) out[i] /= (real)x->n;
+}
+
 static bool open_features(explainer *x, ag_tensor *patches) {
     const recipe *r = recipe_of(x->how);
     size_t E = x->model->config.embed, D = x->model->config.vision.width;
@@ -171,7 +172,7 @@ static bool open_features(explainer *x, ag_tensor *patches) {
     if (r->chain) memcpy(second->data, plain->data, x->n * D * sizeof(real));
     else memset(second->data, 0, x->n * D * sizeof(real));
     if (!walk_both(x, r, plain, second)) return false;
-    memcpy(second->data, plain->data, D * sizeof(real)); /* the class token */
+    pooled_token(x, plain->data, second->data);
     ag_tensor *out = clip_project(&x->tape, x->model, second);
     if (!out) return false;
     memcpy(kept->data, out->data, x->n * E * sizeof(real));
@@ -213,25 +214,55 @@ static bool feature_grids(explainer *x, const real *texts, size_t count, const r
 }
 
 /* ---- attention and gradient: the last layers with their A in hand -------------------------------------------- */
-static bool open_attention(explainer *x, ag_tensor *patches, bool with_gradient) {
+static ag_tensor *mean_heads(explainer *x, ag_tensor *A) { /* [H,n,n] -> [1,n,n] */
+    return A ? ag_scale(&x->tape, ag_fit(&x->tape, A, 1, x->n, x->n), 1 / (real)A->batch, 0) : NULL;
+}
+
+/* Recorded from the first A on, which is cut off from what made it; all of it stays. */
+static bool record_layers(explainer *x, ag_tensor *in, size_t first) {
     const clip_model *m = x->model;
-    size_t layers = m->config.vision.layers, first = layers - x->blocks;
+    ag_tape *t = &x->tape;
+    t->recording = true;
+    for (size_t i = 0; i < x->blocks; i++) {
+        clip_taps taps = {0};
+        in = clip_block(t, &m->config.vision, &m->blocks[first + i], m->config.act_vision, false, in, &taps, i == 0);
+        x->A[i] = taps.A;
+    }
+    x->z = clip_head(t, m, in);
+    x->z_unit = ag_normalize(t, x->z);
+    return x->z_unit != NULL;
+}
+
+/* Only the heads' mean of each layer stays. */
+static bool keep_attention(explainer *x, ag_tensor *in, size_t first) {
+    const clip_model *m = x->model;
+    ag_tape *t = &x->tape;
+    for (size_t i = 0; i < x->blocks; i++) x->A[i] = ag_new(t, 1, x->n, x->n);
+    for (size_t i = 0; i < x->blocks; i++) {
+        ag_mark mark = ag_tape_mark(t);
+        clip_taps taps = {0};
+        ag_tensor *out = clip_block(t, &m->config.vision, &m->blocks[first + i], m->config.act_vision, false, in, &taps,
+                                    false);
+        ag_tensor *mean = mean_heads(x, taps.A);
+        if (!out || !mean || !x->A[i]) return false;
+        memcpy(x->A[i]->data, mean->data, x->n * x->n * sizeof(real));
+        memcpy(in->data, out->data, ag_size(in) * sizeof(real));
+        ag_tape_reset(t, mark);
+    }
+    return true;
+}
+
+static bool open_attention(explainer *x, ag_tensor *patches) {
+    size_t first = x->model->config.vision.layers - x->blocks;
     ag_tape *t = &x->tape;
     x->A = arena_alloc(x->memory, x->blocks, sizeof *x->A);
     if (!x->A)
         return fault_set(&t->fault, FAULT_MEMORY, "layers",
                          (size_t[]){x->blocks * sizeof *x->A, arena_left(x->memory), x->memory->size}, 3);
-    ag_tensor *in = clip_embed(t, m, patches, x->gh, x->gw, POSITION_BICUBIC);
-    in = clip_blocks(t, m, in, 0, first);
-    t->recording = with_gradient;
-    for (size_t i = first; i < layers; i++) { /* nothing below the first A is wanted: it is cut off there */
-        clip_taps taps = {0};
-        in = clip_block(t, &m->config.vision, &m->blocks[i], m->config.act_vision, false, in, &taps,
-                        with_gradient && i == first);
-        x->A[i - first] = taps.A;
-    }
-    x->z_unit = with_gradient ? ag_normalize(t, clip_head(t, m, in)) : in;
-    return x->z_unit != NULL;
+    ag_tensor *in = clip_embed(t, x->model, patches, x->gh, x->gw, POSITION_BICUBIC);
+    in = clip_blocks(t, x->model, in, 0, first);
+    if (!in) return false;
+    return x->how->family == FAMILY_GRADIENT ? record_layers(x, in, first) : keep_attention(x, in, first);
 }
 
 /* The row of the token that the model pools: the class token's, or the mean of all. A [b,n,n] -> [1,b,n] */
@@ -258,10 +289,6 @@ static ag_tensor *as_grid(explainer *x, ag_tensor *row) {
     return ag_reshape(t, ag_rows(t, ag_reshape(t, row, 1, x->n, 1), cells, x->n - 1), 1, x->gh, x->gw);
 }
 
-static ag_tensor *mean_heads(explainer *x, ag_tensor *A) { /* [H,n,n] -> [1,n,n] */
-    return A ? ag_scale(&x->tape, ag_fit(&x->tape, A, 1, x->n, x->n), 1 / (real)A->batch, 0) : NULL;
-}
-
 static ag_tensor *start_row(explainer *x) { /* the pooled token's row of the identity, [1,1,n] */
     ag_tensor *r = ag_new(&x->tape, 1, 1, x->n);
     bool mean = x->model->config.pool == CLIP_POOL_MEAN;
@@ -274,7 +301,7 @@ static ag_tensor *rollout(explainer *x) {
     ag_tape *t = &x->tape;
     ag_tensor *r = start_row(x);
     for (size_t l = x->blocks; l-- > 0;) {
-        ag_tensor *through = ag_matmul(t, r, NO_T, mean_heads(x, x->A[l]), NO_T);
+        ag_tensor *through = ag_matmul(t, r, NO_T, x->A[l], NO_T);
         r = ag_scale(t, ag_add(t, r, through), (real)0.5, 0);
     }
     return r;
@@ -282,7 +309,7 @@ static ag_tensor *rollout(explainer *x) {
 
 static ag_tensor *attention_grid(explainer *x) {
     bool roll = is(x->how, "rollout");
-    return as_grid(x, roll ? rollout(x) : pooled_row(x, mean_heads(x, x->A[x->blocks - 1])));
+    return as_grid(x, roll ? rollout(x) : pooled_row(x, x->A[x->blocks - 1]));
 }
 
 /* ---- gradient ----------------------------------------------------------------------------------------------- */
@@ -318,16 +345,52 @@ static ag_tensor *propagate(explainer *x, bool rows_to_one) {
     return r;
 }
 
-ag_tensor *method_tape_grid(explainer *x, const char *name, ag_tensor *e_unit, int flags) {
-    ag_tensor *score = ag_dot(&x->tape, e_unit, x->z_unit);
-    if (!score || !ag_grad(&x->tape, score, NULL, x->A, x->blocks, flags)) return NULL;
-    bool on = x->tape.recording;
-    if (!(flags & AG_DIFFERENTIABLE)) x->tape.recording = false;
-    ag_tensor *row = strcmp(name, "gradcam") == 0 ? gradcam(x, x->A[x->blocks - 1])
-                                                  : propagate(x, strcmp(name, "rollout") == 0);
+/* The score is the logit, exp(logit_scale) cos(e, z), as in the authors' code: in I + C its size matters. */
+ag_tensor *method_tape_grid(explainer *x, ag_tensor *e_unit, int flags) {
+    ag_tape *t = &x->tape;
+    ag_tensor *score = ag_scale(t, ag_dot(t, e_unit, x->z_unit), clip_logit_scale(x->model), 0);
+    if (!score || !ag_grad(t, score, NULL, x->A, x->blocks, flags)) return NULL;
+    bool on = t->recording;
+    if (!(flags & AG_DIFFERENTIABLE)) t->recording = false;
+    ag_tensor *row = is(x->how, "gradcam") ? gradcam(x, x->A[x->blocks - 1]) : propagate(x, is(x->how, "rollout"));
     ag_tensor *grid = as_grid(x, row);
-    x->tape.recording = on;
+    t->recording = on;
     return grid;
+}
+
+/* ---- a gradient explainer in LeGrad's place (explain.h) ------------------------------------------------------ */
+/* An inversion starts at e = z, where the cosine is at its best and its gradient 0: the first map would be rounding
+ * noise. So here the score is e.z over a length that does not move (MODEL.md, "Explainers"). */
+static bool other_open(void *arg, explained *e, const real *pixels, fault *f) {
+    explainer *x = arg;
+    size_t E = e->model->config.embed;
+    method_options o = {e->options.layers};
+    if (!method_open(x, x->how, e->model, pixels, e->height, e->width, &o, e->memory, e->cores, f)) return false;
+    memcpy(e->embedding, x->z->data, E * sizeof(real));
+    x->z_unit = ag_scale(&x->tape, x->z, (real)(1 / sqrt((double)k_dot(x->z->data, x->z->data, E))), 0);
+    if (!x->z_unit) {
+        *f = x->tape.fault;
+        return false;
+    }
+    e->options.layers = x->blocks;
+    e->tape = x->tape; /* one tape: what e records follows what x recorded */
+    return true;
+}
+
+static ag_tensor *other_grid(void *arg, explained *e, ag_tensor *e_unit) {
+    explainer *x = arg;
+    x->tape = e->tape;
+    ag_tensor *grid = method_tape_grid(x, e_unit, AG_DIFFERENTIABLE);
+    e->tape = x->tape;
+    return grid;
+}
+
+const explain_other *method_other(explainer *x, const char *name, explain_other *other) {
+    const method *how = strcmp(name, "rollout") == 0 ? &GRADIENT_ROLLOUT : method_find(name);
+    if (!how || how->family != FAMILY_GRADIENT) return NULL;
+    x->how = how;
+    *other = (explain_other){x, other_open, other_grid};
+    return other;
 }
 
 /* ---- all of them ---------------------------------------------------------------------------------------------- */
@@ -341,16 +404,16 @@ bool method_open(explainer *x, const method *how, const clip_model *m, const rea
     size_t p = m->config.patch, layers = m->config.vision.layers, asked = o ? o->blocks : 0;
     *x = (explainer){.how = how, .model = m, .memory = memory, .cores = cores, .height = height, .width = width,
                      .gh = height / p, .gw = width / p, .n = 1 + (height / p) * (width / p)};
-    size_t own = how->blocks ? how->blocks : how->family == FAMILY_FEATURES ? 0 : layers;
+    size_t own = how->blocks || how->family == FAMILY_FEATURES ? how->blocks : layers;
     if (asked > layers) return fault_set(f, FAULT_RANGE, "blocks", (size_t[]){asked, 1, layers}, 3);
     x->blocks = asked ? asked : own < layers ? own : layers; /* a model with fewer layers has all of them changed */
-    if (is(how, "similarity")) x->blocks = 0;
+    if (!how->free) x->blocks = own;
     if (how->family == FAMILY_LEGRAD) return open_legrad(x, pixels, f);
     bool ok = ag_tape_init(&x->tape, memory, cores, how->family == FAMILY_GRADIENT ? TAPE_NODES : 1);
     x->tape.recording = false;
     ag_tensor *patches = ok ? clip_patches(&x->tape, m, pixels, height, width) : NULL;
     if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);
-    else if (patches) ok = open_attention(x, patches, how->family == FAMILY_GRADIENT);
+    else if (patches) ok = open_attention(x, patches);
     if (x->tape.fault.code) *f = x->tape.fault;
     return ok && x->tape.fault.code == FAULT_NONE;
 }
@@ -360,7 +423,7 @@ static bool each_grid(explainer *x, const real *texts, size_t count, real *grids
     for (size_t c = 0; c < count; c++) {
         ag_mark mark = ag_tape_mark(&x->tape);
         ag_tensor *e = x->how->family == FAMILY_GRADIENT ? ag_constant(&x->tape, texts + c * E, 1, 1, E) : NULL;
-        ag_tensor *grid = e ? method_tape_grid(x, x->how->name, e, 0) : attention_grid(x);
+        ag_tensor *grid = e ? method_tape_grid(x, e, 0) : attention_grid(x);
         if (!grid) return false;
         memcpy(grids + c * cells, grid->data, cells * sizeof(real));
         ag_tape_reset(&x->tape, mark);
@@ -384,20 +447,26 @@ bool method_grids(explainer *x, const real *texts, size_t count, const real *emp
     return ok;
 }
 
+/* min-max over n cells: in -> out in 0..1 */
+static bool to_unit(const explainer *x, const real *in, real *out, size_t n, fault *f) {
+    real low = in[0], high = in[0], zero = 0;
+    for (size_t i = 0; i < n; i++) {
+        low = in[i] < low ? in[i] : low;
+        high = in[i] > high ? in[i] : high;
+        zero += 0 * in[i]; /* NaN where one is not finite */
+    }
+    if (zero != 0) return fault_set(f, FAULT_NAN, "the map", NULL, 0);
+    if (!(high > low)) return fault_set(f, FAULT_FLAT, "the map", &x->blocks, 1);
+    for (size_t i = 0; i < n; i++) out[i] = (in[i] - low) / (high - low);
+    return true;
+}
+
 /* CLIP Surgery's code takes min-max on the grid and then enlarges; the others enlarge first. */
 static bool map_of_unit_grid(explainer *x, const real *grid, real *map, fault *f) {
     size_t cells = x->n - 1, mark = arena_mark(x->memory);
-    real low = grid[0], high = grid[0], *unit = arena_alloc(x->memory, cells, sizeof *unit);
-    for (size_t i = 1; i < cells; i++) {
-        low = grid[i] < low ? grid[i] : low;
-        high = grid[i] > high ? grid[i] : high;
-    }
+    real *unit = arena_alloc(x->memory, cells, sizeof *unit);
     if (!unit) return fault_set(f, FAULT_MEMORY, "map", (size_t[]){cells * sizeof *unit, arena_left(x->memory), 0}, 3);
-    bool ok = high > low || fault_set(f, FAULT_FLAT, "map", (size_t[]){x->blocks}, 1);
-    for (size_t i = 0; ok && i < cells; i++) unit[i] = (grid[i] - low) / (high - low);
-    lerp y, w;
-    ok = ok && lerp_make(&y, x->gh, x->height, x->memory, f) && lerp_make(&w, x->gw, x->width, x->memory, f);
-    if (ok) lerp_apply(&y, &w, unit, map);
+    bool ok = to_unit(x, grid, unit, cells, f) && map_fit(unit, x->gh, x->gw, map, x->height, x->width, x->memory, f);
     arena_reset(x->memory, mark);
     return ok;
 }
@@ -405,4 +474,52 @@ static bool map_of_unit_grid(explainer *x, const real *grid, real *map, fault *f
 bool method_map(explainer *x, const real *grid, real *map, fault *f) {
     if (is(x->how, "surgery")) return map_of_unit_grid(x, grid, map, f);
     return map_from_grid(grid, x->gh, x->gw, x->model->config.patch, x->blocks, map, x->memory, f);
+}
+
+/* ---- points for SAM ----------------------------------------------------------------------------------------------- */
+static bool rises(const real *value, uint32_t a, uint32_t b) { /* equal ones as they stand */
+    return value[a] < value[b] || (value[a] == value[b] && a < b);
+}
+
+/* Cells in rising order of their value (Shell's sort: no memory, no recursion). */
+static void rank_cells(const real *value, uint32_t *rank, size_t n) {
+    size_t gap = 1;
+    for (size_t i = 0; i < n; i++) rank[i] = (uint32_t)i;
+    while (gap < n / 3) gap = 3 * gap + 1;
+    for (; gap; gap /= 3)
+        for (size_t i = gap; i < n; i++) {
+            uint32_t cell = rank[i];
+            size_t at = i;
+            for (; at >= gap && rises(value, cell, rank[at - gap]); at -= gap) rank[at] = rank[at - gap];
+            rank[at] = cell;
+        }
+}
+
+static map_point point_at(size_t cell, size_t rows, size_t cols, size_t height, size_t width, bool positive) {
+    size_t x = (size_t)(((double)(cell % cols) + 0.5) * (double)width / (double)cols);
+    size_t y = (size_t)(((double)(cell / cols) + 0.5) * (double)height / (double)rows);
+    return (map_point){x < width ? x : width - 1, y < height ? y : height - 1, positive};
+}
+
+bool method_points(explainer *x, const real *grid, size_t height, size_t width, map_point *points, size_t *count,
+                   fault *f) {
+    size_t rows = x->gh / 2 ? x->gh / 2 : 1, cols = x->gw / 2 ? x->gw / 2 : 1, n = rows * cols, most = 0;
+    size_t mark = arena_mark(x->memory);
+    real *small = arena_alloc(x->memory, n, sizeof *small);
+    uint32_t *rank = arena_alloc(x->memory, n, sizeof *rank);
+    if (!small || !rank) {
+        arena_reset(x->memory, mark);
+        return fault_set(f, FAULT_MEMORY, "points", (size_t[]){n * sizeof *small, arena_left(x->memory), 0}, 3);
+    }
+    bool ok = map_fit(grid, x->gh, x->gw, small, rows, cols, x->memory, f) && to_unit(x, small, small, n, f);
+    if (ok) rank_cells(small, rank, n);
+    for (size_t i = 0; ok && i < n; i++) most += small[i] >= (real)0.8;
+    if (most > n / 2) most = n / 2;
+    for (size_t i = 0; ok && i < most; i++) {
+        points[i] = point_at(rank[n - most + i], rows, cols, height, width, true);
+        points[most + i] = point_at(rank[i], rows, cols, height, width, false);
+    }
+    *count = ok ? 2 * most : 0;
+    arena_reset(x->memory, mark);
+    return ok;
 }

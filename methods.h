@@ -19,8 +19,28 @@ typedef enum { FAMILY_LEGRAD, FAMILY_ATTENTION, FAMILY_GRADIENT, FAMILY_FEATURES
 typedef struct {
     const char *name, *what, *source;
     method_family family;
-    size_t blocks; /* features: last blocks changed unless told (0: none are); others: layers looked at (0: all) */
+    size_t blocks; /* features: last blocks changed unless told; others: last layers looked at (0: all) */
+    bool free;     /* another number of blocks may be asked for */
 } method;
+
+/* The one list: the table of methods, the choices of --method and the help are made of it. */
+#define METHOD_LIST(ROW)                                                                                               \
+    ROW("legrad", "relu of the score's gradient by attention, each layer alone", "LeGrad, eq. 5-8", LEGRAD, 2, true)   \
+    ROW("attention", "how the pooled token attends in the last layer, no text", "DINO, fig. 1", ATTENTION, 1, false)   \
+    ROW("rollout", "attention multiplied through the layers, no text", "Abnar & Zuidema 2020, sec. 3", ATTENTION, 0,   \
+        true)                                                                                                          \
+    ROW("gradcam", "heads weighted by their mean gradient", "Chefer et al., generate_cam_attn", GRADIENT, 1, false)    \
+    ROW("chefer", "relu(gradient x attention) propagated through the layers",                                          \
+        "Transformer-MM-Explainability, eq. 5-6", GRADIENT, 1, true)                                                   \
+    ROW("similarity", "cosine of patch and text", "raw CLIP", FEATURES, 0, false)                                      \
+    ROW("maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FEATURES, 1, true)          \
+    ROW("surgery", "a second path of v-v attention, redundant features removed", "CLIP Surgery, eq. 3-8", FEATURES, 6, \
+        true)                                                                                                          \
+    ROW("sclip", "q-q plus k-k attention in the last block", "SCLIP, eq. 4", FEATURES, 1, true)                        \
+    ROW("clearclip", "q-q attention, no residual, no MLP", "ClearCLIP, eq. 6", FEATURES, 1, true)                      \
+    ROW("gem", "normalised self-self attention of q, k and v, a second path", "GEM, eq. 4-6", FEATURES, 6, true)       \
+    ROW("naclip", "k-k attention pulled to the neighbourhood, no residual, no MLP", "NACLIP, eq. 5-7", FEATURES, 1,    \
+        true)
 
 size_t method_count(void);
 const method *method_at(size_t i);
@@ -35,9 +55,10 @@ typedef struct {
     pool *cores;
     size_t height, width, gh, gw, n, blocks;
     ag_tape tape;
-    real *tokens;      /* features: [n,E] projected, not normalised; the class token is the plain path's */
-    ag_tensor **A;     /* attention, gradient: [H,n,n] of each layer looked at, lowest first */
-    ag_tensor *z_unit; /* gradient: [1,1,E] */
+    real *tokens;       /* features: [n,E] projected, not normalised; row 0 is the plain path's: the image embedding */
+    ag_tensor **A;      /* gradient: [H,n,n] of each layer looked at, lowest first; attention: [1,n,n], heads' mean */
+    ag_tensor *z;       /* gradient: [1,1,E] the image embedding */
+    ag_tensor *z_unit;  /* and its direction */
     explained legrad;
 } explainer;
 
@@ -50,7 +71,16 @@ bool method_grids(explainer *x, const real *texts, size_t count, const real *emp
 /* One grid -> map [height,width] in 0..1, in the order the method's code does it. Fault: FLAT. */
 bool method_map(explainer *x, const real *grid, real *map, fault *f);
 
-/* The gradient family on a tape, differentiable in e_unit [1,1,E] when flags say so: R as [1,gh,gw]. rollout is its
- * gradient-weighted form here, since the plain one does not know e. */
-ag_tensor *method_tape_grid(explainer *x, const char *name, ag_tensor *e_unit, int flags);
+/* CLIP Surgery's points for SAM (SPEC 6): the grid taken to half its side, unit, cells of at least 0.8 (half of all at
+ * most) and as many of the lowest; in pixels of a photograph [height,width]. points [gh/2 * gw/2 * 2] is the caller's.
+ * First the positives, then the negatives, each from low to high. Faults: FLAT, MEMORY. */
+typedef struct { size_t x, y; bool positive; } map_point;
+bool method_points(explainer *x, const real *grid, size_t height, size_t width, map_point *points, size_t *count,
+                   fault *f);
+
+/* The gradient family on x->tape, differentiable in e_unit [1,1,E] when flags say so: R as [1,gh,gw]. */
+ag_tensor *method_tape_grid(explainer *x, ag_tensor *e_unit, int flags);
+/* gradcam, chefer or rollout as an inversion's explainer (explain_options.other); NULL: name is none of them. rollout is
+ * its gradient-weighted form, since the plain one does not know e. x is the caller's and outlives the inversion. */
+const explain_other *method_other(explainer *x, const char *name, explain_other *other);
 #endif
