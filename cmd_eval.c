@@ -33,7 +33,7 @@ static const flag flags[] = {
     {"lr", 0, FLAG_TEXT, offsetof(options, lr), "LR,LR...", .help = "maskinv's step size; not given: the model's, else 0.5"},
     {"alpha", 0, FLAG_TEXT, offsetof(options, alpha), "A,A...", .help = "maskinv's hold on the image; not given: the model's, else 0"},
     {"layers", 0, FLAG_TEXT, offsetof(options, layers), "N,N...", .help = "maskinv's last layers; not given: the model's, else 1"},
-    {"explainer", 0, FLAG_TEXT, offsetof(options, inverted), "M,M...", .help = "whose map maskinv inverts: legrad"},
+    {"explainer", 0, FLAG_TEXT, offsetof(options, inverted), "M,M...", .help = "whose map maskinv inverts: legrad, gradcam, chefer, rollout"},
     {"blocks", 0, FLAG_TEXT, offsetof(options, blocks), "N,N...", .help = "last blocks that pool, surgery and the explainers change"},
     CLI_COMMON_FLAGS(options),
 };

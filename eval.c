@@ -6,36 +6,10 @@
 #define _POSIX_C_SOURCE 200809L
 #include "eval.h"
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
-/* ---- workers: an arena for each core ---------------------------------------------------------------------- */
-enum { MOST_WORKERS = 64, BATCH = 64, PER_CORE = 8 };
-typedef struct {
-    arena memory[MOST_WORKERS];
-    atomic_flag taken[MOST_WORKERS];
-    size_t count;
-} workers;
-
-static bool workers_make(workers *w, size_t count, arena *memory, err *e) {
-    w->count = count < MOST_WORKERS ? count : MOST_WORKERS;
-    size_t each = arena_left(memory) / w->count / ARENA_ALIGN * ARENA_ALIGN;
-    if (each > ARENA_ALIGN) each -= ARENA_ALIGN;
-    for (size_t i = 0; i < w->count; i++) {
-        void *room = arena_alloc(memory, each, 1);
-        if (!room) return err_set(e, "--memory: %zu bytes are too little for %zu workers", memory->size, w->count);
-        arena_init(&w->memory[i], room, each);
-        atomic_flag_clear(&w->taken[i]);
-    }
-    return true;
-}
-
-/* There are as many as tasks can run at once. */
-static size_t worker_take(workers *w) {
-    for (size_t i = 0;; i = (i + 1) % w->count)
-        if (!atomic_flag_test_and_set(&w->taken[i])) return i;
-}
+enum { BATCH = 64, PER_CORE = 8 };
 
 /* ---- a batch of scenes -------------------------------------------------------------------------------------- */
 typedef struct {
@@ -65,7 +39,7 @@ static void do_job(void *arg, size_t i) {
     snprintf(r.error, sizeof r.error, "%.*s", (int)sizeof r.error - 1, j->e.text);
     if (!j->fatal) result_write(b->b->head, &r, &j->line);
     eval_result_free(&r);
-    atomic_flag_clear(&b->workers.taken[worker]);
+    worker_give(&b->workers, worker);
 }
 
 /* The next scenes of this shard; *n 0: there are no more. */
@@ -162,7 +136,7 @@ bool eval_run(const eval_bench *b, const char *folder, const eval_options *o, po
     size_t mark = arena_mark(memory);
     if (ok) {
         all->b = b, all->jobs = jobs;
-        ok = workers_make(&all->workers, cores ? cores->width : 1, memory, e) && run_batches(all, out, path, done, o, cores, e);
+        ok = workers_make(&all->workers, cores, memory, e) && run_batches(all, out, path, done, o, cores, e);
     }
     for (size_t i = 0; jobs && i < BATCH; i++) mem_free(jobs[i].line.text);
     mem_free(jobs);

@@ -10,6 +10,7 @@
  */
 #ifndef EVAL_H
 #define EVAL_H
+#include <stdatomic.h>
 #include <stdio.h>
 #include "checkpoint.h"
 #include "evalstat.h"
@@ -92,12 +93,24 @@ typedef struct { /* what scenes are measured with; shared by all workers, change
     float *names[EVAL_KINDS]; /* [names, E] unit */
     float *empty;             /* [E] the empty text's */
 } eval_bench;
+/* Texts are embedded in groups, a task each, so that nothing depends on the number of cores. */
 bool eval_bench_open(eval_bench *b, const eval_head *h, checkpoint *weights, arena *memory, pool *cores, err *e);
 void eval_bench_free(eval_bench *b);
 /* All methods on one scene; works on this core alone. */
 bool eval_scene(const eval_bench *b, const scene_record *s, arena *memory, eval_result *r, err *e);
 /* The mask made worse, in place: eroded or dilated by 1/32 of its shorter side, or its box. */
 bool mask_degrade(mask_image *m, mask_quality q, err *e);
+
+/* ---- an arena for each core: tasks that run at once take one each ------------------------------------ */
+enum { MOST_WORKERS = 64 };
+typedef struct {
+    arena memory[MOST_WORKERS];
+    atomic_flag taken[MOST_WORKERS];
+    size_t count;
+} workers;
+bool workers_make(workers *w, const pool *cores, arena *memory, err *e); /* all of the memory */
+size_t worker_take(workers *w);
+void worker_give(workers *w, size_t worker);
 
 /* ---- results.jsonl ------------------------------------------------------------------------------------- */
 typedef struct { char *text; size_t length, room; bool failed; } longtext;

@@ -62,7 +62,11 @@ static bool is_quality(const char *name) {
         if (!strcmp(name, quality_names[i])) return true;
     return false;
 }
-static bool is_inverted(const char *name) { return !strcmp(name, "legrad"); }
+static bool is_inverted(const char *name) {
+    explainer x;
+    explain_other other;
+    return !strcmp(name, "legrad") || method_other(&x, name, &other) != NULL;
+}
 
 static bool read_sweep(const eval_wishes *w, const clip_config *m, sweep *s, err *e) {
     double layers = (double)m->vision.layers;
@@ -75,8 +79,8 @@ static bool read_sweep(const eval_wishes *w, const clip_config *m, sweep *s, err
     if (!split("quality", w->qualities ? w->qualities : "exact", &s->qualities, e) ||
         !known("quality", &s->qualities, is_quality, e))
         return false;
-    if (!split("inverted", w->inverted ? w->inverted : "legrad", &s->inverted, e) ||
-        !known("inverted", &s->inverted, is_inverted, e))
+    if (!split("explainer", w->inverted ? w->inverted : "legrad", &s->inverted, e) ||
+        !known("explainer", &s->inverted, is_inverted, e))
         return false;
     if (!s->methods.count && !s->explainers.count) return err_set(e, "--methods or --explainers is needed, none found");
     return read_numbers("size", w->sizes, true, 1, 16384, &s->sizes, e) &&
@@ -119,7 +123,9 @@ static bool invert_rows(eval_head *h, const sweep *s, const clip_config *m, cons
     for (size_t i = 0; i < X * L * R * A * K; i++) {
         eval_row row = *base;
         pick_words(s, q, i / (L * R * A * K), &row);
-        row.layers = (size_t)pick(&s->layers, i / (R * A * K) % L, m->invert.layers ? (double)m->invert.layers : 1, "layers", row.name);
+        bool legrad = !strcmp(row.explainer, "legrad"); /* the others look at as many layers as they like, unless told */
+        row.layers = (size_t)pick(&s->layers, i / (R * A * K) % L, !legrad ? 0 : m->invert.layers ? (double)m->invert.layers : 1,
+                                  "layers", row.name);
         row.lr = pick(&s->lr, i / (A * K) % R, m->invert.lr > 0 ? (double)m->invert.lr : 0.5, "lr", row.name);
         row.alpha = pick(&s->alpha, i / K % A, (double)m->invert.alpha, "alpha", row.name);
         row.iters = (size_t)pick(&s->iters, i % K, m->invert.iters ? (double)m->invert.iters : 10, "iters", row.name);

@@ -7,23 +7,81 @@
 #include <math.h>
 #include <string.h>
 
+/* ---- an arena for each core ------------------------------------------------------------------------------ */
+bool workers_make(workers *w, const pool *cores, arena *memory, err *e) {
+    size_t width = cores ? cores->width : 1;
+    w->count = width < MOST_WORKERS ? width : MOST_WORKERS;
+    size_t each = arena_left(memory) / w->count / ARENA_ALIGN * ARENA_ALIGN;
+    for (size_t i = 0; i < w->count; i++) {
+        void *room = arena_alloc(memory, each, 1);
+        if (!room) return err_set(e, "--memory: %zu bytes are too little for %zu workers", memory->size, w->count);
+        arena_init(&w->memory[i], room, each);
+        atomic_flag_clear(&w->taken[i]);
+    }
+    return true;
+}
+
+/* With more tasks at once than arenas, one waits here. */
+size_t worker_take(workers *w) {
+    for (size_t i = 0;; i = (i + 1) % w->count)
+        if (!atomic_flag_test_and_set(&w->taken[i])) return i;
+}
+
+void worker_give(workers *w, size_t worker) { atomic_flag_clear(&w->taken[worker]); }
+
 /* ---- texts ------------------------------------------------------------------------------------------- */
+enum { TOGETHER = 16 }; /* texts in a task */
+typedef struct {
+    const eval_bench *b;
+    workers workers;
+    const char *const *texts, *const *templates;
+    size_t count, template_count;
+    float *out;
+    atomic_bool failed;
+    err e; /* of the task that set failed */
+} speech;
+
+static void embed_group(void *arg, size_t i) {
+    speech *s = arg;
+    size_t first = i * TOGETHER, n = s->count - first < TOGETHER ? s->count - first : TOGETHER, worker = worker_take(&s->workers);
+    err e = {0};
+    bool ok = texts_embed(s->b->weights, s->texts + first, n, s->templates, s->template_count, &s->workers.memory[worker], NULL,
+                          s->out + first * s->b->model->config.embed, &e);
+    if (!ok && !atomic_exchange(&s->failed, true)) s->e = e;
+    worker_give(&s->workers, worker);
+}
+
+/* Unit embeddings of texts, [count, E] in *out, which is allocated. */
+static bool embed_texts(const eval_bench *b, const char *const *texts, size_t count, const char *const *templates, size_t template_count,
+                        arena *memory, pool *cores, float **out, err *e) {
+    size_t mark = arena_mark(memory);
+    speech *s = mem_alloc(1, sizeof *s);
+    *out = mem_alloc(count, b->model->config.embed * sizeof **out);
+    bool ok = (s && *out) || err_set(e, "no memory for %zu texts", count);
+    ok = ok && checkpoint_tokenizer(b->weights, e) && workers_make(&s->workers, cores, memory, e);
+    if (ok) {
+        s->b = b, s->texts = texts, s->count = count, s->templates = templates, s->template_count = template_count, s->out = *out;
+        spread(cores, (count + TOGETHER - 1) / TOGETHER, embed_group, s);
+        if (atomic_load(&s->failed)) *e = s->e, ok = false;
+    }
+    mem_free(s);
+    arena_reset(memory, mark);
+    return ok;
+}
+
 /* "a photo of a NAME", with the article that fits, or the templates. */
 static bool embed_names(eval_bench *b, size_t kind, arena *memory, pool *cores, err *e) {
     const eval_head *h = b->head;
-    size_t n = h->name_count[kind], E = b->model->config.embed;
+    size_t n = h->name_count[kind];
     char (*plain)[EVAL_NAME + 32] = mem_alloc(n, sizeof *plain);
     const char **texts = mem_alloc(n, sizeof *texts);
-    b->names[kind] = mem_alloc(n, E * sizeof(float));
-    bool ok = plain && texts && b->names[kind];
-    if (!ok) err_set(e, "no memory for %zu names", n);
+    bool ok = (plain && texts) || err_set(e, "no memory for %zu names", n);
     for (size_t i = 0; ok && i < n; i++) {
         const char *name = h->names[kind][i];
         snprintf(plain[i], sizeof plain[i], "a photo of %s %s", grammar_article(name, name), name);
         texts[i] = h->template_count ? name : plain[i];
     }
-    ok = ok && texts_embed(b->weights, texts, n, (const char *const *)h->templates, h->template_count, memory, cores,
-                           b->names[kind], e);
+    ok = ok && embed_texts(b, texts, n, (const char *const *)h->templates, h->template_count, memory, cores, &b->names[kind], e);
     mem_free(plain);
     mem_free(texts);
     return ok;
@@ -35,9 +93,8 @@ bool eval_bench_open(eval_bench *b, const eval_head *h, checkpoint *weights, are
     b->head = h, b->weights = weights, b->model = checkpoint_model(weights);
     for (size_t k = 0; k < EVAL_KINDS; k++)
         if (h->name_count[k] && !embed_names(b, k, memory, cores, e)) return false;
-    if (!(b->empty = mem_alloc(b->model->config.embed, sizeof(float)))) return err_set(e, "no memory for the empty text");
-    return texts_embed(weights, empty, 1, h->template_count ? (const char *const *)h->templates : photo,
-                       h->template_count ? h->template_count : 1, memory, cores, b->empty, e);
+    return embed_texts(b, empty, 1, h->template_count ? (const char *const *)h->templates : photo,
+                       h->template_count ? h->template_count : 1, memory, cores, &b->empty, e);
 }
 
 void eval_bench_free(eval_bench *b) {
@@ -111,9 +168,12 @@ typedef struct {
     float *phrases;        /* [phrases, E] unit */
     float *vectors;        /* [objects, E] */
     float *scores;         /* [most names] */
-    explained x;           /* open when x_mark is set */
+    explained x;           /* of x_side, x_layers and x_explainer */
+    explainer other_room;
+    explain_other other;
     bool open;
     size_t x_mark, x_side, x_layers;
+    const char *x_explainer;
 } work;
 
 static bool fail_memory(work *w) { return err_set(w->e, "--memory: %zu bytes are too little for a scene", w->memory->size); }
@@ -239,10 +299,11 @@ static void make_thumb(const float *map, size_t h, size_t w, unsigned char thumb
 static bool open_explained(work *w, const eval_row *row, size_t steps) {
     const clip_config *m = &w->b->model->config;
     fault f = {0};
-    if (w->open && w->x_side == row->side && w->x_layers == row->layers) return true;
+    if (w->open && w->x_side == row->side && w->x_layers == row->layers && !strcmp(w->x_explainer, row->explainer)) return true;
     if (w->open) arena_reset(w->memory, w->x_mark);
-    w->x_mark = arena_mark(w->memory), w->x_side = row->side, w->x_layers = row->layers;
+    w->x_mark = arena_mark(w->memory), w->x_side = row->side, w->x_layers = row->layers, w->x_explainer = row->explainer;
     explain_options o = {.layers = row->layers, .steps = steps};
+    o.other = method_other(&w->other_room, row->explainer, &w->other); /* NULL: LeGrad */
     float *pixels = pixels_squash(&w->photo, row->side, m->mean, m->std, w->e);
     if (!pixels) return false;
     w->open = explain_open(&w->x, w->b->model, pixels, row->side, row->side, &o, w->memory, NULL, &f);
