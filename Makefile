@@ -94,7 +94,7 @@ CORE    = arena gemm kernels autograd clip explain methods maskinv
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
 SOURCES = $(filter-out main train,$(basename $(wildcard *.c)))
 # In double: the core, and of what stands above it only what its tests need.
-DOUBLED = $(filter $(CORE) contrastive optimiser err files json tokenizer words safetensors config checkpoint threads model,$(SOURCES))
+DOUBLED = $(filter $(CORE) contrastive err files json tokenizer words safetensors config checkpoint threads model,$(SOURCES))
 OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES))) $(patsubst %.S,$(B)/%_blob.o,$(wildcard *.S))
 LIB     = $(B)/libmaskinv.a
 

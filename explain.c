@@ -61,6 +61,15 @@ static void centre(real *c, const real *xhat, real rstd, size_t n) {
     for (size_t i = 0; i < n; i++) c[i] = (c[i] - mean - xhat[i] * along) * rstd;
 }
 
+/* A layer whose z points where e does has nothing to say: e.z is at its largest, so G = 0, and relu's derivative there is
+ * 0 too (MODEL.md, 5). What rounding leaves of G must not pass for a map. */
+static bool silent(const explained *x, const explain_layer *l, const real *e_unit) {
+    real most = sizeof(real) == sizeof(float) ? (real)1e-5 : (real)1e-12, apart = 0;
+    for (size_t k = 0; k < x->model->config.embed; k++)
+        apart += (e_unit[k] - l->z_unit[k]) * (e_unit[k] - l->z_unit[k]);
+    return apart <= most * most;
+}
+
 /* ---- matrix times vector, spread ------------------------------------------------------------------ */
 typedef struct {
     const real *m, *v;
@@ -359,6 +368,7 @@ ag_tensor *explain_tape_grid(explained *x, ag_tensor *e_unit) {
     ag_tensor *grid = NULL;
     for (size_t i = 0; i < x->options.layers; i++) {
         explain_layer *l = &x->layers[i];
+        if (silent(x, l, e_unit->data)) continue;
         ag_tensor *s = ag_dot(t, e_unit, l->z_tensor);
         if (!ag_grad(t, s, NULL, &l->A, 1, AG_DIFFERENTIABLE)) return NULL;
         ag_tensor *sums = ag_fit(t, ag_relu(t, l->A->grad), 1, 1, n); /* over heads and rows */
@@ -366,6 +376,7 @@ ag_tensor *explain_tape_grid(explained *x, ag_tensor *e_unit) {
         r = ag_rows(t, ag_reshape(t, r, 1, n, 1), patches, n - 1); /* drops the class token */
         grid = grid ? ag_add(t, grid, r) : r;
     }
+    if (!grid && (grid = ag_new(t, 1, 1, n - 1))) memset(grid->data, 0, (n - 1) * sizeof(real));
     return ag_reshape(t, grid, 1, x->gh, x->gw);
 }
 
@@ -403,6 +414,7 @@ static bool grid_into(explained *x, const real *e, int set, real *grid, fault *f
         memset(grid, 0, cells * sizeof(real));
         for (size_t i = 0; i < x->options.layers; i++) {
             pass p = {x, &x->layers[i], set, cores_of(x)};
+            if (silent(x, p.l, x->work.e_unit)) continue;
             layer_forward(&p);
             add_parts(x->work.parts, piece_count(x), cells, grid);
         }
@@ -428,6 +440,7 @@ bool explain_transpose(explained *x, const real *e, bool first, const real *w, r
     memset(de, 0, E * sizeof(real));
     for (size_t i = 0; i < x->options.layers; i++) {
         pass p = {x, &x->layers[i], first ? SET_FIRST : SET_LAST, cores_of(x)};
+        if (silent(x, p.l, x->work.e_unit)) continue;
         if (wanted(x, GRADIENT_FACTORED)) factored_transpose(&p);
         else decomposed_transpose(&p);
         k_axpy(1, x->work.ez, de, E);

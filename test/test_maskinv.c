@@ -143,6 +143,38 @@ static void all_gradients_agree(void **state) {
     assert_few_kinks(&d);
 }
 
+/* Pooled by the mean of tokens, the last layer's z is the image embedding: at the start its G is 0, not rounding. */
+static void a_layer_that_agrees_is_silent(void **state) {
+    (void)state;
+    real gradients[3][64], grids[3][256];
+    size_t E = 0, cells = 0;
+    for (size_t k = 0; k < 3; k++) {
+        fixture fx;
+        explained x;
+        target t;
+        double loss;
+        size_t h, w;
+        fixture_open(&fx, fixture_names[2]);
+        clip_model m = *fx.model;
+        m.config.pool = CLIP_POOL_MEAN;
+        real *mask = fixture_mask(&fx, 0, &h, &w);
+        for (size_t layers = 1; layers <= 2; layers++) {
+            fault f = {0};
+            open_on(&x, &fx, &m, "native", layers, KINDS[k]);
+            E = x.model->config.embed, cells = x.gh * x.gw;
+            assert_true(target_make(&t, &x, mask, h, w, &f));
+            bool ok = maskinv_gradient(&x, &t, x.embedding, true, 0, &loss, grids[k], gradients[k], &f);
+            assert_int_equal(ok, layers == 2);
+            assert_int_equal(f.code, ok ? FAULT_NONE : FAULT_FLAT);
+        }
+        fixture_close(&fx);
+    }
+    for (size_t k = 1; k < 3; k++) {
+        assert_close(grids[0], grids[k], cells, BY_BUILD(1e-5, 1e-9));
+        assert_close(gradients[0], gradients[k], E, BY_BUILD(KINK, 1e-9));
+    }
+}
+
 /* In double only: float has too few digits for differences. */
 static void gradient_is_the_losss_slope(void **state) {
     (void)state;
@@ -491,6 +523,7 @@ int main(void) {
         cmocka_unit_test(autograd_inverts_as_pytorch),
         cmocka_unit_test(first_gradient_is_pytorchs),
         cmocka_unit_test(all_gradients_agree),
+        cmocka_unit_test(a_layer_that_agrees_is_silent),
         cmocka_unit_test(gradient_is_the_losss_slope),
         cmocka_unit_test(dice_by_grid_is_dice_by_pixels),
         cmocka_unit_test(adamw_first_step_is_lr_times_sign),
