@@ -37,7 +37,8 @@ typedef struct { text_list texts, templates; const char *file; } text_options;
     {"text", 't', FLAG_LIST, offsetof(options, text.texts), "TEXT", .help = "a text to compare with"},                 \
         {"template", 0, FLAG_LIST, offsetof(options, text.templates), "TEMPLATE",                                      \
          .help = "a sentence with {} where the text goes; a text is then the mean of its sentences"},                  \
-        {"templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE", .help = "a file of templates, one a line"}
+        {"templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE",                                              \
+         .help = "a file of templates, one a line; or builtin: the 80 published for ImageNet and 5 of CLIP Surgery's"}
 
 typedef struct {
     const command *command;
@@ -76,7 +77,8 @@ size_t peak_bytes(void);
 /* ---- texts ------------------------------------------------------------------------------------- */
 /* Templates hold one {} each, where the text goes. */
 bool template_check(const char *text, err *e);
-/* One a line, empty lines left out. *lines is one block with the pointers first: mem_free it. */
+/* One a line, empty lines left out; "builtin" are the 85 of templates.h. *lines is one block with the pointers first:
+ * mem_free it. */
 bool templates_read(const char *path, const char ***lines, size_t *count, err *e);
 /* Unit embeddings of texts, [count, E] into out; with templates each is the normalised mean of its sentences' unit
  * embeddings. templates 0: the text as it is. */
@@ -85,6 +87,11 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
 /* Embeddings [count, E] of ids [count, length], not normalised. */
 bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
                float *out, err *e);
+/* The templates of the flags; when they name none: the built-in ones where `builtin`, else none. mem_free kept. */
+typedef struct { const char *const *item; size_t count; const char **kept; } template_set;
+bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out);
+/* Unit embeddings [count, E] of texts within templates, in *out (mem_free it). */
+bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out);
 /* The texts of the flags, [texts, E] in *out (mem_free it); NULL where there are none. */
 bool cli_texts(cli *c, const text_options *o, float **out);
 float unit(float *v, size_t n); /* v / |v| in place; returns |v| */

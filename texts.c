@@ -1,5 +1,6 @@
 /* texts.c - texts to embeddings: templates, tokens, the text tower (see cli.h). */
 #include "cli.h"
+#include "templates.h"
 #include <math.h>
 #include <string.h>
 
@@ -33,8 +34,16 @@ static size_t cut_lines(char *text, const char **lines) {
     return count;
 }
 
+static bool copy_builtin(const char ***lines, size_t *count, err *e) {
+    if (!(*lines = mem_alloc(BUILTIN_TEMPLATES, sizeof **lines))) return err_set(e, "no memory for the templates");
+    memcpy(*lines, builtin_templates, sizeof builtin_templates);
+    *count = BUILTIN_TEMPLATES;
+    return true;
+}
+
 bool templates_read(const char *path, const char ***lines, size_t *count, err *e) {
     size_t length;
+    if (!strcmp(path, "builtin")) return copy_builtin(lines, count, e);
     char *text = file_read(path, 1 << 20, &length, e);
     if (!text) return false;
     if (strlen(text) != length) {
@@ -160,20 +169,31 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
 }
 
 /* ---- for the commands ------------------------------------------------------------------------------- */
-bool cli_texts(cli *c, const text_options *o, float **out) {
-    const char **lines = NULL;
-    size_t count = 0;
-    *out = NULL;
+bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out) {
+    const char *file = o->file ? o->file : builtin && !o->templates.count ? "builtin" : NULL;
+    *out = (template_set){o->templates.item, o->templates.count, NULL};
     if (o->file && o->templates.count) return cli_usage(c, "--template and --templates: one of them expected, both found");
-    if (!o->texts.count) return true;
-    if (o->file && !templates_read(o->file, &lines, &count, &c->e)) return err_prefix(&c->e, "--templates");
-    if (!(*out = mem_alloc(o->texts.count, c->model->config.embed * sizeof **out)))
-        err_set(&c->e, "no memory for %zu texts", o->texts.count);
-    bool ok = *out && texts_embed(c->weights, o->texts.item, o->texts.count, lines ? lines : o->templates.item,
-                                  lines ? count : o->templates.count, &c->memory, c->cores, *out, &c->e);
-    mem_free(lines);
-    if (ok) return true;
+    if (!file) return true;
+    if (!templates_read(file, &out->kept, &out->count, &c->e)) return err_prefix(&c->e, "--templates");
+    out->item = out->kept;
+    return true;
+}
+
+bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out) {
+    if (!(*out = mem_alloc(count, c->model->config.embed * sizeof **out)))
+        return err_set(&c->e, "no memory for %zu texts", count);
+    if (texts_embed(c->weights, texts, count, templates->item, templates->count, &c->memory, c->cores, *out, &c->e))
+        return true;
     mem_free(*out);
     *out = NULL;
     return false;
+}
+
+bool cli_texts(cli *c, const text_options *o, float **out) {
+    template_set templates;
+    *out = NULL;
+    bool ok = cli_templates(c, o, false, &templates);
+    ok = ok && (!o->texts.count || cli_embed(c, &templates, o->texts.item, o->texts.count, out));
+    mem_free(templates.kept);
+    return ok;
 }
