@@ -8,6 +8,7 @@
  */
 #include "eval.h"
 #include "json.h"
+#include "words.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -38,11 +39,14 @@ void say(longtext *t, const char *format, ...) {
 }
 
 void say_quoted(longtext *t, const char *text) {
+    size_t left = strlen(text), used;
     say(t, "\"");
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        if (*c == '"' || *c == '\\') say(t, "\\%c", *c);
-        else if (*c < 0x20) say(t, "\\u%04x", *c);
-        else say(t, "%c", *c);
+    for (; left > 0; text += used, left -= used) { /* a path may hold any bytes; JSON holds UTF-8 */
+        unsigned char bytes[4];
+        uint32_t c = utf8_decode(text, left, &used);
+        if (c == '"' || c == '\\') say(t, "\\%c", (int)c);
+        else if (c < 0x20) say(t, "\\u%04x", (unsigned)c);
+        else say(t, "%.*s", (int)utf8_encode(c, bytes), (const char *)bytes);
     }
     say(t, "\"");
 }

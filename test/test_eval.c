@@ -137,6 +137,12 @@ static void results_survive_a_line(void **state) {
     assert_memory_equal(t.text, twice.text, t.length);
     assert_int_equal(again.maps[0].joint[1], 4000000000u);
     assert_int_equal(again.rows[0].thumb[1][200], 200);
+    r.broken = true, t.length = 0; /* any bytes may stand in a message */
+    snprintf(r.error, sizeof r.error, "caf\xe9/\"x\" \xc3\xa9 \x01\n");
+    result_write(&h, &r, &t);
+    if (!result_parse(&back, t.text, t.length - 1, "line", &again, &e)) fail_msg("%s", e.text);
+    assert_true(again.broken);
+    assert_string_equal(again.error, "caf\xef\xbf\xbd/\"x\" \xc3\xa9 \x01\n");
     for (size_t cut = 0; cut + 1 < t.length; cut += 7) assert_false(result_parse(&back, t.text, cut, "line", &again, &e));
     mem_free(t.text), mem_free(twice.text);
     eval_result_free(&r), eval_result_free(&again);
