@@ -5,6 +5,7 @@
  */
 #include "cli.h"
 #include "maskinv.h"
+#include "methods.h"
 #include "report.h"
 #include "sheet.h"
 #include "trace.h"
@@ -36,10 +37,10 @@ static const flag flags[] = {
      .help = "how strongly the embedding is held to the image's; not given: the model's config, else 0"},
     {"decay", 0, FLAG_NUMBER, offsetof(options, decay), "D", 0, 1e6, .standard = "0", .help = "AdamW's weight decay"},
     {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
-     .help = "last layers that LeGrad explains; not given: the model's config, else 1"},
+     .help = "last layers that are explained; not given: the model's config, else 1 (chefer 1, rollout all)"},
     {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd", .standard = "factored",
-     .help = "how the map's gradient is computed"},
-    {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad", .standard = "legrad",
+     .help = "how the map's gradient is computed; other explainers than LeGrad have autograd only"},
+    {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad|gradcam|chefer|rollout", .standard = "legrad",
      .help = "whose map is made to fill the mask"},
     {"trace", 0, FLAG_TEXT, offsetof(options, trace), "FILE",
      .help = "write every named intermediate into this safetensors file"},
@@ -66,6 +67,8 @@ typedef struct {
     invert_options invert;
     size_t layers;
     explained x;
+    explainer method;     /* where it is not LeGrad's map */
+    explain_other other;
     trace trace;
     explain_watch watch;
     sheet sheet;
@@ -74,6 +77,16 @@ typedef struct {
 } job;
 
 /* ---- inputs ----------------------------------------------------------------------------------------- */
+static bool is_legrad(const job *j) { return !strcmp(j->o.explainer, "legrad"); }
+
+static bool check_explainer(job *j) {
+    const method *how = method_find(j->o.explainer);
+    if (is_legrad(j)) return true;
+    if (!strcmp(j->o.gradient, "decomposed")) return cli_usage(&j->c, "--gradient: %s has autograd only, decomposed found", how->name);
+    if (j->o.layers && !how->free) return cli_usage(&j->c, "--layers: %s leaves no choice of them", how->name);
+    return true;
+}
+
 /* Flag, else what the model's config likes, else the paper's. */
 static bool settings(job *j) {
     const clip_config *m = &j->c.model->config;
@@ -85,7 +98,7 @@ static bool settings(job *j) {
     if (!isnan(j->o.alpha)) j->invert.alpha = (real)j->o.alpha;
     if (j->o.iters) j->invert.iters = j->o.iters;
     j->invert.decay = (real)j->o.decay;
-    j->layers = j->o.layers ? j->o.layers : m->invert.layers ? m->invert.layers : 1;
+    j->layers = j->o.layers ? j->o.layers : !is_legrad(j) ? 0 : m->invert.layers ? m->invert.layers : 1;
     if (j->layers > m->vision.layers)
         return err_set(&j->c.e, "--layers: %zu found, 1 to %zu allowed, the model's depth", j->layers, m->vision.layers);
     return cli_side(&j->c, j->o.size, 2, &j->side);
@@ -156,6 +169,7 @@ static bool forward(job *j) {
     if (!pixels) return false;
     report_time(&j->r, "pixels");
     explain_options eo = {.layers = j->layers, .gradient = gradient_of(j->o.gradient), .steps = j->invert.iters};
+    if (!is_legrad(j)) eo.other = method_other(&j->method, j->o.explainer, &j->other);
     if (j->o.trace) {
         j->watch = trace_watch(&j->trace);
         eo.watch = &j->watch;
@@ -287,7 +301,7 @@ static bool results(job *j) {
 
 static bool invert(job *j) {
     j->r.last = j->c.start;
-    if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
+    if (!check_explainer(j) || !cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
     report_time(&j->r, "model");
     j->r.embed = j->c.model->config.embed;
     j->r.texts = j->o.text.texts.item;
