@@ -61,8 +61,8 @@ static void centre(real *c, const real *xhat, real rstd, size_t n) {
     for (size_t i = 0; i < n; i++) c[i] = (c[i] - mean - xhat[i] * along) * rstd;
 }
 
-/* A layer whose z points where e does has nothing to say: e.z is at its largest, so G = 0, and relu's derivative there is
- * 0 too (MODEL.md, 5). What rounding leaves of G must not pass for a map. */
+/* A layer whose z points where e does has nothing to say: e.z is at its largest, so G = 0, and relu's derivative there
+ * is 0 too (MODEL.md, 5). What rounding leaves of G must not pass for a map. */
 static bool silent(const explained *x, const explain_layer *l, const real *e_unit) {
     real most = sizeof(real) == sizeof(float) ? (real)1e-5 : (real)1e-12, apart = 0;
     for (size_t k = 0; k < x->model->config.embed; k++)
@@ -384,8 +384,10 @@ static bool tape_grid(explained *x, real *grid, fault *f) {
     ag_mark mark = ag_tape_mark(&x->tape);
     ag_tensor *e = ag_constant(&x->tape, x->work.e_unit, 1, 1, x->model->config.embed);
     ag_tensor *r = explain_tape_grid(x, e);
-    if (r) memcpy(grid, r->data, x->gh * x->gw * sizeof(real));
-    else *f = x->tape.fault;
+    if (r)
+        memcpy(grid, r->data, x->gh * x->gw * sizeof(real));
+    else
+        *f = x->tape.fault;
     x->tape.fault = (fault){0}; /* of this map; the record below the mark is whole */
     ag_tape_reset(&x->tape, mark);
     return r != NULL;
@@ -400,8 +402,10 @@ static bool set_embedding(explained *x, const real *e, real *length, fault *f) {
 }
 
 static void layer_forward(pass *p) {
-    if (wanted(p->x, GRADIENT_FACTORED)) factored_forward(p);
-    else spread(p->x->cores, p->lanes, decomposed_r, p);
+    if (wanted(p->x, GRADIENT_FACTORED))
+        factored_forward(p);
+    else
+        spread(p->x->cores, p->lanes, decomposed_r, p);
 }
 
 static bool grid_into(explained *x, const real *e, int set, real *grid, fault *f) {
@@ -441,8 +445,10 @@ bool explain_transpose(explained *x, const real *e, bool first, const real *w, r
     for (size_t i = 0; i < x->options.layers; i++) {
         pass p = {x, &x->layers[i], first ? SET_FIRST : SET_LAST, cores_of(x)};
         if (silent(x, p.l, x->work.e_unit)) continue;
-        if (wanted(x, GRADIENT_FACTORED)) factored_transpose(&p);
-        else decomposed_transpose(&p);
+        if (wanted(x, GRADIENT_FACTORED))
+            factored_transpose(&p);
+        else
+            decomposed_transpose(&p);
         k_axpy(1, x->work.ez, de, E);
     }
     unit_transpose(de, x->work.e_unit, length, E); /* through e/|e| */
@@ -596,7 +602,8 @@ static void keep_z(explained *x, explain_layer *l, const real *x2, fault *f) {
         memcpy(l->z, z->data, E * sizeof(real));
         l->z_length = unit_of(l->z, l->z_unit, E);
         if (!finite_all(l->z_unit, E)) fault_set(f, FAULT_NAN, "z", &l->index, 1);
-    } else if (!f->code) *f = t.fault;
+    } else if (!f->code)
+        *f = t.fault;
     arena_reset(x->memory, mark);
 }
 
@@ -681,8 +688,8 @@ static ag_tensor *run_explained(explained *x, explain_layer *l, ag_tape *t, ag_t
     size_t n = x->n, F = c->vision.mlp, H = c->vision.heads;
     clip_taps taps = {0};
     t->recording = !wanted(x, GRADIENT_FACTORED);
-    ag_tensor *x2 = clip_block(t, &c->vision, &x->model->blocks[l->index], c->act_vision, false, in, &taps,
-                               t->recording);
+    ag_tensor *x2 =
+        clip_block(t, &c->vision, &x->model->blocks[l->index], c->act_vision, false, in, &taps, t->recording);
     ag_tensor *z = t->recording ? tape_z(x, t, x2) : NULL;
     if (t->fault.code || !x2) {
         if (!f->code) *f = t->fault;
@@ -715,10 +722,13 @@ static void run_blocks(explained *x, real *tokens, fault *f) {
         if (!own) return;
         if (keep) memcpy(own, tokens, n * D * sizeof(real));
         ag_tensor *in = ag_constant(t, own, 1, n, D);
-        ag_tensor *out = i < start ? clip_block(t, &c->vision, &x->model->blocks[i], c->act_vision, false, in, NULL, false)
-                                   : run_explained(x, &x->layers[i - start], t, in, f);
-        if (out) memcpy(tokens, out->data, n * D * sizeof(real));
-        else if (!f->code) *f = t->fault;
+        ag_tensor *out = i < start
+                             ? clip_block(t, &c->vision, &x->model->blocks[i], c->act_vision, false, in, NULL, false)
+                             : run_explained(x, &x->layers[i - start], t, in, f);
+        if (out)
+            memcpy(tokens, out->data, n * D * sizeof(real));
+        else if (!f->code)
+            *f = t->fault;
         show(x->options.watch, "tokens", i, tokens, 2, n, D, 0);
         if (!keep) ag_tape_reset(t, mark);
     }
@@ -735,15 +745,19 @@ static void forward(explained *x, const real *pixels, fault *f) {
     ag_mark mark = ag_tape_mark(t);
     ag_tensor *patches = clip_patches(t, x->model, pixels, x->height, x->width);
     ag_tensor *in = clip_embed(t, x->model, patches, x->gh, x->gw, POSITION_BICUBIC);
-    if (in) memcpy(tokens, in->data, x->n * D * sizeof(real));
-    else *f = t->fault;
+    if (in)
+        memcpy(tokens, in->data, x->n * D * sizeof(real));
+    else
+        *f = t->fault;
     ag_tape_reset(t, mark);
     if (!f->code) run_blocks(x, tokens, f);
     mark = ag_tape_mark(t);
     t->recording = false;
     ag_tensor *embedding = f->code ? NULL : clip_head(t, x->model, ag_constant(t, tokens, 1, x->n, D));
-    if (embedding) memcpy(x->embedding, embedding->data, E * sizeof(real));
-    else if (!f->code) *f = t->fault;
+    if (embedding)
+        memcpy(x->embedding, embedding->data, E * sizeof(real));
+    else if (!f->code)
+        *f = t->fault;
     ag_tape_reset(t, mark);
     t->recording = true;
     if (!f->code && !finite_all(x->embedding, E)) fault_set(f, FAULT_NAN, "the image embedding", NULL, 0);
@@ -752,9 +766,12 @@ static void forward(explained *x, const real *pixels, fault *f) {
 static bool valid_request(explained *x, fault *f) {
     const clip_config *c = &x->model->config;
     size_t depth = c->vision.layers, p = c->patch;
-    if (x->options.other) x->options.gradient = GRADIENT_AUTOGRAD;
-    else if (x->options.layers == 0) x->options.layers = 1;
-    if (x->options.layers > depth) return fault_set(f, FAULT_RANGE, "layers", (size_t[]){x->options.layers, 1, depth}, 3);
+    if (x->options.other)
+        x->options.gradient = GRADIENT_AUTOGRAD;
+    else if (x->options.layers == 0)
+        x->options.layers = 1;
+    if (x->options.layers > depth)
+        return fault_set(f, FAULT_RANGE, "layers", (size_t[]){x->options.layers, 1, depth}, 3);
     const size_t sides[] = {x->height, x->width};
     for (int i = 0; i < 2; i++)
         if (sides[i] == 0 || sides[i] % p)

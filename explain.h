@@ -20,12 +20,12 @@ typedef enum { GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD } gradi
 
 /* ---- watching: every named intermediate, as it is made (for --trace) ------------------------- */
 typedef struct {
-    const char *name;    /* "tokens", "attention", "h", "act'(h)", "z", "u", "a", "map", "loss", "gradient", "embedding" */
-    bool in_layer;       /* layer has a meaning: counted from the model's first */
+    const char *name; /* "tokens", "attention", "h", "act'(h)", "z", "u", "a", "map", "loss", "gradient", "embedding" */
+    bool in_layer;    /* layer has a meaning: counted from the model's first */
     size_t layer;
-    bool in_step;        /* step has a meaning */
+    bool in_step; /* step has a meaning */
     size_t step;
-    const real *data;    /* [shape...], valid during the call only */
+    const real *data; /* [shape...], valid during the call only */
     size_t rank, shape[3];
 } explain_value;
 typedef struct {
@@ -39,12 +39,12 @@ typedef struct explained explained;
 /* Another explainer in LeGrad's place, by the tape (methods.h, method_other). */
 typedef struct {
     void *arg;
-    bool (*open)(void *arg, explained *x, const real *pixels, fault *f);    /* x->tape, x->embedding, options.layers */
-    ag_tensor *(*grid)(void *arg, explained *x, ag_tensor *e_unit);         /* R [1,gh,gw] on x->tape */
+    bool (*open)(void *arg, explained *x, const real *pixels, fault *f); /* x->tape, x->embedding, options.layers */
+    ag_tensor *(*grid)(void *arg, explained *x, ag_tensor *e_unit);      /* R [1,gh,gw] on x->tape */
 } explain_other;
 
 typedef struct {
-    size_t layers;              /* the last N; 0 means 1 (with other: its own number) */
+    size_t layers; /* the last N; 0 means 1 (with other: its own number) */
     gradient_kind gradient;
     size_t steps;               /* maps with derivative expected of each embedding; 0: maps alone. A hint for speed */
     size_t memory;              /* bytes that dz/dA may take, of all layers together; 0: what the arena has */
@@ -52,36 +52,36 @@ typedef struct {
     const explain_other *other; /* NULL: LeGrad. Otherwise its gradient is the tape's, and nothing is watched in it */
 } explain_options;
 
-typedef struct { /* what one layer's gradient needs; n tokens, D width, F mlp, H heads, E embedding */
+typedef struct {                /* what one layer's gradient needs; n tokens, D width, F mlp, H heads, E embedding */
     size_t index;               /* the layer, from the model's first */
     real *z, *z_unit, z_length; /* [E] z = LN_post(mean of tokens) P; z/|z|; |z| */
     real *m_unit, m_rstd;       /* [D] LN_post's normalised input and 1/sigma there */
     /* factored */
-    real *act;                  /* [n,F] act'(h)/sigma of LN2 */
-    real *h;                    /* [n,F] W1 (gamma . xhat) = h - b1 - W1 beta */
+    real *act; /* [n,F] act'(h)/sigma of LN2 */
+    real *h;   /* [n,F] W1 (gamma . xhat) = h - b1 - W1 beta */
     bool joined;
-    real *up;                   /* [F,D] W1 diag(gamma) (I - 11^T/D), times W_o when joined */
-    const real *out;            /* [D,D] W_o */
-    const real *fc2;            /* [D,F] W2 */
-    real *v;                    /* [n,D] values */
-    real *xo;                   /* [n,D] xhat of LN2, times W_o */
-    uint8_t *positive[2];       /* [H,n,n-1] where S > 0: [0] of the last map, [1] of the image embedding's */
+    real *up;             /* [F,D] W1 diag(gamma) (I - 11^T/D), times W_o when joined */
+    const real *out;      /* [D,D] W_o */
+    const real *fc2;      /* [D,F] W2 */
+    real *v;              /* [n,D] values */
+    real *xo;             /* [n,D] xhat of LN2, times W_o */
+    uint8_t *positive[2]; /* [H,n,n-1] where S > 0: [0] of the last map, [1] of the image embedding's */
     /* decomposed */
-    real *dzdA;                 /* [E, H*n*n] d(z/|z|)/dA */
+    real *dzdA; /* [E, H*n*n] d(z/|z|)/dA */
     /* autograd */
-    ag_tensor *A, *z_tensor;    /* [H,n,n] a leaf; z/|z| [1,1,E] computed from it */
+    ag_tensor *A, *z_tensor; /* [H,n,n] a leaf; z/|z| [1,1,E] computed from it */
 } explain_layer;
 
-typedef struct { /* scratch, shared by the layers and by all embeddings */
-    real *e_unit, *gz, *ez; /* [E]; ez: one layer's share of dL/d(e unit) */
-    real *p, *u, *out_u;    /* [D] */
-    real *a;                /* [F] */
-    real *q;                /* [n,F] act'(h) . a, and its derivative */
-    real *g, *y;            /* [n,D] dz/d(heads' output); before W_o, where not joined */
-    real *m2;               /* [n] */
-    real *s;                /* [cores, rows of a piece, n] S of one head's rows */
-    real *parts;            /* sums of pieces, added up in a fixed order */
-    real *w;                /* [gh,gw] */
+typedef struct {               /* scratch, shared by the layers and by all embeddings */
+    real *e_unit, *gz, *ez;    /* [E]; ez: one layer's share of dL/d(e unit) */
+    real *p, *u, *out_u;       /* [D] */
+    real *a;                   /* [F] */
+    real *q;                   /* [n,F] act'(h) . a, and its derivative */
+    real *g, *y;               /* [n,D] dz/d(heads' output); before W_o, where not joined */
+    real *m2;                  /* [n] */
+    real *s;                   /* [cores, rows of a piece, n] S of one head's rows */
+    real *parts;               /* sums of pieces, added up in a fixed order */
+    real *w;                   /* [gh,gw] */
     size_t piece_rows, pieces; /* a head's rows are cut into this many pieces */
 } explain_work;
 
@@ -96,7 +96,7 @@ struct explained {
     real *post_gamma, *proj;         /* [D], [E,D] */
     ag_tape tape;                    /* autograd: the forward pass of the explained layers, recorded */
     explain_work work;
-    real *first_grid;                /* [gh,gw] LeGrad of the image embedding once it was asked for */
+    real *first_grid; /* [gh,gw] LeGrad of the image embedding once it was asked for */
     bool first_ready;
 };
 
@@ -148,7 +148,8 @@ bool map_range(const real *grid, size_t gh, size_t gw, size_t scale, size_t laye
 void map_extremes_transpose(real *grid, size_t gh, size_t gw, size_t scale, const size_t pixel[2], real g);
 /* (v - low)/(high - low), within 0..1 */
 real map_unit(real v, const extremes *e);
-/* grid [gh,gw] -> map [gh*scale, gw*scale], min-max to 0..1; layers is for the FLAT fault's text. Scratch from memory. */
+/* grid [gh,gw] -> map [gh*scale, gw*scale], min-max to 0..1; layers is for the FLAT fault's text. Scratch from memory.
+ */
 bool map_from_grid(const real *grid, size_t gh, size_t gw, size_t scale, size_t layers, real *map, arena *memory,
                    fault *f);
 /* Bilinear, no antialias: in [h,w] -> out [oh,ow]. (image.h has a map_resize of its own.) */
