@@ -418,12 +418,27 @@ bool method_open(explainer *x, const method *how, const clip_model *m, const rea
     return ok && x->tape.fault.code == FAULT_NONE;
 }
 
+/* Where e is the image's own direction, the gradient is 0; what rounding leaves of it must not pass for a map. */
+static bool silent(const explainer *x, const real *e) {
+    real most = sizeof(real) == sizeof(float) ? (real)1e-5 : (real)1e-12, apart = 0;
+    for (size_t k = 0; k < x->model->config.embed; k++) {
+        real d = e[k] - x->z_unit->data[k];
+        apart += d * d;
+    }
+    return apart <= most * most;
+}
+
 static bool each_grid(explainer *x, const real *texts, size_t count, real *grids) {
     size_t E = x->model->config.embed, cells = x->n - 1;
+    bool gradient = x->how->family == FAMILY_GRADIENT;
     for (size_t c = 0; c < count; c++) {
+        if (gradient && silent(x, texts + c * E)) {
+            memset(grids + c * cells, 0, cells * sizeof(real));
+            continue;
+        }
         ag_mark mark = ag_tape_mark(&x->tape);
-        ag_tensor *e = x->how->family == FAMILY_GRADIENT ? ag_constant(&x->tape, texts + c * E, 1, 1, E) : NULL;
-        ag_tensor *grid = e ? method_tape_grid(x, e, 0) : attention_grid(x);
+        ag_tensor *e = gradient ? ag_constant(&x->tape, texts + c * E, 1, 1, E) : NULL;
+        ag_tensor *grid = gradient ? method_tape_grid(x, e, 0) : attention_grid(x);
         if (!grid) return false;
         memcpy(grids + c * cells, grid->data, cells * sizeof(real));
         ag_tape_reset(&x->tape, mark);

@@ -337,6 +337,23 @@ static void blocks_beyond_the_depth(void **state) {
     bench_close(b);
 }
 
+static void the_images_own_direction_has_no_gradient(void **state) {
+    (void)state;
+    real grids[100], map[48 * 48], e[64];
+    for (size_t k = 0; k < FIXTURES; k++)
+        for (size_t i = 0; i < 2; i++) {
+            bench *b = bench_open(fixture_names[k]);
+            explainer x;
+            fault f = {0};
+            assert_true(opens(b, &x, i ? "chefer" : "gradcam", 0, "native", &f));
+            memcpy(e, x.z_unit->data, b->model.config.embed * sizeof *e);
+            assert_true(method_grids(&x, e, 1, NULL, grids, &f));
+            assert_false(method_map(&x, grids, map, &f));
+            assert_int_equal(f.code, FAULT_FLAT);
+            bench_close(b);
+        }
+}
+
 static void little_memory_is_a_fault(void **state) {
     (void)state;
     static real grids[TEXTS * MOST_CELLS], map[MOST_CELLS * 4];
@@ -475,7 +492,8 @@ int main(void) {
         cmocka_unit_test(maps_are_pytorchs), cmocka_unit_test(points_are_pytorchs),
         cmocka_unit_test(models_that_pool_the_mean), cmocka_unit_test(a_changed_weight_is_seen),
         cmocka_unit_test(swapped_heads_are_seen), cmocka_unit_test(blocks_beyond_the_depth),
-        cmocka_unit_test(little_memory_is_a_fault), cmocka_unit_test(inversions_start_as_pytorchs),
+        cmocka_unit_test(little_memory_is_a_fault),
+        cmocka_unit_test(the_images_own_direction_has_no_gradient), cmocka_unit_test(inversions_start_as_pytorchs),
         cmocka_unit_test(their_gradients_are_differences), cmocka_unit_test(inversions_fill_the_mask),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
