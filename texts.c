@@ -63,6 +63,7 @@ bool templates_read(const char *path, const char ***lines, size_t *count, err *e
     for (size_t i = 0; i < *count; i++) {
         if (template_check((*lines)[i], e)) continue;
         mem_free(*lines);
+        *lines = NULL;
         return err_prefix(e, "%s", path);
     }
     return true;
