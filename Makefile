@@ -7,6 +7,7 @@
 #   make asan            ./maskinv-asan, with AddressSanitizer and UBSan
 #   make fuzz            ./fuzz-*, libFuzzer targets (needs clang)
 #   make bench           the speed figures, as ratios to this machine's sgemm rate
+#   make gradients       time and memory of LeGrad's three gradients (minutes)
 #   make demo            invert on a scene with the default model, into demo/
 #   make model           train the default model again (hours)
 #   make install         into PREFIX (/usr/local): binary and manual page
@@ -132,7 +133,7 @@ $(B)/flags.txt: always
 	@mkdir -p $(B)/test
 	@echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' >$@
 -include $(wildcard $(B)/*.d $(B)/test/*.d)
-.PHONY: always all test programs backends asan fuzz bench demo model install uninstall clean man
+.PHONY: always all test programs backends asan fuzz bench gradients demo model install uninstall clean man
 .SECONDARY:
 
 backends:
@@ -193,7 +194,9 @@ $(B)/fuzz_%: $(B)/test/fuzz_%.o $(LIB)
 # ---- figures, pictures, the model --------------------------------------------------------------------------------
 bench: all $(B)/test/bench
 	$(B)/test/bench
-$(B)/test/bench: $(B)/test/bench.o $(SHARED) $(LIB)
+gradients: $(B)/test/gradients
+	$(B)/test/gradients
+$(B)/test/bench $(B)/test/gradients: $(B)/test/%: $(B)/test/%.o $(SHARED) $(LIB)
 	$(call say,link $@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 

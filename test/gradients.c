@@ -1,0 +1,199 @@
+/* gradients.c - make gradients: what each of LeGrad's three gradients costs, over masks and steps.
+ *
+ *     build/openblas/test/gradients [seconds]
+ *
+ * A seeded ViT-B/16, F16 weights, 224 and 448 pixels, one explained layer. For each gradient: opening (the forward pass
+ * and what is precomputed), a step of one mask, the arena's peak (weights are mapped and not in it). Then the whole of
+ * M masks and K steps, opening included: run where that takes fewer than `seconds` (15), else opening + M K steps,
+ * marked with ~. The tables are Markdown; MODEL.md, section 4, has them.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "err.h"
+#include "maskinv.h"
+#include "threads.h"
+#include "x_seeded.h"
+
+static const char *const NAMES[] = {"factored", "decomposed", "autograd"};
+static const size_t MASKS[] = {1, 10, 100}, STEPS[] = {10, 100}, SIDES[] = {224, 448};
+enum { KINDS = 3, OPENINGS = 3, TRIALS = 3, TRIAL_STEPS = 5, MASK_SIDE = 224, PATCH = 16, EMBED = 512 };
+
+static pool *cores;
+static double patience = 15; /* seconds that one entry of a table may take */
+
+static void stop(const char *what) {
+    fprintf(stderr, "gradients: %s\n", what);
+    exit(1);
+}
+
+static void stop_at(const fault *f) {
+    err e = {0};
+    err_fault(&e, f);
+    stop(e.text);
+}
+
+/* ---- one gradient of one picture ------------------------------------------------------------------ */
+typedef struct {
+    explained x;
+    arena memory;
+    void *room;
+    size_t size;
+    real *pixels, *mask; /* [3,side,side]; [MASK_SIDE, MASK_SIDE] */
+} subject;
+
+static void subject_new(subject *s, size_t side) {
+    s->size = (size_t)3 << 30;
+    s->room = mem_reserve(s->size);
+    s->pixels = mem_alloc(3 * side * side, sizeof *s->pixels);
+    s->mask = mem_alloc(MASK_SIDE * MASK_SIDE, sizeof *s->mask);
+    if (!s->room || !s->pixels || !s->mask) stop("no memory");
+    arena_init(&s->memory, s->room, s->size);
+    for (size_t i = 0; i < 3 * side * side; i++) s->pixels[i] = (real)sin((double)i);
+}
+
+static void subject_free(subject *s) {
+    mem_free(s->pixels);
+    mem_free(s->mask);
+    mem_release(s->room, s->size);
+}
+
+static double open_once(subject *s, const clip_model *m, size_t side, size_t kind, fault *f) { /* seconds */
+    explain_options o = {.layers = 1, .gradient = (gradient_kind)kind, .steps = STEPS[0]};
+    double start = seconds_now();
+    arena_reset(&s->memory, 0);
+    explain_open(&s->x, m, s->pixels, side, side, &o, &s->memory, cores, f);
+    return seconds_now() - start;
+}
+
+/* A disc, somewhere else for each mask. */
+static void draw_mask(subject *s, size_t which) {
+    double x0 = 40 + 37.0 * (double)(which % 5), y0 = 50 + 29.0 * (double)(which % 7);
+    for (size_t i = 0; i < MASK_SIDE * MASK_SIDE; i++)
+        s->mask[i] = hypot((double)(i % MASK_SIDE) - x0, (double)(i / MASK_SIDE) - y0) < 45;
+}
+
+static double invert(subject *s, size_t masks, size_t steps, double *last_loss) { /* seconds */
+    static real e[EMBED], losses[100];
+    invert_options o = invert_defaults();
+    double start = seconds_now();
+    fault f = {0};
+    o.iters = steps;
+    s->x.first_ready = false; /* every run pays for its own start */
+    for (size_t i = 0; i < masks; i++) {
+        draw_mask(s, i);
+        invert_result r = {.embedding = e, .losses = losses};
+        if (!maskinv_invert(&s->x, s->mask, MASK_SIDE, MASK_SIDE, &o, &r, &f)) stop_at(&f);
+    }
+    *last_loss = (double)losses[steps - 1];
+    return seconds_now() - start;
+}
+
+/* ---- what it costs ---------------------------------------------------------------------------------- */
+typedef struct {
+    double opening, step, loss; /* seconds, seconds; the first loss */
+    size_t peak, refused;       /* bytes; dz/dA's, where it does not fit */
+    double total[3][2];         /* [MASKS][STEPS] seconds */
+    bool run[3][2];
+} cost;
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, size_t n) {
+    qsort(v, n, sizeof *v, by_size);
+    return v[n / 2];
+}
+
+/* Opening and step: medians, once memory has been touched. */
+static bool measure(subject *s, const clip_model *m, size_t side, size_t kind, cost *c) {
+    double v[OPENINGS + TRIALS], loss;
+    fault f = {0};
+    double first = open_once(s, m, side, kind, &f);
+    if (f.code == FAULT_MEMORY && kind == GRADIENT_DECOMPOSED) return c->refused = f.n[0], false;
+    for (size_t i = 0; i < OPENINGS && !f.code; i++) /* a long one is warm enough */
+        v[i] = first < patience / 4 ? open_once(s, m, side, kind, &f) : first;
+    if (f.code) stop_at(&f);
+    c->opening = median(v, OPENINGS);
+    invert(s, 1, 1, &c->loss);
+    for (size_t i = 0; i < TRIALS; i++) v[i] = invert(s, 1, TRIAL_STEPS, &loss) / TRIAL_STEPS;
+    c->step = median(v, TRIALS);
+    return true;
+}
+
+static void fill(subject *s, cost *c) {
+    for (size_t i = 0; i < 3; i++)
+        for (size_t j = 0; j < 2; j++) {
+            double loss, guess = (double)(MASKS[i] * STEPS[j]) * c->step;
+            c->run[i][j] = guess <= patience;
+            c->total[i][j] = c->opening + (c->run[i][j] ? invert(s, MASKS[i], STEPS[j], &loss) : guess);
+        }
+}
+
+/* ---- the table --------------------------------------------------------------------------------------------- */
+static void print_row(const char *name, const cost *c) {
+    if (c->refused) {
+        printf("| %s | refused: dz/dA takes %.1f GB |", name, (double)c->refused / 1e9);
+        for (size_t i = 0; i < 2 + 3 * 2; i++) printf(" |");
+        printf("\n");
+        return;
+    }
+    printf("| %s | %.2f s | %.1f ms | %.0f MB |", name, c->opening, 1e3 * c->step, (double)c->peak / 1e6);
+    for (size_t i = 0; i < 3; i++)
+        for (size_t j = 0; j < 2; j++) printf(" %s%.*f |", c->run[i][j] ? "" : "~", c->total[i][j] < 10 ? 2 : 0, c->total[i][j]);
+    printf("\n");
+}
+
+static double sgemm_rate(size_t n, size_t D) { /* FLOP/s of n x 4D x D products, all cores: how busy the machine is */
+    size_t F = 4 * D, count = 10;
+    real *x = mem_alloc(n * D, sizeof *x), *w = mem_alloc(F * D, sizeof *w), *y = mem_alloc(n * F, sizeof *y);
+    if (!x || !w || !y) stop("no memory");
+    double start = 0;
+    for (size_t i = 0; i <= count; i++) {
+        if (i == 1) start = seconds_now(); /* the first one warms up */
+        gemm_spread(cores, NO_T, T, n, F, D, 1, x, D, w, D, 0, y, F);
+    }
+    double seconds = seconds_now() - start;
+    mem_free(x), mem_free(w), mem_free(y);
+    return 2.0 * (double)(n * F) * (double)D * (double)count / seconds;
+}
+
+static void table(const clip_model *m, size_t side) {
+    size_t n = 1 + (side / PATCH) * (side / PATCH);
+    double rate = sgemm_rate(n, m->config.vision.width), loss = NAN;
+    printf("\nViT-B/16 at %zu (n = %zu), %zu cores, sgemm %.0f GFLOP/s before", side, n, cores->width, rate / 1e9);
+    cost all[KINDS] = {0};
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        subject s;
+        subject_new(&s, side);
+        if (measure(&s, m, side, kind, &all[kind])) {
+            fill(&s, &all[kind]);
+            loss = kind == 0 ? all[kind].loss : loss;
+            if (!(fabs(all[kind].loss - loss) <= 1e-5)) stop("the gradients do not agree");
+        }
+        all[kind].peak = s.memory.peak;
+        subject_free(&s);
+    }
+    printf(", %.0f after\n\n| gradient | opening | a step of a mask | memory |", sgemm_rate(n, m->config.vision.width) / 1e9);
+    for (size_t i = 0; i < 3; i++)
+        for (size_t j = 0; j < 2; j++) printf(" %zu x %zu |", MASKS[i], STEPS[j]);
+    printf("\n|---|---|---|---|---|---|---|---|---|---|\n");
+    for (size_t kind = 0; kind < KINDS; kind++) print_row(NAMES[kind], &all[kind]);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    seeded_model made;
+    if (argc > 1) patience = strtod(argv[1], NULL);
+    if (argc > 2 || !(patience > 0)) stop("usage: gradients [seconds that one entry may take]");
+    cores = pool_start(0);
+    if (!cores) stop("no threads");
+    if (!seeded_make(&made, seeded_config(224, PATCH, 768, 12, 12, EMBED), CLIP_F16, 7)) stop("no memory");
+    printf("%s %s\nmasks x steps: seconds, opening included; ~ is opening + masks x steps x a step\n", gemm_backend(), gemm_core_name());
+    for (size_t i = 0; i < sizeof SIDES / sizeof *SIDES; i++) table(&made.model, SIDES[i]);
+    seeded_free(&made);
+    pool_stop(cores);
+    return 0;
+}
