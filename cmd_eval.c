@@ -8,42 +8,65 @@
 
 typedef struct {
     common_options common;
-    const char *set, *methods, *explainers, *out, *shard, *sizes, *qualities, *layers, *iters, *lr, *alpha, *blocks, *inverted;
+    const char *set, *methods, *explainers, *out, *shard, *sizes, *qualities, *layers, *iters, *lr, *alpha, *blocks,
+        *inverted;
     text_options text; /* its texts are not asked for */
     size_t limit;
     bool keep_going;
 } options;
 
 static const flag flags[] = {
-    {"data", 'd', FLAG_TEXT, offsetof(options, set), "DIR", .required = true, .help = "a set of scenes, as `maskinv scenes` writes it"},
+    {"data", 'd', FLAG_TEXT, offsetof(options, set), "DIR", .required = true,
+     .help = "a set of scenes, as `maskinv scenes` writes it"},
     {"methods", 0, FLAG_TEXT, offsetof(options, methods), "M,M...",
      .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, pool, surgery, maskinv"},
-    {"explainers", 0, FLAG_TEXT, offsetof(options, explainers), "M,M...", .help = "maps to compare: what explain --method knows"},
+    {"explainers", 0, FLAG_TEXT, offsetof(options, explainers), "M,M...",
+     .help = "maps to compare: what explain --method knows"},
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "OUT", .required = true, .help = "folder for the results"},
     {"limit", 0, FLAG_COUNT, offsetof(options, limit), "N", 1, 1e15, .help = "the first N scenes only"},
-    {"shard", 0, FLAG_TEXT, offsetof(options, shard), "I/N", .help = "only scenes I, I + N, I + 2 N... (I from 0), to be merged"},
-    {"keep-going", 0, FLAG_SWITCH, offsetof(options, keep_going), NULL, .help = "leave broken scenes out instead of stopping"},
+    {"shard", 0, FLAG_TEXT, offsetof(options, shard), "I/N",
+     .help = "only scenes I, I + N, I + 2 N... (I from 0), to be merged"},
+    {"keep-going", 0, FLAG_SWITCH, offsetof(options, keep_going), NULL,
+     .help = "leave broken scenes out instead of stopping"},
     {"template", 0, FLAG_LIST, offsetof(options, text.templates), "TEMPLATE",
-     .help = "a sentence with {} where a name or phrase goes; not given: \"a photo of a NAME\", phrases as they are"},
-    {"templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE", .help = "a file of templates, one a line"},
+     .help = "a sentence with {} where a name goes; not given: \"a photo of a NAME\". Phrases stand as they are"},
+    {"templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE",
+     .help = "a file of templates, one a line; or builtin: the 80 published for ImageNet and 5 of CLIP Surgery's"},
     {"size", 0, FLAG_TEXT, offsetof(options, sizes), "N,N...",
-     .help = "sides of the squashed square; not given: the model's image, twice that for pool, surgery, maskinv and maps"},
+     .help =
+         "sides of the squashed square; not given: the model's image, twice that for pool, surgery, maskinv and maps"},
     {"quality", 0, FLAG_TEXT, offsetof(options, qualities), "Q,Q...", .help = "masks: exact, eroded, dilated, box"},
-    {"iters", 0, FLAG_TEXT, offsetof(options, iters), "K,K...", .help = "maskinv's steps; not given: the model's, else 10"},
-    {"lr", 0, FLAG_TEXT, offsetof(options, lr), "LR,LR...", .help = "maskinv's step size; not given: the model's, else 0.5"},
-    {"alpha", 0, FLAG_TEXT, offsetof(options, alpha), "A,A...", .help = "maskinv's hold on the image; not given: the model's, else 0"},
-    {"layers", 0, FLAG_TEXT, offsetof(options, layers), "N,N...", .help = "maskinv's last layers; not given: the model's, else 1"},
-    {"explainer", 0, FLAG_TEXT, offsetof(options, inverted), "M,M...", .help = "whose map maskinv inverts: legrad, gradcam, chefer, rollout"},
-    {"blocks", 0, FLAG_TEXT, offsetof(options, blocks), "N,N...", .help = "last blocks that pool, surgery and the explainers change"},
+    {"iters", 0, FLAG_TEXT, offsetof(options, iters), "K,K...",
+     .help = "maskinv's steps; not given: the model's, else 10"},
+    {"lr", 0, FLAG_TEXT, offsetof(options, lr), "LR,LR...",
+     .help = "maskinv's step size; not given: the model's, else 0.5"},
+    {"alpha", 0, FLAG_TEXT, offsetof(options, alpha), "A,A...",
+     .help = "maskinv's hold on the image; not given: the model's, else 0"},
+    {"layers", 0, FLAG_TEXT, offsetof(options, layers), "N,N...",
+     .help = "maskinv's last layers; not given: the model's, else 1"},
+    {"explainer", 0, FLAG_TEXT, offsetof(options, inverted), "M,M...",
+     .help = "whose map maskinv inverts: legrad, gradcam, chefer, rollout"},
+    {"blocks", 0, FLAG_TEXT, offsetof(options, blocks), "N,N...",
+     .help = "last blocks that pool, surgery and the explainers change"},
     CLI_COMMON_FLAGS(options),
 };
 
 const command eval_command = {
-    "eval", "compares region embeddings and maps on a set", flags, sizeof flags / sizeof *flags, sizeof(options), NULL, 0,
-    "Region class retrieval (Acc@1, Acc@5 and the mean per class, among all names of the scene's kind), referring-expression\n"
-    "comprehension (the phrase is given, the mask is chosen), and for maps the pointing game, IoU at the threshold that is\n"
-    "best over all, average precision over pixels, and mIoU of the largest map. Several values of a flag make a row each.\n"
-    "OUT gets results.jsonl, a line a scene; table.csv, table.json and report.html, made from it. A run that was killed goes\n"
+    "eval",
+    "compares region embeddings and maps on a set",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    "Region class retrieval (Acc@1, Acc@5 and the mean per class, among all names of the scene's kind), "
+    "referring-expression\n"
+    "comprehension (the phrase is given, the mask is chosen), and for maps the pointing game, IoU at the threshold "
+    "that is\n"
+    "best over all, average precision over pixels, and mIoU of the largest map. Several values of a flag make a row "
+    "each.\n"
+    "OUT gets results.jsonl, a line a scene; table.csv, table.json and report.html, made from it. A run that was "
+    "killed goes\n"
     "on where it was. Shards (GNU parallel, Slurm) are put together by `maskinv merge`, to the same bytes.",
     cmd_eval,
 };
@@ -92,14 +115,16 @@ static bool make_head(job *j) {
     const char **lines = NULL;
     size_t count = 0;
     bool usage = false;
-    eval_wishes w = {o->methods, o->explainers, o->sizes, o->qualities, o->layers, o->iters, o->lr, o->alpha, o->blocks,
-                     o->inverted, o->limit, 0, 1, NULL, 0};
+    eval_wishes w = {o->methods, o->explainers, o->sizes,  o->qualities, o->layers, o->iters,
+                     o->lr,      o->alpha,      o->blocks, o->inverted,  o->limit,  0,
+                     1,          NULL,          0};
     if (!read_shard(j, &w)) return false;
     if (o->text.file && o->text.templates.count)
         return cli_usage(&j->c, "--template and --templates: one of them expected, both found");
     for (size_t i = 0; i < o->text.templates.count; i++)
         if (!template_check(o->text.templates.item[i], &j->c.e)) return err_prefix(&j->c.e, "--template");
-    if (o->text.file && !templates_read(o->text.file, &lines, &count, &j->c.e)) return err_prefix(&j->c.e, "--templates");
+    if (o->text.file && !templates_read(o->text.file, &lines, &count, &j->c.e))
+        return err_prefix(&j->c.e, "--templates");
     w.templates = lines ? lines : (const char *const *)o->text.templates.item;
     w.template_count = lines ? count : o->text.templates.count;
     bool ok = eval_head_make(&j->head, &w, o->set, j->c.weights, &usage, &j->c.e);

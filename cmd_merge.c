@@ -12,9 +12,15 @@ static const flag flags[] = {
 };
 
 const command merge_command = {
-    "merge", "the shards of an evaluation as one", flags, sizeof flags / sizeof *flags, sizeof(options), "DIR...",
+    "merge",
+    "the shards of an evaluation as one",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    "DIR...",
     offsetof(options, folders),
-    "Each DIR is the --out of one `eval --shard i/n`; all n are needed. OUT gets what one run would have written: the same\n"
+    "Each DIR is the --out of one `eval --shard i/n`; all n are needed. OUT gets what one run would have written: the "
+    "same\n"
     "bytes in results.jsonl, table.csv, table.json and report.html.",
     cmd_merge,
 };

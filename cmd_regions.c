@@ -22,27 +22,39 @@ typedef struct {
 
 static const flag flags[] = {
     {"method", 0, FLAG_CHOICE, offsetof(options, method),
-     "cls|crop|maskedcrop|redcircle|blur|greyscale|pool|surgery|maskinv", .required = true, .help = "how a region is embedded"},
+     "cls|crop|maskedcrop|redcircle|blur|greyscale|pool|surgery|maskinv", .required = true,
+     .help = "how a region is embedded"},
     {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
-    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true, .help = "a region: white on black, any size"},
+    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true,
+     .help = "a region: white on black, any size"},
     CLI_TEXT_FLAGS(options),
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the results; not given: only the table"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
-     .help = "side of the squashed square, a multiple of the patch; not given: the model's image, twice that for pool, surgery "
+     .help = "side of the squashed square, a multiple of the patch; not given: the model's image, twice that for pool, "
+             "surgery "
              "and maskinv"},
     {"blocks", 0, FLAG_COUNT, offsetof(options, blocks), "N", 1, 1e6,
      .help = "pool, surgery: last blocks that are changed; not given: 1 and 6"},
     {"iters", 0, FLAG_COUNT, offsetof(options, iters), "K", 1, 1e6, .help = "maskinv: steps, as invert has it"},
     {"lr", 0, FLAG_NUMBER, offsetof(options, lr), "LR", 0, 1e6, .help = "maskinv: AdamW's step, as invert has it"},
-    {"alpha", 0, FLAG_NUMBER, offsetof(options, alpha), "A", 0, 1e6, .help = "maskinv: hold on the image's embedding, as invert has it"},
-    {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6, .help = "maskinv: last layers explained, as invert has it"},
+    {"alpha", 0, FLAG_NUMBER, offsetof(options, alpha), "A", 0, 1e6,
+     .help = "maskinv: hold on the image's embedding, as invert has it"},
+    {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
+     .help = "maskinv: last layers explained, as invert has it"},
     {"json", 0, FLAG_SWITCH, offsetof(options, json), NULL, .help = "print result.json instead of the table"},
     CLI_COMMON_FLAGS(options),
 };
 
 const command regions_command = {
-    "regions", "region embeddings by other methods", flags, sizeof flags / sizeof *flags, sizeof(options), NULL, 0,
-    "DIR gets embeddings.npy [masks, E] float32, not normalised, and result.json; maskinv: NAME.map.npy and NAME.map.png;\n"
+    "regions",
+    "region embeddings by other methods",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    "DIR gets embeddings.npy [masks, E] float32, not normalised, and result.json; maskinv: NAME.map.npy and "
+    "NAME.map.png;\n"
     "crop, maskedcrop, redcircle, blur, greyscale: NAME.seen.png, what the network saw. NAME is the mask's file name.",
     cmd_regions,
 };
@@ -54,9 +66,9 @@ typedef struct {
     picture photo;
     mask_image *masks; /* [r.count] */
     report r;
-    float *texts;      /* [texts, E] unit */
-    float *vectors;    /* [masks, E] */
-    float *image;      /* [E] */
+    float *texts;   /* [texts, E] unit */
+    float *vectors; /* [masks, E] */
+    float *image;   /* [E] */
     size_t side;
     invert_options invert;
     size_t layers;
@@ -119,7 +131,8 @@ static bool write_seen(job *j) {
         char path[4096];
         picture seen;
         if (!path_in(j, j->r.regions[i].name, "seen.png", path)) return false;
-        if (!region_picture(j->how, &j->photo, &j->masks[i], j->side, j->c.model->config.mean, &seen, &j->c.e)) return false;
+        if (!region_picture(j->how, &j->photo, &j->masks[i], j->side, j->c.model->config.mean, &seen, &j->c.e))
+            return false;
         bool ok = picture_write_png(path, &seen, &j->c.e);
         picture_free(&seen);
         if (!ok) return false;
@@ -131,7 +144,8 @@ static bool write_map(job *j, size_t i, const float *map) {
     char path[4096];
     const mask_image *m = &j->masks[i];
     const char *name = j->r.regions[i].name;
-    if (!path_in(j, name, "map.npy", path) || !npy_write(path, map, (size_t[]){m->height, m->width}, 2, &j->c.e)) return false;
+    if (!path_in(j, name, "map.npy", path) || !npy_write(path, map, (size_t[]){m->height, m->width}, 2, &j->c.e))
+        return false;
     return path_in(j, name, "map.png", path) && overlay_write(path, &j->photo, map, m->height, m->width, m, &j->c.e);
 }
 
@@ -139,7 +153,8 @@ static bool write_map(job *j, size_t i, const float *map) {
 static bool embed(job *j) {
     const clip_config *m = &j->c.model->config;
     region_settings o = {.side = j->side, .blocks = j->o.blocks};
-    if (!regions_embed(j->how, &o, j->c.model, &j->photo, j->masks, j->r.count, &j->c.memory, j->c.cores, j->vectors, &j->c.e))
+    if (!regions_embed(j->how, &o, j->c.model, &j->photo, j->masks, j->r.count, &j->c.memory, j->c.cores, j->vectors,
+                       &j->c.e))
         return false;
     o.side = m->image;
     return (j->how->family != REGION_PICTURE || write_seen(j)) &&
@@ -152,7 +167,8 @@ static bool invert_mask(job *j, explained *x, size_t i) {
     size_t K = j->invert.iters, pixels = m->width * m->height, mark = arena_mark(&j->c.memory);
     fault f = {0};
     real *losses = arena_alloc(&j->c.memory, K, sizeof *losses), *map = arena_alloc(&j->c.memory, pixels, sizeof *map);
-    if (!map) return err_set(&j->c.e, "--memory: %zu bytes are too little for a map of %zu pixels", j->c.memory.size, pixels);
+    if (!map)
+        return err_set(&j->c.e, "--memory: %zu bytes are too little for a map of %zu pixels", j->c.memory.size, pixels);
     invert_result result = {.embedding = j->vectors + i * j->r.embed, .losses = losses, .map_after = map};
     if (!maskinv_invert(x, m->soft, m->height, m->width, &j->invert, &result, &f))
         return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", j->r.regions[i].file);

@@ -50,7 +50,8 @@ static bool fill(batch *b, scene_reader *reader, size_t *next, size_t skip, size
         job *j = &b->jobs[*n];
         j->e.text[0] = 0;
         scene_reading reading = scene_reader_next(reader, &j->record, &j->e);
-        if (reading == SCENE_END) return err_set(e, "%s/scenes.jsonl: ends after %zu scenes, %zu expected", h->set, *next, h->scenes);
+        if (reading == SCENE_END)
+            return err_set(e, "%s/scenes.jsonl: ends after %zu scenes, %zu expected", h->set, *next, h->scenes);
         j->read = reading == SCENE_READ;
         j->scene = (*next)++;
         *n += j->scene % h->shards == h->shard && j->scene / h->shards >= skip;
@@ -73,9 +74,11 @@ static bool write_batch(batch *b, size_t n, FILE *out, const char *path, const e
     return fflush(out) == 0 ? true : err_set(e, "%s: cannot be written: %s", path, strerror(errno));
 }
 
-static bool run_batches(batch *b, FILE *out, const char *path, size_t done, const eval_options *o, pool *cores, err *e) {
+static bool run_batches(batch *b, FILE *out, const char *path, size_t done, const eval_options *o, pool *cores,
+                        err *e) {
     const eval_head *h = b->b->head;
-    size_t width = cores ? cores->width : 1, most = width * PER_CORE < BATCH ? width * PER_CORE : BATCH, next = 0, n, fresh = 0;
+    size_t width = cores ? cores->width : 1, most = width * PER_CORE < BATCH ? width * PER_CORE : BATCH, next = 0, n,
+           fresh = 0;
     scene_reader *reader = scene_reader_open(h->set, e);
     bool ok = reader != NULL;
     while (ok) {
@@ -111,11 +114,13 @@ static bool resume_file(const eval_head *h, const char *folder, size_t *done, er
     if (!results_open(&r, folder, e)) return false;
     const char *differs = eval_head_differs(h, &r.head);
     if (!differs && r.head.shard != h->shard) differs = "the shard";
-    bool ok = !differs || err_set(e, "%s: an earlier run is there, and %s differs; another --out, or remove it", r.path, differs);
+    bool ok = !differs ||
+              err_set(e, "%s: an earlier run is there, and %s differs; another --out, or remove it", r.path, differs);
     if (!ok || !(ok = eval_result_new(&one, &r.head, e))) return results_close(&r), false;
     while (ok && !end) ok = results_next(&r, &one, &end, e);
     *done = r.count;
-    if (ok && truncate(r.path, (off_t)r.whole) != 0) ok = err_set(e, "%s: cannot be written: %s", r.path, strerror(errno));
+    if (ok && truncate(r.path, (off_t)r.whole) != 0)
+        ok = err_set(e, "%s: cannot be written: %s", r.path, strerror(errno));
     eval_result_free(&one);
     results_close(&r);
     return ok;
@@ -146,15 +151,19 @@ bool eval_run(const eval_bench *b, const char *folder, const eval_options *o, po
     return ok;
 }
 
-/* ---- merging ------------------------------------------------------------------------------------------------------- */
+/* ---- merging -------------------------------------------------------------------------------------------------------
+ */
 /* The shards in their order, by name where one is missing, there twice, or of another run. */
 static bool order_shards(results *parts, size_t count, results **order, err *e) {
     size_t n = parts[0].head.shards;
     for (size_t i = 0; i < count; i++) {
         const char *differs = eval_head_differs(&parts[0].head, &parts[i].head);
-        if (differs) return err_set(e, "%s and %s do not fit together: %s differs", parts[0].path, parts[i].path, differs);
+        if (differs)
+            return err_set(e, "%s and %s do not fit together: %s differs", parts[0].path, parts[i].path, differs);
         results **place = &order[parts[i].head.shard];
-        if (*place) return err_set(e, "%s and %s are both shard %zu/%zu", (*place)->path, parts[i].path, parts[i].head.shard, n);
+        if (*place)
+            return err_set(e, "%s and %s are both shard %zu/%zu", (*place)->path, parts[i].path, parts[i].head.shard,
+                           n);
         *place = &parts[i];
     }
     for (size_t i = 0; i < n; i++)
@@ -169,8 +178,8 @@ static bool copy_lines(results **order, const eval_head *h, FILE *out, err *e) {
         results *r = order[k % h->shards];
         ok = results_next(r, &one, &end, e);
         if (ok && end)
-            ok = err_set(e, "%s: shard %zu/%zu is not finished, %zu scenes of %zu: start it again", r->path, r->head.shard,
-                         r->head.shards, r->count, eval_share(&r->head));
+            ok = err_set(e, "%s: shard %zu/%zu is not finished, %zu scenes of %zu: start it again", r->path,
+                         r->head.shard, r->head.shards, r->count, eval_share(&r->head));
         if (ok) fwrite(r->line.text, 1, r->line.length, out), fputc('\n', out);
     }
     eval_result_free(&one);
@@ -187,8 +196,10 @@ static bool write_merged(results *parts, results **order, const char *path, err 
     if (ok && (ok = out_open(&f, path, e))) {
         fwrite(line.text, 1, line.length, f.stream);
         ok = copy_lines(order, &parts[0].head, f.stream, e);
-        if (ok) ok = out_close(&f, e);
-        else out_abandon(&f);
+        if (ok)
+            ok = out_close(&f, e);
+        else
+            out_abandon(&f);
     }
     mem_free(line.text);
     return ok;
@@ -200,7 +211,8 @@ bool eval_merge(const char *const *folders, size_t count, const char *folder, er
     bool ok = parts != NULL || err_set(e, "no memory for %zu shards", count);
     for (size_t i = 0; ok && i < count; i++) {
         ok = results_open(&parts[i], folders[i], e);
-        if (ok && !strcmp(folders[i], folder)) ok = err_set(e, "%s: is a shard's own folder, another --out expected", folder);
+        if (ok && !strcmp(folders[i], folder))
+            ok = err_set(e, "%s: is a shard's own folder, another --out expected", folder);
     }
     if (ok && parts[0].head.shards > count)
         ok = err_set(e, "%s: is one of %zu shards, %zu given", parts[0].path, parts[0].head.shards, count);

@@ -34,10 +34,10 @@ typedef struct {
     uint64_t weights, scenes_bytes; /* hashes of what counts: the weights, scenes.jsonl */
     size_t scenes, shard, shards;   /* scenes in all; this run does those with index % shards == shard */
     char **templates;
-    size_t template_count;          /* 0: "a photo of a NAME", with the article that fits */
+    size_t template_count;                /* 0: "a photo of a NAME", with the article that fits */
     char (*names[EVAL_KINDS])[EVAL_NAME]; /* a kind's names: all are asked for each object of it */
     size_t name_count[EVAL_KINDS];
-    eval_row *rows, *maps;          /* region embeddings; explainers */
+    eval_row *rows, *maps; /* region embeddings; explainers */
     size_t row_count, map_count;
 } eval_head;
 
@@ -58,18 +58,19 @@ size_t eval_share(const eval_head *h);
 
 /* ---- one scene --------------------------------------------------------------------------------------- */
 enum { EVAL_TOP = 3, THUMB = 16 };
-typedef struct { /* one row's, by object */
+typedef struct {                                                          /* one row's, by object */
     uint32_t rank[SCENE_MOST_OBJECTS], top[SCENE_MOST_OBJECTS][EVAL_TOP]; /* top: names */
-    double loss[SCENE_MOST_OBJECTS][2];      /* maskinv: before the first and the last step */
+    double loss[SCENE_MOST_OBJECTS][2];         /* maskinv: before the first and the last step */
     unsigned char chosen[SCENE_MOST_REFERRING]; /* the object that each phrase chose; 255: none */
-    bool failed[SCENE_MOST_OBJECTS];         /* no map could be had: counted as wrong */
+    bool failed[SCENE_MOST_OBJECTS];            /* no map could be had: counted as wrong */
     bool has_thumb;
     unsigned char thumb[SCENE_MOST_OBJECTS][THUMB * THUMB];
 } eval_row_result;
 typedef struct { /* one explainer's, by object */
     bool hit[SCENE_MOST_OBJECTS];
     double ap[SCENE_MOST_OBJECTS], iou[SCENE_MOST_OBJECTS][THRESHOLDS];
-    uint32_t shared[SCENE_MOST_OBJECTS], joint[SCENE_MOST_OBJECTS]; /* pixels of --argmax, for the first object of a name */
+    uint32_t shared[SCENE_MOST_OBJECTS],
+        joint[SCENE_MOST_OBJECTS]; /* pixels of --argmax, for the first object of a name */
     bool has_thumb;
     unsigned char thumb[SCENE_MOST_OBJECTS][THUMB * THUMB];
 } eval_map_result;
@@ -77,11 +78,11 @@ typedef struct {
     size_t scene, objects, phrases;
     scene_kind kind;
     bool broken;
-    char error[512];                          /* why */
-    uint32_t name[SCENE_MOST_OBJECTS];        /* index among its kind's */
+    char error[512];                           /* why */
+    uint32_t name[SCENE_MOST_OBJECTS];         /* index among its kind's */
     unsigned char means[SCENE_MOST_REFERRING]; /* the object that each phrase means */
-    eval_row_result *rows;                    /* [row_count] */
-    eval_map_result *maps;                    /* [map_count] */
+    eval_row_result *rows;                     /* [row_count] */
+    eval_map_result *maps;                     /* [map_count] */
 } eval_result;
 bool eval_result_new(eval_result *r, const eval_head *h, err *e);
 void eval_result_free(eval_result *r);
@@ -113,11 +114,15 @@ size_t worker_take(workers *w);
 void worker_give(workers *w, size_t worker);
 
 /* ---- results.jsonl ------------------------------------------------------------------------------------- */
-typedef struct { char *text; size_t length, room; bool failed; } longtext;
+typedef struct {
+    char *text;
+    size_t length, room;
+    bool failed;
+} longtext;
 void say(longtext *t, const char *format, ...) PRINTF_LIKE(2, 3); /* appends; failed: no memory */
 void say_quoted(longtext *t, const char *text);                   /* as a JSON string */
 
-void head_write(const eval_head *h, longtext *out);      /* one line */
+void head_write(const eval_head *h, longtext *out); /* one line */
 bool head_parse(const char *line, size_t length, const char *file, eval_head *h, err *e);
 void result_write(const eval_head *h, const eval_result *r, longtext *out);
 bool result_parse(const eval_head *h, const char *line, size_t length, const char *file, eval_result *r, err *e);
@@ -128,8 +133,8 @@ typedef struct {
     char path[4096];
     longtext line;
     eval_head head;
-    size_t count;      /* results read */
-    size_t whole;      /* bytes of the file up to the last whole line */
+    size_t count; /* results read */
+    size_t whole; /* bytes of the file up to the last whole line */
 } results;
 bool results_open(results *r, const char *folder, err *e);
 /* *end: no more lines. */
@@ -151,20 +156,20 @@ bool eval_merge(const char *const *folders, size_t count, const char *folder, er
 /* ---- what comes out ---------------------------------------------------------------------------------------- */
 typedef struct { /* a row of the table */
     size_t n, hits1, hits5, failed;
-    size_t *class_n, *class_hits;      /* [names of both kinds] */
+    size_t *class_n, *class_hits; /* [names of both kinds] */
     size_t phrases, right_phrases;
-    double loss[2];                    /* sums */
+    double loss[2]; /* sums */
 } row_totals;
 typedef struct {
     size_t n, hits, classes;
     double ap, ap2, iou[THRESHOLDS], iou2[THRESHOLDS];
-    uint64_t *shared, *joint;          /* [names of both kinds] */
+    uint64_t *shared, *joint; /* [names of both kinds] */
 } map_totals;
 typedef struct {
     row_totals *rows;
     map_totals *maps;
     size_t scenes, broken;
-    double chance1, chance_phrase;     /* what guessing would reach, summed over objects and phrases */
+    double chance1, chance_phrase; /* what guessing would reach, summed over objects and phrases */
 } eval_totals;
 double class_mean(const eval_head *h, const row_totals *t); /* of the classes that occur */
 double class_iou(const eval_head *h, const map_totals *t);

@@ -10,8 +10,14 @@ const char *const quality_names[QUALITIES] = {"exact", "eroded", "dilated", "box
 
 /* ---- comma-separated lists ---------------------------------------------------------------------------- */
 enum { MOST_VALUES = 64, MOST_ROWS = 512 };
-typedef struct { char item[MOST_VALUES][32]; size_t count; } values;
-typedef struct { double number[MOST_VALUES]; size_t count; } numbers;
+typedef struct {
+    char item[MOST_VALUES][32];
+    size_t count;
+} values;
+typedef struct {
+    double number[MOST_VALUES];
+    size_t count;
+} numbers;
 
 static bool split(const char *flag, const char *text, values *v, err *e) {
     v->count = 0;
@@ -30,7 +36,8 @@ static bool split(const char *flag, const char *text, values *v, err *e) {
     }
 }
 
-static bool read_numbers(const char *flag, const char *text, bool whole, double least, double most, numbers *out, err *e) {
+static bool read_numbers(const char *flag, const char *text, bool whole, double least, double most, numbers *out,
+                         err *e) {
     values v;
     out->count = 0;
     if (!text) return true;
@@ -41,14 +48,18 @@ static bool read_numbers(const char *flag, const char *text, bool whole, double 
         double n = strtod(v.item[i], &end);
         if (!plain || *end || !isfinite(n))
             return err_set(e, "--%s: '%s' found, %s expected", flag, v.item[i], whole ? "a whole number" : "a number");
-        if (!(n >= least && n <= most)) return err_set(e, "--%s: %s found, %.15g to %.15g allowed", flag, v.item[i], least, most);
+        if (!(n >= least && n <= most))
+            return err_set(e, "--%s: %s found, %.15g to %.15g allowed", flag, v.item[i], least, most);
         out->number[out->count++] = n;
     }
     return true;
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------ */
-typedef struct { numbers sizes, layers, iters, lr, alpha, blocks; values methods, explainers, qualities, inverted; } sweep;
+typedef struct {
+    numbers sizes, layers, iters, lr, alpha, blocks;
+    values methods, explainers, qualities, inverted;
+} sweep;
 
 static bool known(const char *flag, const values *v, bool (*is_known)(const char *), err *e) {
     for (size_t i = 0; i < v->count; i++)
@@ -71,10 +82,11 @@ static bool is_inverted(const char *name) {
 static bool read_sweep(const eval_wishes *w, const clip_config *m, sweep *s, err *e) {
     double layers = (double)m->vision.layers;
     memset(s, 0, sizeof *s);
-    if (w->methods && (!split("methods", w->methods, &s->methods, e) || !known("methods", &s->methods, is_region_method, e)))
+    if (w->methods &&
+        (!split("methods", w->methods, &s->methods, e) || !known("methods", &s->methods, is_region_method, e)))
         return false;
-    if (w->explainers &&
-        (!split("explainers", w->explainers, &s->explainers, e) || !known("explainers", &s->explainers, is_explainer, e)))
+    if (w->explainers && (!split("explainers", w->explainers, &s->explainers, e) ||
+                          !known("explainers", &s->explainers, is_explainer, e)))
         return false;
     if (!split("quality", w->qualities ? w->qualities : "exact", &s->qualities, e) ||
         !known("quality", &s->qualities, is_quality, e))
@@ -86,7 +98,8 @@ static bool read_sweep(const eval_wishes *w, const clip_config *m, sweep *s, err
     return read_numbers("size", w->sizes, true, 1, 16384, &s->sizes, e) &&
            read_numbers("layers", w->layers, true, 1, layers, &s->layers, e) &&
            read_numbers("blocks", w->blocks, true, 1, layers, &s->blocks, e) &&
-           read_numbers("iters", w->iters, true, 1, 1e6, &s->iters, e) && read_numbers("lr", w->lr, false, 0, 1e6, &s->lr, e) &&
+           read_numbers("iters", w->iters, true, 1, 1e6, &s->iters, e) &&
+           read_numbers("lr", w->lr, false, 0, 1e6, &s->lr, e) &&
            read_numbers("alpha", w->alpha, false, 0, 1e6, &s->alpha, e);
 }
 
@@ -113,7 +126,8 @@ static void pick_words(const sweep *s, size_t q, size_t x, eval_row *row) {
     if (s->qualities.count > 1)
         used += (size_t)snprintf(row->name + used, sizeof row->name - used, " quality=%s", s->qualities.item[q]);
     snprintf(row->explainer, sizeof row->explainer, "%s", s->inverted.item[x]);
-    if (s->inverted.count > 1) snprintf(row->name + used, sizeof row->name - used, " explainer=%s", s->inverted.item[x]);
+    if (s->inverted.count > 1)
+        snprintf(row->name + used, sizeof row->name - used, " explainer=%s", s->inverted.item[x]);
 }
 
 /* Everything that maskinv knows; iters run fastest, so that rows of one descent lie together. */
@@ -123,8 +137,12 @@ static bool invert_rows(eval_head *h, const sweep *s, const clip_config *m, cons
     for (size_t i = 0; i < X * L * R * A * K; i++) {
         eval_row row = *base;
         pick_words(s, q, i / (L * R * A * K), &row);
-        bool legrad = !strcmp(row.explainer, "legrad"); /* the others look at as many layers as they like, unless told */
-        row.layers = (size_t)pick(&s->layers, i / (R * A * K) % L, !legrad ? 0 : m->invert.layers ? (double)m->invert.layers : 1,
+        bool legrad =
+            !strcmp(row.explainer, "legrad"); /* the others look at as many layers as they like, unless told */
+        row.layers = (size_t)pick(&s->layers, i / (R * A * K) % L,
+                                  !legrad            ? 0
+                                  : m->invert.layers ? (double)m->invert.layers
+                                                     : 1,
                                   "layers", row.name);
         row.lr = pick(&s->lr, i / (A * K) % R, m->invert.lr > 0 ? (double)m->invert.lr : 0.5, "lr", row.name);
         row.alpha = pick(&s->alpha, i / K % A, (double)m->invert.alpha, "alpha", row.name);
@@ -209,7 +227,8 @@ static bool hash_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer,
 
 static uint64_t hash_model(const clip_model *model) {
     clip_model m = *model; /* the visitor may change weights; this one does not */
-    uint64_t hash = HASH_START, shape[4] = {m.config.vision.heads, m.config.text.heads, (uint64_t)m.config.pool, m.config.image};
+    uint64_t hash = HASH_START,
+             shape[4] = {m.config.vision.heads, m.config.text.heads, (uint64_t)m.config.pool, m.config.image};
     (void)clip_each_weight(&m, hash_weight, &hash);
     return hash_bytes(hash, shape, sizeof shape);
 }
@@ -234,7 +253,8 @@ static bool hash_scenes(const char *set, uint64_t *hash, size_t *scenes, err *e)
     return ok ? true : err_set(e, "%s: reading failed", path);
 }
 
-/* ---- names -------------------------------------------------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------------------------------------------------
+ */
 static bool add_name(eval_head *h, size_t kind, const char *name, err *e) {
     size_t n = h->name_count[kind];
     for (size_t i = 0; i < n; i++)
@@ -274,7 +294,8 @@ static bool set_names(eval_head *h, const char *set, size_t lines, err *e) {
     return ok;
 }
 
-/* ---- the head -------------------------------------------------------------------------------------------------------- */
+/* ---- the head
+ * -------------------------------------------------------------------------------------------------------- */
 static char *copy_text(const char *text) {
     char *copy = mem_alloc(1, strlen(text) + 1);
     return copy ? strcpy(copy, text) : NULL;
@@ -325,10 +346,10 @@ size_t eval_share(const eval_head *h) {
 static bool same_rows(const eval_row *a, size_t n, const eval_row *b, size_t m) {
     if (n != m) return false;
     for (size_t i = 0; i < n; i++)
-        if (strcmp(a[i].name, b[i].name) || strcmp(a[i].method, b[i].method) || strcmp(a[i].explainer, b[i].explainer) ||
-            a[i].quality != b[i].quality || a[i].side != b[i].side || a[i].blocks != b[i].blocks ||
-            a[i].layers != b[i].layers || a[i].iters != b[i].iters || fabs(a[i].lr - b[i].lr) > 0 ||
-            fabs(a[i].alpha - b[i].alpha) > 0)
+        if (strcmp(a[i].name, b[i].name) || strcmp(a[i].method, b[i].method) ||
+            strcmp(a[i].explainer, b[i].explainer) || a[i].quality != b[i].quality || a[i].side != b[i].side ||
+            a[i].blocks != b[i].blocks || a[i].layers != b[i].layers || a[i].iters != b[i].iters ||
+            fabs(a[i].lr - b[i].lr) > 0 || fabs(a[i].alpha - b[i].alpha) > 0)
             return false;
     return true;
 }

@@ -7,18 +7,24 @@
 /* ---- small things ---------------------------------------------------------------------------------------- */
 static void say_html(longtext *t, const char *text) {
     for (; *text; text++) {
-        if (*text == '<') say(t, "&lt;");
-        else if (*text == '>') say(t, "&gt;");
-        else if (*text == '&') say(t, "&amp;");
-        else if (*text == '"') say(t, "&quot;");
-        else say(t, "%c", *text);
+        if (*text == '<')
+            say(t, "&lt;");
+        else if (*text == '>')
+            say(t, "&gt;");
+        else if (*text == '&')
+            say(t, "&amp;");
+        else if (*text == '"')
+            say(t, "&quot;");
+        else
+            say(t, "%c", *text);
     }
 }
 
 static void say_base64(longtext *t, const unsigned char *bytes, size_t n) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < n; i += 3) {
-        unsigned v = (unsigned)bytes[i] << 16 | (i + 1 < n ? (unsigned)bytes[i + 1] << 8 : 0) | (i + 2 < n ? bytes[i + 2] : 0u);
+        unsigned v =
+            (unsigned)bytes[i] << 16 | (i + 1 < n ? (unsigned)bytes[i + 1] << 8 : 0) | (i + 2 < n ? bytes[i + 2] : 0u);
         char four[5] = {digits[v >> 18 & 63], digits[v >> 12 & 63], i + 1 < n ? digits[v >> 6 & 63] : '=',
                         i + 2 < n ? digits[v & 63] : '=', 0};
         say(t, "%s", four);
@@ -50,7 +56,8 @@ static void say_share(longtext *t, estimate v) {
 }
 
 static void region_table(longtext *t, const eval_head *h, const eval_totals *all) {
-    say(t, "<h2>Region embeddings</h2>\n<table><tr><th>region by</th><th>n</th><th>Acc@1</th><th>Acc@5</th><th>mean per class</th>"
+    say(t, "<h2>Region embeddings</h2>\n<table><tr><th>region by</th><th>n</th><th>Acc@1</th><th>Acc@5</th><th>mean "
+           "per class</th>"
            "<th>referring</th><th>Dice loss</th></tr>\n");
     for (size_t i = 0; i < h->row_count; i++) {
         const row_totals *r = &all->rows[i];
@@ -62,18 +69,23 @@ static void region_table(longtext *t, const eval_head *h, const eval_totals *all
         say_share(t, wilson(r->hits5, r->n));
         say(t, "<td>%.1f</td>", 100 * class_mean(h, r));
         say_share(t, wilson(r->right_phrases, r->phrases));
-        if (h->rows[i].iters) say(t, "<td>%.3f → %.3f</td>", r->loss[0] / n, r->loss[1] / n);
-        else say(t, "<td></td>");
+        if (h->rows[i].iters)
+            say(t, "<td>%.3f → %.3f</td>", r->loss[0] / n, r->loss[1] / n);
+        else
+            say(t, "<td></td>");
         say(t, "</tr>\n");
     }
-    say(t, "<tr class=quiet><td>chance</td><td></td><td>%.1f</td><td></td><td></td><td>%.1f</td><td></td></tr>\n</table>\n",
+    say(t,
+        "<tr "
+        "class=quiet><td>chance</td><td></td><td>%.1f</td><td></td><td></td><td>%.1f</td><td></td></tr>\n</table>\n",
         100 * all->chance1 / (all->rows[0].n ? (double)all->rows[0].n : 1),
         100 * all->chance_phrase / (all->rows[0].phrases ? (double)all->rows[0].phrases : 1));
 }
 
 static void map_table(longtext *t, const eval_head *h, const eval_totals *all) {
-    say(t, "<h2>Maps</h2>\n<table><tr><th>map by</th><th>n</th><th>pointing</th><th>IoU</th><th>at</th><th>pixel AP</th>"
-           "<th>mIoU</th></tr>\n");
+    say(t,
+        "<h2>Maps</h2>\n<table><tr><th>map by</th><th>n</th><th>pointing</th><th>IoU</th><th>at</th><th>pixel AP</th>"
+        "<th>mIoU</th></tr>\n");
     for (size_t i = 0; i < h->map_count; i++) {
         const map_totals *m = &all->maps[i];
         size_t best = best_threshold(m);
@@ -96,13 +108,20 @@ static const char *const axis_names[AXES] = {"steps", "alpha", "lr", "layers", "
 
 static double axis_value(const eval_row *r, int axis) {
     switch (axis) {
-    case BY_ITERS: return (double)r->iters;
-    case BY_ALPHA: return r->alpha;
-    case BY_LR: return r->lr;
-    case BY_LAYERS: return (double)r->layers;
-    case BY_QUALITY: return (double)r->quality;
-    case BY_SIZE: return (double)r->side;
-    default: return (double)r->blocks;
+    case BY_ITERS:
+        return (double)r->iters;
+    case BY_ALPHA:
+        return r->alpha;
+    case BY_LR:
+        return r->lr;
+    case BY_LAYERS:
+        return (double)r->layers;
+    case BY_QUALITY:
+        return (double)r->quality;
+    case BY_SIZE:
+        return (double)r->side;
+    default:
+        return (double)r->blocks;
     }
 }
 
@@ -158,10 +177,13 @@ static void plot_frame(longtext *t, const plot *p) {
     }
     for (size_t i = 0; i < p->ticks; i++) {
         say(t, "<text x=%.1f y=%d text-anchor=middle>", plot_x(p, p->tick[i]), HIGH - BOTTOM + 14);
-        if (p->axis == BY_QUALITY) say(t, "%s</text>", quality_names[(size_t)p->tick[i]]);
-        else say(t, "%g</text>", p->tick[i]);
+        if (p->axis == BY_QUALITY)
+            say(t, "%s</text>", quality_names[(size_t)p->tick[i]]);
+        else
+            say(t, "%g</text>", p->tick[i]);
     }
-    say(t, "<text x=%d y=%d text-anchor=middle class=axis>%s</text>", (LEFT + WIDE - RIGHT) / 2, HIGH - 4, axis_names[p->axis]);
+    say(t, "<text x=%d y=%d text-anchor=middle class=axis>%s</text>", (LEFT + WIDE - RIGHT) / 2, HIGH - 4,
+        axis_names[p->axis]);
 }
 
 /* The line through the rows like `first`, in the axis' order. */
@@ -170,12 +192,16 @@ static void plot_line(longtext *t, const plot *p, size_t first, const char *colo
     for (size_t k = 0; k < p->ticks; k++)
         for (size_t i = first; i < p->h->row_count; i++) {
             const eval_row *r = &p->h->rows[i];
-            if (fabs(axis_value(r, p->axis) - p->tick[k]) > 0 || (i != first && !alike_but(&p->h->rows[first], r, p->axis))) continue;
+            if (fabs(axis_value(r, p->axis) - p->tick[k]) > 0 ||
+                (i != first && !alike_but(&p->h->rows[first], r, p->axis)))
+                continue;
             estimate v = wilson(p->all->rows[i].hits1, p->all->rows[i].n);
             double x = plot_x(p, p->tick[k]), y = plot_y(p, v.value);
             say(&path, "%s%.1f,%.1f", path.length ? " " : "", x, y);
-            say(t, "<line x1=%.1f x2=%.1f y1=%.1f y2=%.1f stroke=\"%s\" opacity=.45 /><circle cx=%.1f cy=%.1f r=3 fill=\"%s\" />", x,
-                x, plot_y(p, v.low), plot_y(p, v.high), colour, x, y, colour);
+            say(t,
+                "<line x1=%.1f x2=%.1f y1=%.1f y2=%.1f stroke=\"%s\" opacity=.45 /><circle cx=%.1f cy=%.1f r=3 "
+                "fill=\"%s\" />",
+                x, x, plot_y(p, v.low), plot_y(p, v.high), colour, x, y, colour);
         }
     if (path.text) say(t, "<polyline points=\"%s\" fill=none stroke=\"%s\" stroke-width=1.5 />", path.text, colour);
     mem_free(path.text);
@@ -183,7 +209,8 @@ static void plot_line(longtext *t, const plot *p, size_t first, const char *colo
 
 /* The row's name without the swept setting. */
 static void say_line_name(longtext *t, const eval_row *r, int axis) {
-    static const char *const words[AXES] = {" iters=", " alpha=", " lr=", " layers=", " quality=", " size=", " blocks="};
+    static const char *const words[AXES] = {
+        " iters=", " alpha=", " lr=", " layers=", " quality=", " size=", " blocks="};
     const char *from = strstr(r->name, words[axis]);
     char name[sizeof r->name];
     size_t before = from ? (size_t)(from - r->name) : strlen(r->name), after = 0;
@@ -203,7 +230,8 @@ static bool starts_line(const plot *p, size_t i) {
 }
 
 static void say_plot(longtext *t, plot *p) {
-    static const char *const colours[MOST_LINES] = {"#c0392b", "#2471a3", "#1e8449", "#8e44ad", "#d68910", "#17a2b8", "#7b5c3e", "#555"};
+    static const char *const colours[MOST_LINES] = {"#c0392b", "#2471a3", "#1e8449", "#8e44ad",
+                                                    "#d68910", "#17a2b8", "#7b5c3e", "#555"};
     longtext legend = {0};
     plot_scale(p);
     if (p->ticks < 2) return;
@@ -236,7 +264,12 @@ static void say_plots(longtext *t, const eval_head *h, const eval_totals *all) {
 
 /* ---- examples: which -------------------------------------------------------------------------------------------- */
 enum { WORST = 10, TYPICAL = 10, EXAMPLES = WORST + TYPICAL, EXAMPLE_SIDE = 80 };
-typedef struct { size_t scene; double badness; bool taken; longtext text; } example;
+typedef struct {
+    size_t scene;
+    double badness;
+    bool taken;
+    longtext text;
+} example;
 
 /* The row whose maps are kept: maskinv's first, else the first of all. */
 static size_t main_row(const eval_head *h) {
@@ -289,9 +322,11 @@ static bool choose(const char *folder, example *x, err *e) {
     return ok;
 }
 
-/* ---- examples: shown ----------------------------------------------------------------------------------------------- */
-static const unsigned char colours[SCENE_MOST_OBJECTS][3] = {{230, 60, 50}, {40, 130, 230}, {40, 180, 80}, {240, 180, 30},
-                                                             {170, 80, 220}, {30, 190, 200}, {240, 120, 190}, {130, 100, 70}};
+/* ---- examples: shown -----------------------------------------------------------------------------------------------
+ */
+static const unsigned char colours[SCENE_MOST_OBJECTS][3] = {{230, 60, 50},   {40, 130, 230}, {40, 180, 80},
+                                                             {240, 180, 30},  {170, 80, 220}, {30, 190, 200},
+                                                             {240, 120, 190}, {130, 100, 70}};
 
 static const char *name_at(const eval_head *h, const eval_result *r, uint32_t i) {
     return i < h->name_count[r->kind] ? h->names[r->kind][i] : "-";
@@ -302,7 +337,8 @@ static bool show_photo(longtext *t, const char *folder, const scene_record *s, p
     if (!picture_read(s->image, &photo, e)) return false;
     bool ok = picture_within(&photo, EXAMPLE_SIDE, true, small, e);
     picture_free(&photo);
-    if (!ok || !picture_within(small, 2 * EXAMPLE_SIDE, true, &outlined, e)) return ok ? picture_free(small), false : false;
+    if (!ok || !picture_within(small, 2 * EXAMPLE_SIDE, true, &outlined, e))
+        return ok ? picture_free(small), false : false;
     for (size_t k = 0; k < s->objects; k++) {
         mask_image m;
         if (!mask_read(s->object[k].mask, &m, e)) continue; /* the scene was evaluated: its mask was there */
@@ -315,7 +351,8 @@ static bool show_photo(longtext *t, const char *folder, const scene_record *s, p
     return ok;
 }
 
-static bool show_map(longtext *t, const char *folder, const picture *small, const unsigned char *thumb, const char *title, err *e) {
+static bool show_map(longtext *t, const char *folder, const picture *small, const unsigned char *thumb,
+                     const char *title, err *e) {
     float map[THUMB * THUMB];
     picture heat;
     for (size_t i = 0; i < THUMB * THUMB; i++) map[i] = (float)thumb[i] / 255;
@@ -325,7 +362,8 @@ static bool show_map(longtext *t, const char *folder, const picture *small, cons
     return ok;
 }
 
-static bool show_object(longtext *t, const char *folder, const eval_head *h, const eval_result *r, const picture *small, size_t k, err *e) {
+static bool show_object(longtext *t, const char *folder, const eval_head *h, const eval_result *r, const picture *small,
+                        size_t k, err *e) {
     size_t best = main_row(h);
     bool ok = true;
     say(t, "<div class=object><b style=\"color:rgb(%d,%d,%d)\">■</b> ", colours[k][0], colours[k][1], colours[k][2]);
@@ -351,13 +389,16 @@ static bool show_object(longtext *t, const char *folder, const eval_head *h, con
     return ok;
 }
 
-static bool show_example(longtext *t, const char *folder, const eval_head *h, const eval_result *r, const scene_record *s, err *e) {
+static bool show_example(longtext *t, const char *folder, const eval_head *h, const eval_result *r,
+                         const scene_record *s, err *e) {
     picture small = {0};
     err missing = {0};
     bool ok = true;
     say(t, "<div class=example><div>scene %zu<br>", r->scene);
-    if (r->broken) say(t, "broken: "), say_html(t, r->error);
-    else if (!show_photo(t, folder, s, &small, &missing)) say(t, "(the picture is not there any more)"), small.rgb = NULL;
+    if (r->broken)
+        say(t, "broken: "), say_html(t, r->error);
+    else if (!show_photo(t, folder, s, &small, &missing))
+        say(t, "(the picture is not there any more)"), small.rgb = NULL;
     say(t, "</div>");
     for (size_t k = 0; ok && k < r->objects; k++) ok = show_object(t, folder, h, r, &small, k, e);
     say(t, "</div>\n");
@@ -376,7 +417,8 @@ static bool seek_record(scene_reader *reader, size_t *next, size_t which, scene_
     return false;
 }
 
-static bool fill_examples(const char *folder, const eval_head *h, example *x, scene_reader *reader, scene_record *s, err *e) {
+static bool fill_examples(const char *folder, const eval_head *h, example *x, scene_reader *reader, scene_record *s,
+                          err *e) {
     results file;
     eval_result r;
     bool end = false;
@@ -407,7 +449,8 @@ static bool say_examples(longtext *t, const char *folder, const eval_head *h, er
     ok = ok && fill_examples(folder, h, x, reader, s, e);
     scene_reader_free(reader);
     say(t, "<h2>Examples</h2>\n<p>Maps, in this order: ");
-    if (h->row_count && !strcmp(h->rows[main_row(h)].method, "maskinv")) say_html(t, h->rows[main_row(h)].name), say(t, "'s last step; ");
+    if (h->row_count && !strcmp(h->rows[main_row(h)].method, "maskinv"))
+        say_html(t, h->rows[main_row(h)].name), say(t, "'s last step; ");
     for (size_t i = 0; i < h->map_count && i < 3; i++) say_html(t, h->maps[i].name), say(t, " for the object's name; ");
     say(t, "</p>\n<h3>The worst</h3>\n");
     for (size_t i = 0; i < EXAMPLES; i++) {
@@ -420,10 +463,13 @@ static bool say_examples(longtext *t, const char *folder, const eval_head *h, er
     return ok;
 }
 
-/* ---- the page ------------------------------------------------------------------------------------------------------------ */
+/* ---- the page
+ * ------------------------------------------------------------------------------------------------------------ */
 static const char style[] =
-    "body{font:15px/1.4 sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#222}table{border-collapse:collapse}"
-    "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}"
+    "body{font:15px/1.4 sans-serif;margin:2em auto;max-width:1100px;padding:0 "
+    "1em;color:#222}table{border-collapse:collapse}"
+    "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid "
+    "#ddd}td:first-child,th:first-child{text-align:left}"
     "small{color:#666}.quiet{color:#888}.plots{display:flex;flex-wrap:wrap;gap:1em}figure{margin:0}svg{font-size:11px}"
     ".grid{stroke:#e4e4e4}.legend{max-width:420px;font-size:12px;margin:0}.example{display:flex;gap:1em;flex-wrap:wrap;"
     "border-bottom:1px solid #ddd;padding:.6em 0}.object{max-width:440px}.object img,.example img{margin:2px}";
@@ -434,12 +480,14 @@ bool page_write(const char *folder, const eval_head *h, const eval_totals *all, 
     out_file f;
     if ((size_t)snprintf(path, sizeof path, "%s/report.html", folder) >= sizeof path)
         return err_set(e, "%.200s...: the path is too long", folder);
-    say(&t, "<!doctype html>\n<html lang=en><meta charset=utf-8><title>maskinv eval</title>\n<style>%s</style>\n", style);
+    say(&t, "<!doctype html>\n<html lang=en><meta charset=utf-8><title>maskinv eval</title>\n<style>%s</style>\n",
+        style);
     say(&t, "<h1>Region embeddings and maps, compared</h1>\n<p>%zu scenes of ", all->scenes - all->broken);
     say_html(&t, h->set);
     say(&t, "%s, model ", all->broken ? " (broken ones left out)" : "");
     say_html(&t, h->model);
-    say(&t, ". Names asked for: %zu drawn, %zu photographic. Per cent, with 95 %% intervals.</p>\n", h->name_count[0], h->name_count[1]);
+    say(&t, ". Names asked for: %zu drawn, %zu photographic. Per cent, with 95 %% intervals.</p>\n", h->name_count[0],
+        h->name_count[1]);
     if (h->row_count) region_table(&t, h, all);
     if (h->map_count) map_table(&t, h, all);
     say_plots(&t, h, all);

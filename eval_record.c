@@ -1,10 +1,10 @@
 /* eval_record.c - results.jsonl: the head's line, then a line a scene (see eval.h).
  *
- *   head    {"maskinv eval": 1, "model": ..., "set": ..., "weights": hash, "scenes_bytes": hash, "scenes": N, "shard": i,
- *           "shards": n, "templates": [...], "names": [[drawn], [photographic]], "rows": [{...}], "maps": [{...}]}
- *   scene   {"scene": k, "kind": 0, "names": [a name's index for each object], "means": [an object for each phrase],
- *           "rows": [...], "maps": [...]}, or {"scene": k, "broken": "why"}
- * Numbers are written once, with what digits they keep here; all tables come from these.
+ *   head    {"maskinv eval": 1, "model": ..., "set": ..., "weights": hash, "scenes_bytes": hash, "scenes": N, "shard":
+ * i, "shards": n, "templates": [...], "names": [[drawn], [photographic]], "rows": [{...}], "maps": [{...}]} scene
+ * {"scene": k, "kind": 0, "names": [a name's index for each object], "means": [an object for each phrase], "rows":
+ * [...], "maps": [...]}, or {"scene": k, "broken": "why"} Numbers are written once, with what digits they keep here;
+ * all tables come from these.
  */
 #include "eval.h"
 #include "json.h"
@@ -44,9 +44,12 @@ void say_quoted(longtext *t, const char *text) {
     for (; left > 0; text += used, left -= used) { /* a path may hold any bytes; JSON holds UTF-8 */
         unsigned char bytes[4];
         uint32_t c = utf8_decode(text, left, &used);
-        if (c == '"' || c == '\\') say(t, "\\%c", (int)c);
-        else if (c < 0x20) say(t, "\\u%04x", (unsigned)c);
-        else say(t, "%.*s", (int)utf8_encode(c, bytes), (const char *)bytes);
+        if (c == '"' || c == '\\')
+            say(t, "\\%c", (int)c);
+        else if (c < 0x20)
+            say(t, "\\u%04x", (unsigned)c);
+        else
+            say(t, "%.*s", (int)utf8_encode(c, bytes), (const char *)bytes);
     }
     say(t, "\"");
 }
@@ -76,7 +79,9 @@ static void say_rows(longtext *t, const char *key, const eval_row *rows, size_t 
     for (size_t i = 0; i < count; i++) {
         say(t, "%s{\"name\":", i ? "," : "");
         say_quoted(t, rows[i].name);
-        say(t, ",\"method\":\"%s\",\"explainer\":\"%s\",\"quality\":\"%s\",\"side\":%zu,\"blocks\":%zu,\"layers\":%zu,\"iters\":%zu,",
+        say(t,
+            ",\"method\":\"%s\",\"explainer\":\"%s\",\"quality\":\"%s\",\"side\":%zu,\"blocks\":%zu,\"layers\":%zu,"
+            "\"iters\":%zu,",
             rows[i].method, rows[i].explainer, quality_names[rows[i].quality], rows[i].side, rows[i].blocks,
             rows[i].layers, rows[i].iters);
         say(t, "\"lr\":%.17g,\"alpha\":%.17g}", rows[i].lr, rows[i].alpha);
@@ -89,7 +94,9 @@ void head_write(const eval_head *h, longtext *t) {
     say_quoted(t, h->model);
     say(t, ",\"set\":");
     say_quoted(t, h->set);
-    say(t, ",\"weights\":\"%016" PRIx64 "\",\"scenes_bytes\":\"%016" PRIx64 "\",\"scenes\":%zu,\"shard\":%zu,\"shards\":%zu",
+    say(t,
+        ",\"weights\":\"%016" PRIx64 "\",\"scenes_bytes\":\"%016" PRIx64
+        "\",\"scenes\":%zu,\"shard\":%zu,\"shards\":%zu",
         h->weights, h->scenes_bytes, h->scenes, h->shard, h->shards);
     say(t, ",\"templates\":[");
     for (size_t i = 0; i < h->template_count; i++) {
@@ -111,7 +118,8 @@ void head_write(const eval_head *h, longtext *t) {
     say(t, "}\n");
 }
 
-/* ---- reading: lists ------------------------------------------------------------------------------------------------ */
+/* ---- reading: lists ------------------------------------------------------------------------------------------------
+ */
 /* The list at key, of at most `most`. */
 static bool list_at(const json_scope *s, const char *key, size_t most, const cJSON **list, size_t *count) {
     const cJSON *v = NULL;
@@ -145,12 +153,14 @@ static bool hash_at(const json_scope *s, const char *key, uint64_t *out) {
     return sscanf(text, "%16" SCNx64, out) == 1 ? true : err_set(s->e, "%s: %s is no hash", s->file, key);
 }
 
-/* ---- the head, read -------------------------------------------------------------------------------------------------- */
+/* ---- the head, read
+ * -------------------------------------------------------------------------------------------------- */
 static bool read_row(const json_scope *s, eval_row *row) {
     char quality[16];
     if (!text_at(s, "name", row->name, sizeof row->name) || !text_at(s, "method", row->method, sizeof row->method) ||
-        !text_at(s, "explainer", row->explainer, sizeof row->explainer) || !text_at(s, "quality", quality, sizeof quality) ||
-        !json_size(s, "side", 1, 65536, JSON_REQUIRED, &row->side) || !json_size(s, "blocks", 0, 1 << 20, JSON_REQUIRED, &row->blocks) ||
+        !text_at(s, "explainer", row->explainer, sizeof row->explainer) ||
+        !text_at(s, "quality", quality, sizeof quality) || !json_size(s, "side", 1, 65536, JSON_REQUIRED, &row->side) ||
+        !json_size(s, "blocks", 0, 1 << 20, JSON_REQUIRED, &row->blocks) ||
         !json_size(s, "layers", 0, 1 << 20, JSON_REQUIRED, &row->layers) ||
         !json_size(s, "iters", 0, 1 << 20, JSON_REQUIRED, &row->iters) || !json_number(s, "lr", 0, 1e6, 0, &row->lr) ||
         !json_number(s, "alpha", 0, 1e6, 0, &row->alpha))
@@ -180,9 +190,11 @@ static bool read_names(const json_scope *s, eval_head *h) {
     if (!list_at(s, "names", EVAL_KINDS, &kinds, &n)) return false;
     cJSON_ArrayForEach(list, kinds) {
         size_t count = cJSON_IsArray(list) ? (size_t)cJSON_GetArraySize(list) : 0;
-        if (!(h->names[k] = mem_alloc(count, sizeof *h->names[k]))) return err_set(s->e, "%s: no memory for %zu names", s->file, count);
+        if (!(h->names[k] = mem_alloc(count, sizeof *h->names[k])))
+            return err_set(s->e, "%s: no memory for %zu names", s->file, count);
         cJSON_ArrayForEach(item, list) {
-            if (!cJSON_IsString(item) || strlen(item->valuestring) >= EVAL_NAME) return json_wrong(s, "names", item, "names");
+            if (!cJSON_IsString(item) || strlen(item->valuestring) >= EVAL_NAME)
+                return json_wrong(s, "names", item, "names");
             memcpy(h->names[k][h->name_count[k]++], item->valuestring, strlen(item->valuestring) + 1);
         }
         k++;
@@ -194,7 +206,8 @@ static bool read_templates(const json_scope *s, eval_head *h) {
     const cJSON *list, *item;
     size_t n;
     if (!list_at(s, "templates", 1 << 20, &list, &n)) return false;
-    if (!(h->templates = mem_alloc(n + 1, sizeof *h->templates))) return err_set(s->e, "%s: no memory for %zu templates", s->file, n);
+    if (!(h->templates = mem_alloc(n + 1, sizeof *h->templates)))
+        return err_set(s->e, "%s: no memory for %zu templates", s->file, n);
     cJSON_ArrayForEach(item, list) {
         if (!cJSON_IsString(item)) return json_wrong(s, "templates", item, "sentences");
         char *copy = mem_alloc(1, strlen(item->valuestring) + 1);
@@ -212,25 +225,28 @@ bool head_parse(const char *line, size_t length, const char *file, eval_head *h,
     json_scope s = {.object = j, .file = file, .e = e};
     bool ok = cJSON_IsObject(j) || err_set(e, "%s: what `maskinv eval` wrote is expected", file);
     ok = ok && json_size(&s, "maskinv eval", 1, 1, JSON_REQUIRED, &version) && copy_at(&s, "model", &h->model) &&
-         copy_at(&s, "set", &h->set) && hash_at(&s, "weights", &h->weights) && hash_at(&s, "scenes_bytes", &h->scenes_bytes) &&
+         copy_at(&s, "set", &h->set) && hash_at(&s, "weights", &h->weights) &&
+         hash_at(&s, "scenes_bytes", &h->scenes_bytes) &&
          json_size(&s, "scenes", 1, SIZE_MAX - 1, JSON_REQUIRED, &h->scenes) &&
          json_size(&s, "shards", 1, SIZE_MAX - 1, JSON_REQUIRED, &h->shards) &&
-         json_size(&s, "shard", 0, h->shards - 1, JSON_REQUIRED, &h->shard) && read_templates(&s, h) && read_names(&s, h) &&
-         read_rows(&s, "rows", &h->rows, &h->row_count) && read_rows(&s, "maps", &h->maps, &h->map_count);
+         json_size(&s, "shard", 0, h->shards - 1, JSON_REQUIRED, &h->shard) && read_templates(&s, h) &&
+         read_names(&s, h) && read_rows(&s, "rows", &h->rows, &h->row_count) &&
+         read_rows(&s, "maps", &h->maps, &h->map_count);
     json_free(j);
     if (!ok) eval_head_free(h);
     return ok;
 }
 
-/* ---- results, written ---------------------------------------------------------------------------------------------------- */
-#define SAY_LIST(t, key, count, ...)                                                                                    \
-    do {                                                                                                                \
-        say(t, ",\"%s\":[", key);                                                                                       \
-        for (size_t i = 0; i < (count); i++) {                                                                          \
-            if (i) say(t, ",");                                                                                         \
-            say(t, __VA_ARGS__);                                                                                        \
-        }                                                                                                               \
-        say(t, "]");                                                                                                    \
+/* ---- results, written
+ * ---------------------------------------------------------------------------------------------------- */
+#define SAY_LIST(t, key, count, ...)                                                                                   \
+    do {                                                                                                               \
+        say(t, ",\"%s\":[", key);                                                                                      \
+        for (size_t i = 0; i < (count); i++) {                                                                         \
+            if (i) say(t, ",");                                                                                        \
+            say(t, __VA_ARGS__);                                                                                       \
+        }                                                                                                              \
+        say(t, "]");                                                                                                   \
     } while (0)
 
 static void say_thumbs(longtext *t, const unsigned char thumbs[][THUMB * THUMB], size_t count) {
@@ -288,7 +304,8 @@ void result_write(const eval_head *h, const eval_result *r, longtext *t) {
     say(t, "]}\n");
 }
 
-/* ---- results, read ------------------------------------------------------------------------------------------------------- */
+/* ---- results, read
+ * ------------------------------------------------------------------------------------------------------- */
 bool eval_result_new(eval_result *r, const eval_head *h, err *e) {
     memset(r, 0, sizeof *r);
     r->rows = mem_alloc(h->row_count, sizeof *r->rows);
@@ -318,8 +335,10 @@ static bool numbers_at(const json_scope *s, const char *key, size_t count, doubl
     return true;
 }
 
-enum { MOST_NUMBERS = SCENE_MOST_OBJECTS * THRESHOLDS > SCENE_MOST_REFERRING ? SCENE_MOST_OBJECTS * THRESHOLDS
-                                                                            : SCENE_MOST_REFERRING };
+enum {
+    MOST_NUMBERS =
+        SCENE_MOST_OBJECTS * THRESHOLDS > SCENE_MOST_REFERRING ? SCENE_MOST_OBJECTS *THRESHOLDS : SCENE_MOST_REFERRING
+};
 
 static bool thumbs_at(const json_scope *s, size_t count, bool *has, unsigned char thumbs[][THUMB * THUMB]) {
     const cJSON *v = NULL, *item;
@@ -327,10 +346,11 @@ static bool thumbs_at(const json_scope *s, size_t count, bool *has, unsigned cha
     if (!json_field(s, "thumbs", &v)) return false;
     *has = v != NULL;
     if (!v) return true;
-    if (!cJSON_IsArray(v) || (size_t)cJSON_GetArraySize(v) != count) return json_wrong(s, "thumbs", v, "one for each object");
-    cJSON_ArrayForEach(item, v)
-        if (!cJSON_IsString(item) || !read_hex(item->valuestring, thumbs[i++], THUMB * THUMB))
-            return json_wrong(s, "thumbs", item, "bytes as digits");
+    if (!cJSON_IsArray(v) || (size_t)cJSON_GetArraySize(v) != count)
+        return json_wrong(s, "thumbs", v, "one for each object");
+    cJSON_ArrayForEach(item, v) if (!cJSON_IsString(item) ||
+                                    !read_hex(item->valuestring, thumbs[i++],
+                                              THUMB * THUMB)) return json_wrong(s, "thumbs", item, "bytes as digits");
     return true;
 }
 
@@ -372,7 +392,8 @@ static bool read_all(const json_scope *s, const eval_head *h, eval_result *r) {
     cJSON_ArrayForEach(item, list) {
         json_scope inner = {.object = item, .file = s->file, .e = s->e};
         bool inverts = !strcmp(h->rows[i].method, "maskinv");
-        if (!cJSON_IsObject(item) || !read_row_result(&inner, r, h->name_count[r->kind], inverts, &r->rows[i++])) return false;
+        if (!cJSON_IsObject(item) || !read_row_result(&inner, r, h->name_count[r->kind], inverts, &r->rows[i++]))
+            return false;
     }
     i = 0;
     if (!list_at(s, "maps", h->map_count, &list, &n)) return false;
@@ -389,7 +410,8 @@ static bool read_result(const json_scope *s, const eval_head *h, eval_result *r)
     size_t kind = 0;
     const char *broken = NULL;
     const cJSON *list;
-    if (!json_size(s, "scene", 0, h->scenes - 1, JSON_REQUIRED, &r->scene) || !json_string(s, "broken", "", &broken)) return false;
+    if (!json_size(s, "scene", 0, h->scenes - 1, JSON_REQUIRED, &r->scene) || !json_string(s, "broken", "", &broken))
+        return false;
     r->broken = broken[0] != 0;
     r->objects = r->phrases = 0;
     snprintf(r->error, sizeof r->error, "%s", broken);
@@ -415,7 +437,8 @@ bool result_parse(const eval_head *h, const char *line, size_t length, const cha
     return ok;
 }
 
-/* ---- the file ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the file
+ * ---------------------------------------------------------------------------------------------------------------- */
 /* The next whole line, without its end; false at the end of the file, or where it is cut off. */
 static bool next_line(results *r) {
     r->line.length = 0;

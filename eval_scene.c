@@ -43,24 +43,26 @@ typedef struct {
 
 static void embed_group(void *arg, size_t i) {
     speech *s = arg;
-    size_t first = i * TOGETHER, n = s->count - first < TOGETHER ? s->count - first : TOGETHER, worker = worker_take(&s->workers);
+    size_t first = i * TOGETHER, n = s->count - first < TOGETHER ? s->count - first : TOGETHER,
+           worker = worker_take(&s->workers);
     err e = {0};
-    bool ok = texts_embed(s->b->weights, s->texts + first, n, s->templates, s->template_count, &s->workers.memory[worker], NULL,
-                          s->out + first * s->b->model->config.embed, &e);
+    bool ok = texts_embed(s->b->weights, s->texts + first, n, s->templates, s->template_count,
+                          &s->workers.memory[worker], NULL, s->out + first * s->b->model->config.embed, &e);
     if (!ok && !atomic_exchange(&s->failed, true)) s->e = e;
     worker_give(&s->workers, worker);
 }
 
 /* Unit embeddings of texts, [count, E] in *out, which is allocated. */
-static bool embed_texts(const eval_bench *b, const char *const *texts, size_t count, const char *const *templates, size_t template_count,
-                        arena *memory, pool *cores, float **out, err *e) {
+static bool embed_texts(const eval_bench *b, const char *const *texts, size_t count, const char *const *templates,
+                        size_t template_count, arena *memory, pool *cores, float **out, err *e) {
     size_t mark = arena_mark(memory);
     speech *s = mem_alloc(1, sizeof *s);
     *out = mem_alloc(count, b->model->config.embed * sizeof **out);
     bool ok = (s && *out) || err_set(e, "no memory for %zu texts", count);
     ok = ok && checkpoint_tokenizer(b->weights, e) && workers_make(&s->workers, cores, memory, e);
     if (ok) {
-        s->b = b, s->texts = texts, s->count = count, s->templates = templates, s->template_count = template_count, s->out = *out;
+        s->b = b, s->texts = texts, s->count = count, s->templates = templates, s->template_count = template_count,
+        s->out = *out;
         spread(cores, (count + TOGETHER - 1) / TOGETHER, embed_group, s);
         if (atomic_load(&s->failed)) *e = s->e, ok = false;
     }
@@ -73,7 +75,7 @@ static bool embed_texts(const eval_bench *b, const char *const *texts, size_t co
 static bool embed_names(eval_bench *b, size_t kind, arena *memory, pool *cores, err *e) {
     const eval_head *h = b->head;
     size_t n = h->name_count[kind];
-    char (*plain)[EVAL_NAME + 32] = mem_alloc(n, sizeof *plain);
+    char(*plain)[EVAL_NAME + 32] = mem_alloc(n, sizeof *plain);
     const char **texts = mem_alloc(n, sizeof *texts);
     bool ok = (plain && texts) || err_set(e, "no memory for %zu names", n);
     for (size_t i = 0; ok && i < n; i++) {
@@ -81,7 +83,8 @@ static bool embed_names(eval_bench *b, size_t kind, arena *memory, pool *cores, 
         snprintf(plain[i], sizeof plain[i], "a photo of %s %s", grammar_article(name, name), name);
         texts[i] = h->template_count ? name : plain[i];
     }
-    ok = ok && embed_texts(b, texts, n, (const char *const *)h->templates, h->template_count, memory, cores, &b->names[kind], e);
+    ok = ok && embed_texts(b, texts, n, (const char *const *)h->templates, h->template_count, memory, cores,
+                           &b->names[kind], e);
     mem_free(plain);
     mem_free(texts);
     return ok;
@@ -125,7 +128,8 @@ static void fill_box(mask_image *m) {
     double box[4];
     mask_box(m, box);
     for (size_t i = 0; i < m->width * m->height; i++) {
-        double x = ((double)(i % m->width) + 0.5) / (double)m->width, y = ((double)(i / m->width) + 0.5) / (double)m->height;
+        double x = ((double)(i % m->width) + 0.5) / (double)m->width,
+               y = ((double)(i / m->width) + 0.5) / (double)m->height;
         m->soft[i] = x > box[0] && x < box[2] && y > box[1] && y < box[3];
     }
 }
@@ -164,11 +168,11 @@ typedef struct {
     size_t count, E;
     picture photo;
     mask_image exact[SCENE_MOST_OBJECTS], worse[SCENE_MOST_OBJECTS];
-    mask_quality quality;  /* of worse */
-    float *phrases;        /* [phrases, E] unit */
-    float *vectors;        /* [objects, E] */
-    float *scores;         /* [most names] */
-    explained x;           /* of x_side, x_layers and x_explainer */
+    mask_quality quality; /* of worse */
+    float *phrases;       /* [phrases, E] unit */
+    float *vectors;       /* [objects, E] */
+    float *scores;        /* [most names] */
+    explained x;          /* of x_side, x_layers and x_explainer */
     explainer other_room;
     explain_other other;
     bool open;
@@ -176,7 +180,9 @@ typedef struct {
     const char *x_explainer;
 } work;
 
-static bool fail_memory(work *w) { return err_set(w->e, "--memory: %zu bytes are too little for a scene", w->memory->size); }
+static bool fail_memory(work *w) {
+    return err_set(w->e, "--memory: %zu bytes are too little for a scene", w->memory->size);
+}
 
 static bool read_mask(work *w, size_t k) {
     mask_image *m = &w->exact[k];
@@ -212,13 +218,12 @@ static bool read_scene(work *w) {
     return w->vectors && w->phrases && w->scores ? true : fail_memory(w);
 }
 
+/* Phrases stand as they are: templates are made for names. */
 static bool embed_phrases(work *w) {
     const char *texts[SCENE_MOST_REFERRING];
-    const eval_head *h = w->b->head;
-    if (!w->r->phrases || !h->row_count) return true;
+    if (!w->r->phrases || !w->b->head->row_count) return true;
     for (size_t i = 0; i < w->r->phrases; i++) texts[i] = w->record->refers[i].phrase;
-    return texts_embed(w->b->weights, texts, w->r->phrases, (const char *const *)h->templates, h->template_count, w->memory,
-                       NULL, w->phrases, w->e);
+    return texts_embed(w->b->weights, texts, w->r->phrases, NULL, 0, w->memory, NULL, w->phrases, w->e);
 }
 
 /* The masks of this quality. */
@@ -270,7 +275,8 @@ static void judge(work *w, float *vectors, eval_row_result *out) {
     }
 }
 
-/* ---- maskinv: one descent serves all rows that differ in their steps alone ------------------------------------------ */
+/* ---- maskinv: one descent serves all rows that differ in their steps alone ------------------------------------------
+ */
 typedef struct {
     const eval_row *rows;
     size_t count, E, object, objects;
@@ -281,12 +287,14 @@ typedef struct {
 static void keep_step(void *arg, size_t step) {
     snapshots *s = arg;
     for (size_t i = 0; i < s->count; i++)
-        if (s->rows[i].iters == step + 1) memcpy(s->kept + (i * s->objects + s->object) * s->E, s->now, s->E * sizeof *s->now);
+        if (s->rows[i].iters == step + 1)
+            memcpy(s->kept + (i * s->objects + s->object) * s->E, s->now, s->E * sizeof *s->now);
 }
 
 static bool same_descent(const eval_row *a, const eval_row *b) {
     return !strcmp(a->method, b->method) && !strcmp(a->explainer, b->explainer) && a->quality == b->quality &&
-           a->side == b->side && a->layers == b->layers && !(fabs(a->lr - b->lr) > 0) && !(fabs(a->alpha - b->alpha) > 0);
+           a->side == b->side && a->layers == b->layers && !(fabs(a->lr - b->lr) > 0) &&
+           !(fabs(a->alpha - b->alpha) > 0);
 }
 
 static void make_thumb(const float *map, size_t h, size_t w, unsigned char thumb[THUMB * THUMB]) {
@@ -299,9 +307,11 @@ static void make_thumb(const float *map, size_t h, size_t w, unsigned char thumb
 static bool open_explained(work *w, const eval_row *row, size_t steps) {
     const clip_config *m = &w->b->model->config;
     fault f = {0};
-    if (w->open && w->x_side == row->side && w->x_layers == row->layers && !strcmp(w->x_explainer, row->explainer)) return true;
+    if (w->open && w->x_side == row->side && w->x_layers == row->layers && !strcmp(w->x_explainer, row->explainer))
+        return true;
     if (w->open) arena_reset(w->memory, w->x_mark);
-    w->x_mark = arena_mark(w->memory), w->x_side = row->side, w->x_layers = row->layers, w->x_explainer = row->explainer;
+    w->x_mark = arena_mark(w->memory), w->x_side = row->side, w->x_layers = row->layers,
+    w->x_explainer = row->explainer;
     explain_options o = {.layers = row->layers, .steps = steps};
     o.other = method_other(&w->other_room, row->explainer, &w->other); /* NULL: LeGrad */
     float *pixels = pixels_squash(&w->photo, row->side, m->mean, m->std, w->e);
@@ -312,14 +322,16 @@ static bool open_explained(work *w, const eval_row *row, size_t steps) {
 }
 
 /* One object's descent; a map that is flat or not finite fails this object alone. */
-static bool descend(work *w, const eval_row *row, size_t steps, const mask_image *mask, snapshots *s, eval_row_result *out) {
+static bool descend(work *w, const eval_row *row, size_t steps, const mask_image *mask, snapshots *s,
+                    eval_row_result *out) {
     fault f = {0};
     size_t mark = arena_mark(w->memory), k = s->object;
     real *e = arena_alloc(w->memory, w->E, sizeof *e), *losses = arena_alloc(w->memory, steps, sizeof *losses);
     real *map = arena_alloc(w->memory, mask->width * mask->height, sizeof *map);
     if (!e || !losses || !map) return fail_memory(w);
     s->now = e;
-    invert_options o = {.iters = steps, .lr = (real)row->lr, .alpha = (real)row->alpha, .progress = keep_step, .progress_arg = s};
+    invert_options o = {
+        .iters = steps, .lr = (real)row->lr, .alpha = (real)row->alpha, .progress = keep_step, .progress_arg = s};
     invert_result result = {.embedding = e, .losses = losses, .map_after = out->has_thumb ? map : NULL};
     bool ok = maskinv_invert(&w->x, mask->soft, mask->height, mask->width, &o, &result, &f);
     if (!ok && f.code != FAULT_FLAT && f.code != FAULT_NAN) return err_fault(w->e, &f);
@@ -349,12 +361,13 @@ static bool run_descent(work *w, const eval_row *rows, size_t count, eval_row_re
     return true;
 }
 
-/* ---- all rows ---------------------------------------------------------------------------------------------------------- */
+/* ---- all rows
+ * ---------------------------------------------------------------------------------------------------------- */
 static bool run_row(work *w, const eval_row *row, eval_row_result *out) {
     const mask_image *masks = masks_of(w, row->quality);
     region_settings o = {.side = row->side, .blocks = row->blocks};
-    if (!masks || !regions_embed(region_method_find(row->method), &o, w->b->model, &w->photo, masks, w->count, w->memory, NULL,
-                                 w->vectors, w->e))
+    if (!masks || !regions_embed(region_method_find(row->method), &o, w->b->model, &w->photo, masks, w->count,
+                                 w->memory, NULL, w->vectors, w->e))
         return false;
     judge(w, w->vectors, out);
     return true;
@@ -369,23 +382,25 @@ static bool run_rows(work *w) {
         memset(&w->r->rows[i], 0, n * sizeof *w->r->rows);
         w->r->rows[i].has_thumb = inverts && thumbs;
         thumbs = thumbs && !inverts;
-        if (inverts ? !run_descent(w, &h->rows[i], n, &w->r->rows[i]) : !run_row(w, &h->rows[i], &w->r->rows[i])) return false;
+        if (inverts ? !run_descent(w, &h->rows[i], n, &w->r->rows[i]) : !run_row(w, &h->rows[i], &w->r->rows[i]))
+            return false;
     }
     if (w->open) arena_reset(w->memory, w->x_mark);
     w->open = false;
     return true;
 }
 
-/* ---- maps ---------------------------------------------------------------------------------------------------------------- */
+/* ---- maps
+ * ---------------------------------------------------------------------------------------------------------------- */
 typedef struct {
     explainer x;
     size_t cells, texts, classes;
-    uint32_t class_of[SCENE_MOST_OBJECTS];   /* object -> its name among the scene's different ones */
-    size_t first_of[SCENE_MOST_OBJECTS];     /* class -> the first object of that name */
-    real *grids;                             /* [texts, cells] */
-    real *map;                               /* [side, side] */
-    float *fitted, *best;                    /* [pixels] */
-    unsigned char *inside, *truth, *guess;   /* [pixels]; truth, guess: class, 255: none */
+    uint32_t class_of[SCENE_MOST_OBJECTS]; /* object -> its name among the scene's different ones */
+    size_t first_of[SCENE_MOST_OBJECTS];   /* class -> the first object of that name */
+    real *grids;                           /* [texts, cells] */
+    real *map;                             /* [side, side] */
+    float *fitted, *best;                  /* [pixels] */
+    unsigned char *inside, *truth, *guess; /* [pixels]; truth, guess: class, 255: none */
     ranked_pixel *ranked;
 } mapping;
 
@@ -452,8 +467,10 @@ static void judge_argmax(work *w, mapping *m, eval_map_result *out) {
         if (m->truth[i] == 255) continue;
         size_t right = m->first_of[m->truth[i]], said = m->first_of[m->guess[i]];
         out->joint[right]++;
-        if (right == said) out->shared[right]++;
-        else out->joint[said]++;
+        if (right == said)
+            out->shared[right]++;
+        else
+            out->joint[said]++;
     }
 }
 

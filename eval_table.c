@@ -124,8 +124,10 @@ static double part(double sum, size_t n) { return n ? sum / (double)n : 0; }
 
 static int widest(const eval_head *h) {
     int wide = 9;
-    for (size_t i = 0; i < h->row_count; i++) wide = (int)strlen(h->rows[i].name) > wide ? (int)strlen(h->rows[i].name) : wide;
-    for (size_t i = 0; i < h->map_count; i++) wide = (int)strlen(h->maps[i].name) > wide ? (int)strlen(h->maps[i].name) : wide;
+    for (size_t i = 0; i < h->row_count; i++)
+        wide = (int)strlen(h->rows[i].name) > wide ? (int)strlen(h->rows[i].name) : wide;
+    for (size_t i = 0; i < h->map_count; i++)
+        wide = (int)strlen(h->maps[i].name) > wide ? (int)strlen(h->maps[i].name) : wide;
     return wide;
 }
 
@@ -143,15 +145,21 @@ static void print_row(FILE *out, int wide, const eval_head *h, const eval_totals
 
 static void print_table(FILE *out, const eval_head *h, const eval_totals *t) {
     int wide = widest(h);
-    fprintf(out, "%zu scenes of %s, model %s; per cent, with 95 %% intervals\n", t->scenes - t->broken, h->set, h->model);
+    fprintf(out, "%zu scenes of %s, model %s; per cent, with 95 %% intervals\n", t->scenes - t->broken, h->set,
+            h->model);
     if (h->row_count) {
-        fprintf(out, "\n%-*s      n  Acc@1                  Acc@5                  class  referring              Dice loss\n", wide, "region by");
+        fprintf(
+            out,
+            "\n%-*s      n  Acc@1                  Acc@5                  class  referring              Dice loss\n",
+            wide, "region by");
         for (size_t i = 0; i < h->row_count; i++) print_row(out, wide, h, t, i);
-        fprintf(out, "%-*s %6zu  %5.1f %40s %5.1f\n", wide, "(chance)", t->rows[0].n, 100 * part(t->chance1, t->rows[0].n), "",
-                100 * part(t->chance_phrase, t->rows[0].phrases));
+        fprintf(out, "%-*s %6zu  %5.1f %40s %5.1f\n", wide, "(chance)", t->rows[0].n,
+                100 * part(t->chance1, t->rows[0].n), "", 100 * part(t->chance_phrase, t->rows[0].phrases));
     }
     if (h->map_count)
-        fprintf(out, "\n%-*s      n  pointing               IoU at the best threshold     pixel AP               mIoU\n", wide, "map by");
+        fprintf(out,
+                "\n%-*s      n  pointing               IoU at the best threshold     pixel AP               mIoU\n",
+                wide, "map by");
     for (size_t i = 0; i < h->map_count; i++) {
         const map_totals *m = &t->maps[i];
         fprintf(out, "%-*s %6zu", wide, h->maps[i].name, m->n);
@@ -164,7 +172,8 @@ static void print_table(FILE *out, const eval_head *h, const eval_totals *t) {
     if (t->broken) fprintf(out, "\n%zu broken scenes were left out\n", t->broken);
 }
 
-/* ---- table.csv ---------------------------------------------------------------------------------------------------- */
+/* ---- table.csv ----------------------------------------------------------------------------------------------------
+ */
 static void csv_share(longtext *t, estimate v) { say(t, ",%.6f,%.6f,%.6f", v.value, v.low, v.high); }
 
 static void csv_name(longtext *t, const char *kind, const char *name) {
@@ -182,8 +191,10 @@ static void write_csv(longtext *out, const eval_head *h, const eval_totals *t) {
         csv_share(out, wilson(r->hits1, r->n));
         csv_share(out, wilson(r->hits5, r->n));
         say(out, ",%.6f,%zu", class_mean(h, r), r->failed);
-        if (h->rows[i].iters) say(out, ",%.6f,%.6f", part(r->loss[0], r->n), part(r->loss[1], r->n));
-        else say(out, ",,");
+        if (h->rows[i].iters)
+            say(out, ",%.6f,%.6f", part(r->loss[0], r->n), part(r->loss[1], r->n));
+        else
+            say(out, ",,");
         csv_share(out, wilson(r->right_phrases, r->phrases));
         say(out, ",%zu,,,,,,,,,,,\n", r->phrases);
     }
@@ -199,7 +210,8 @@ static void write_csv(longtext *out, const eval_head *h, const eval_totals *t) {
     }
 }
 
-/* ---- table.json --------------------------------------------------------------------------------------------------- */
+/* ---- table.json ---------------------------------------------------------------------------------------------------
+ */
 static void json_share(longtext *t, const char *key, estimate v) {
     say(t, "\"%s\": %.6f, \"%s_low\": %.6f, \"%s_high\": %.6f", key, v.value, key, v.low, key, v.high);
 }
@@ -215,8 +227,8 @@ static void json_settings(longtext *t, const eval_row *r) {
     if (r->blocks) say(t, ", \"blocks\": %zu", r->blocks);
     if (r->quality != QUALITY_EXACT) say(t, ", \"quality\": \"%s\"", quality_names[r->quality]);
     if (r->iters)
-        say(t, ", \"layers\": %zu, \"iters\": %zu, \"lr\": %.9g, \"alpha\": %.9g, \"explainer\": \"%s\"", r->layers, r->iters,
-            r->lr, r->alpha, r->explainer);
+        say(t, ", \"layers\": %zu, \"iters\": %zu, \"lr\": %.9g, \"alpha\": %.9g, \"explainer\": \"%s\"", r->layers,
+            r->iters, r->lr, r->alpha, r->explainer);
 }
 
 static void json_methods(longtext *out, const eval_head *h, const eval_totals *t) {
@@ -260,9 +272,11 @@ static void write_json(longtext *out, const eval_head *h, const eval_totals *t) 
         json_share(out, "acc", wilson(t->rows[i].right_phrases, t->rows[i].phrases));
         say(out, ", \"n\": %zu}", t->rows[i].phrases);
     }
-    say(out, "\n  },\n  \"chance\": {\"acc1\": %.6f, \"referring\": %.6f},\n", h->row_count ? part(t->chance1, t->rows[0].n) : 0,
+    say(out, "\n  },\n  \"chance\": {\"acc1\": %.6f, \"referring\": %.6f},\n",
+        h->row_count ? part(t->chance1, t->rows[0].n) : 0,
         h->row_count ? part(t->chance_phrase, t->rows[0].phrases) : 0);
-    say(out, "  \"scenes\": %zu,\n  \"broken\": %zu,\n  \"names\": {\"drawn\": %zu, \"photographic\": %zu},\n  \"set\": ",
+    say(out,
+        "  \"scenes\": %zu,\n  \"broken\": %zu,\n  \"names\": {\"drawn\": %zu, \"photographic\": %zu},\n  \"set\": ",
         t->scenes - t->broken, t->broken, h->name_count[0], h->name_count[1]);
     say_quoted(out, h->set);
     say(out, ",\n  \"model\": ");
@@ -270,9 +284,11 @@ static void write_json(longtext *out, const eval_head *h, const eval_totals *t) 
     say(out, "\n}\n");
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------------------------ */
+/* ---- all of it ------------------------------------------------------------------------------------------------------
+ */
 typedef void writer(longtext *out, const eval_head *h, const eval_totals *t);
-static bool write_file(const char *folder, const char *name, writer *write, const eval_head *h, const eval_totals *t, err *e) {
+static bool write_file(const char *folder, const char *name, writer *write, const eval_head *h, const eval_totals *t,
+                       err *e) {
     char path[4096];
     longtext text = {0};
     out_file f;
@@ -293,7 +309,8 @@ bool eval_finish(const char *folder, FILE *out, err *e) {
     eval_totals t = {0};
     bool ok = count_all(folder, &file, &t, e);
     if (ok && file.count != eval_share(&file.head))
-        ok = err_set(e, "%s: %zu scenes of %zu are there; start the run again", file.path, file.count, eval_share(&file.head));
+        ok = err_set(e, "%s: %zu scenes of %zu are there; start the run again", file.path, file.count,
+                     eval_share(&file.head));
     ok = ok && write_file(folder, "table.csv", write_csv, &file.head, &t, e) &&
          write_file(folder, "table.json", write_json, &file.head, &t, e) && page_write(folder, &file.head, &t, e);
     if (ok) print_table(out, &file.head, &t);

@@ -10,7 +10,9 @@
 #define EVALSTAT_H
 #include "base.h"
 
-typedef struct { double value, low, high; } estimate;
+typedef struct {
+    double value, low, high;
+} estimate;
 /* hits of n, with Wilson's 95 % interval; n 0: 0 in 0..1. */
 estimate wilson(size_t hits, size_t n);
 /* The mean of n values in 0..1 by their sum and sum of squares, with the normal 95 % interval, clipped to 0..1. */
@@ -30,6 +32,9 @@ double threshold_at(size_t i);
 void iou_sweep(const float *map, const unsigned char *inside, size_t n, double iou[THRESHOLDS]);
 /* Area under precision by recall as pixels are taken from the highest down, equals together: sum (R_k - R_k-1) P_k.
  * room [n]. 0 where the mask is empty. */
-typedef struct { float value; unsigned char inside; } ranked_pixel;
+typedef struct {
+    float value;
+    unsigned char inside;
+} ranked_pixel;
 double average_precision(const float *map, const unsigned char *inside, size_t n, ranked_pixel *room);
 #endif

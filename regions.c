@@ -8,8 +8,10 @@
 static const region_method METHODS[] = {
     {"cls", "the whole picture, the mask unused", "CLIP", REGION_PICTURE, false, 1},
     {"crop", "the mask's box", "R-CNN style", REGION_PICTURE, true, 1},
-    {"maskedcrop", "the mask's box, the model's mean colour outside the mask", "OVSeg, FGVP's ov_seg", REGION_PICTURE, true, 1},
-    {"redcircle", "a red ellipse in the mask's box, on the whole picture", "Shtedritski et al. 2023", REGION_PICTURE, true, 1},
+    {"maskedcrop", "the mask's box, the model's mean colour outside the mask", "OVSeg, FGVP's ov_seg", REGION_PICTURE,
+     true, 1},
+    {"redcircle", "a red ellipse in the mask's box, on the whole picture", "Shtedritski et al. 2023", REGION_PICTURE,
+     true, 1},
     {"blur", "blurred outside the mask", "FGVP, blur reverse mask", REGION_PICTURE, true, 1},
     {"greyscale", "grey outside the mask", "FGVP, grayscale reverse mask", REGION_PICTURE, true, 1},
     {"pool", "MaskCLIP's patches averaged in the mask", "MaskCLIP, sec. 3.2", REGION_TOKENS, true, 2},
@@ -68,7 +70,10 @@ void mask_cells(const mask_image *m, size_t gh, size_t gw, double *cells) {
 /* ---- blur ---------------------------------------------------------------------------------------------- */
 /* The box that, used `passes` times, has the Gaussian's deviation: its whole radius, and the weight of its two ends
  * (Gwosdek et al., "extended box filtering"; Pillow's GaussianBlur is this). */
-typedef struct { long radius; double end; } box_filter;
+typedef struct {
+    long radius;
+    double end;
+} box_filter;
 static box_filter box_of(double deviation, int passes) {
     double variance = deviation * deviation / passes, length = sqrt(12 * variance + 1), l = floor((length - 1) / 2);
     double end = (2 * l + 1) * (l * (l + 1) - 3 * variance) / (6 * (variance - (l + 1) * (l + 1)));
@@ -148,7 +153,8 @@ static bool copy_of(const picture *p, picture *out, err *e) {
     return true;
 }
 
-static bool cropped(const picture *photo, const mask_image *mask, size_t side, const double *fill, picture *out, err *e) {
+static bool cropped(const picture *photo, const mask_image *mask, size_t side, const double *fill, picture *out,
+                    err *e) {
     picture whole = {0}, part = {0};
     bool ok = copy_of(photo, &whole, e) && (!fill || blend(&whole, NULL, fill, mask, e)) &&
               crop_to_box(&whole, mask, &part, e) && picture_resize(&part, side, side, out, e);
@@ -170,7 +176,8 @@ static void red_circle(picture *p, const mask_image *mask) {
         double away = slope > 0 ? fabs(f - 1) / slope : fmin(a, b);
         double cover = fmin(1, fmax(0, line / 2 + 0.5 - away));
         static const double red[3] = {255, 0, 0};
-        for (size_t c = 0; c < 3; c++) p->rgb[3 * i + c] = byte_of((1 - cover) * (double)p->rgb[3 * i + c] + cover * red[c]);
+        for (size_t c = 0; c < 3; c++)
+            p->rgb[3 * i + c] = byte_of((1 - cover) * (double)p->rgb[3 * i + c] + cover * red[c]);
     }
 }
 
@@ -185,8 +192,10 @@ static void make_grey(picture *p) { /* ITU-R 601 luma */
 static bool surroundings(const region_method *how, picture *p, const mask_image *mask, err *e) {
     picture other = {0};
     bool ok = copy_of(p, &other, e);
-    if (ok && is(how, "blur")) ok = picture_blur(&other, 100.0 / 336 * (double)p->width, e);
-    else if (ok) make_grey(&other);
+    if (ok && is(how, "blur"))
+        ok = picture_blur(&other, 100.0 / 336 * (double)p->width, e);
+    else if (ok)
+        make_grey(&other);
     ok = ok && blend(p, &other, NULL, mask, e);
     picture_free(&other);
     return ok;

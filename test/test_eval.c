@@ -12,7 +12,10 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#define assert_near(a, b, tolerance) do { if (!(fabs((a) - (b)) <= (tolerance))) fail_msg("%.9g found, %.9g expected", (double)(a), (double)(b)); } while (0)
+#define assert_near(a, b, tolerance)                                                                                   \
+    do {                                                                                                               \
+        if (!(fabs((a) - (b)) <= (tolerance))) fail_msg("%.9g found, %.9g expected", (double)(a), (double)(b));        \
+    } while (0)
 
 /* ---- numbers by hand ------------------------------------------------------------------------------------ */
 static void intervals(void **state) {
@@ -57,7 +60,8 @@ static void precision(void **state) {
     assert_near(average_precision(map, last, 4, room), 0.25, 1e-12);
     assert_near(average_precision(map, none, 4, room), 0, 0);
     const float flat[4] = {0.5f, 0.5f, 0.5f, 0.5f};
-    assert_near(average_precision(flat, two, 4, room), 0.5, 1e-12); /* equals are taken together: the share of the mask */
+    assert_near(average_precision(flat, two, 4, room), 0.5,
+                1e-12);                               /* equals are taken together: the share of the mask */
     const float partly[4] = {0.5f, 0.5f, 0.9f, 0.1f}; /* {2}, {0, 1}, {3}: 0 + 1/2 (1/3) + 1/2 (2/4) */
     assert_near(average_precision(partly, two, 4, room), (1.0 / 3 + 0.5) / 2, 1e-12);
 }
@@ -93,7 +97,7 @@ static void masks_made_worse(void **state) {
     }
     assert_int_equal(area[QUALITY_EXACT], 300 + 100);
     assert_int_equal(area[QUALITY_BOX], 600);
-    assert_int_equal(area[QUALITY_ERODED], 26 * 6 + 10 * 6);  /* 2 pixels off each side */
+    assert_int_equal(area[QUALITY_ERODED], 26 * 6 + 10 * 6); /* 2 pixels off each side */
     assert_int_equal(area[QUALITY_DILATED], 34 * 14 + 14 * 10);
     memset(soft, 0, sizeof soft);
     soft[5 * N + 5] = 1; /* too small to be eroded: stays */
@@ -104,12 +108,30 @@ static void masks_made_worse(void **state) {
 
 static void results_survive_a_line(void **state) {
     (void)state;
-    eval_row row = {.name = "maskinv lr=0.1", .method = "maskinv", .explainer = "legrad", .side = 64, .layers = 2, .iters = 7, .lr = 0.1},
+    eval_row row = {.name = "maskinv lr=0.1",
+                    .method = "maskinv",
+                    .explainer = "legrad",
+                    .side = 64,
+                    .layers = 2,
+                    .iters = 7,
+                    .lr = 0.1},
              map = {.name = "surgery", .method = "surgery", .side = 64};
-    char name[2][EVAL_NAME] = {"fish", "\"quoted\" \\ cup"}, *template = (char *)(uintptr_t)"a {} \xc3\xa9\n";
-    eval_head h = {.model = (char *)(uintptr_t)"m", .set = (char *)(uintptr_t)"s", .weights = UINT64_MAX - 3, .scenes_bytes = 7,
-                   .scenes = 9, .shard = 1, .shards = 2, .templates = &template, .template_count = 1, .names = {name, NULL},
-                   .name_count = {2, 0}, .rows = &row, .maps = &map, .row_count = 1, .map_count = 1};
+    char name[2][EVAL_NAME] = {"fish", "\"quoted\" \\ cup"}, *template = (char *)(uintptr_t) "a {} \xc3\xa9\n";
+    eval_head h = {.model = (char *)(uintptr_t) "m",
+                   .set = (char *)(uintptr_t) "s",
+                   .weights = UINT64_MAX - 3,
+                   .scenes_bytes = 7,
+                   .scenes = 9,
+                   .shard = 1,
+                   .shards = 2,
+                   .templates = &template,
+                   .template_count = 1,
+                   .names = {name, NULL},
+                   .name_count = {2, 0},
+                   .rows = &row,
+                   .maps = &map,
+                   .row_count = 1,
+                   .map_count = 1};
     longtext t = {0};
     eval_head back;
     err e;
@@ -123,10 +145,15 @@ static void results_survive_a_line(void **state) {
     eval_result r, again;
     assert_true(eval_result_new(&r, &h, &e) && eval_result_new(&again, &back, &e));
     r.scene = 3, r.objects = 2, r.phrases = 3, r.name[1] = 1, r.means[2] = 1;
-    r.rows[0] = (eval_row_result){.rank = {1, 2}, .top = {{0, 1, 2}, {1, 0, 2}}, .chosen = {0, 255, 1}, .failed = {false, true},
-                                  .loss = {{0.75, 1.0 / 3}, {1, 1}}, .has_thumb = true};
+    r.rows[0] = (eval_row_result){.rank = {1, 2},
+                                  .top = {{0, 1, 2}, {1, 0, 2}},
+                                  .chosen = {0, 255, 1},
+                                  .failed = {false, true},
+                                  .loss = {{0.75, 1.0 / 3}, {1, 1}},
+                                  .has_thumb = true};
     for (size_t i = 0; i < THUMB * THUMB; i++) r.rows[0].thumb[1][i] = (unsigned char)i;
-    r.maps[0] = (eval_map_result){.hit = {true, false}, .ap = {0.125, 2.0 / 3}, .shared = {5, 6}, .joint = {7, 4000000000u}};
+    r.maps[0] =
+        (eval_map_result){.hit = {true, false}, .ap = {0.125, 2.0 / 3}, .shared = {5, 6}, .joint = {7, 4000000000u}};
     r.maps[0].iou[1][18] = 0.25;
     t.length = 0;
     result_write(&h, &r, &t);
@@ -143,7 +170,8 @@ static void results_survive_a_line(void **state) {
     if (!result_parse(&back, t.text, t.length - 1, "line", &again, &e)) fail_msg("%s", e.text);
     assert_true(again.broken);
     assert_string_equal(again.error, "caf\xef\xbf\xbd/\"x\" \xc3\xa9 \x01\n");
-    for (size_t cut = 0; cut + 1 < t.length; cut += 7) assert_false(result_parse(&back, t.text, cut, "line", &again, &e));
+    for (size_t cut = 0; cut + 1 < t.length; cut += 7)
+        assert_false(result_parse(&back, t.text, cut, "line", &again, &e));
     mem_free(t.text), mem_free(twice.text);
     eval_result_free(&r), eval_result_free(&again);
     eval_head_free(&back);
@@ -160,7 +188,8 @@ static int setup(void **state) {
     snprintf(set, sizeof set, "%s", scratch("set"));
     scene_source *source = scene_source_open(SCENE_DRAWN, NULL, &e);
     assert_non_null(source);
-    scene_set s = {.source = {source, NULL}, .sources = 1, .count = SCENES, .side = 48, .least = 1, .most = 3, .seed = 99};
+    scene_set s = {
+        .source = {source, NULL}, .sources = 1, .count = SCENES, .side = 48, .least = 1, .most = 3, .seed = 99};
     assert_true(scene_set_write(&s, set, NULL, NULL, NULL, &e));
     scene_source_free(source);
     return 0;
@@ -196,7 +225,8 @@ static int eval_shard(const char *out, const char *shard) {
 static const char *const outputs[] = {"table.csv", "table.json", "results.jsonl", "report.html"};
 static void same_outputs(const char *a, const char *b) {
     for (size_t i = 0; i < 4; i++)
-        if (!same_files(in(a, outputs[i]), in(b, outputs[i]))) fail_msg("%s differs between %s and %s", outputs[i], a, b);
+        if (!same_files(in(a, outputs[i]), in(b, outputs[i])))
+            fail_msg("%s differs between %s and %s", outputs[i], a, b);
     assert_int_equal(count_files(a, ""), 4 + 2); /* nothing else, . and .. aside */
 }
 
@@ -263,7 +293,7 @@ static void cls_counted_by_hand(void **state) {
     for (size_t i = 0; i < 6; i++) argv[argc++] = (char *)(uintptr_t)fixed[i];
     for (size_t i = 0; i < names; i++) { /* templates: so that articles are not this test's matter */
         snprintf(sentence[i], sizeof sentence[i], "one %s here", scene_name(source, i));
-        argv[argc++] = (char *)(uintptr_t)"-t", argv[argc++] = sentence[i];
+        argv[argc++] = (char *)(uintptr_t) "-t", argv[argc++] = sentence[i];
     }
     if (run_v(argc, argv)) fail_msg("%s", said.err);
     npy_array t = array_at(texts);
@@ -284,7 +314,8 @@ static void cls_counted_by_hand(void **state) {
         npy_free(&v);
     }
     const char *out = out_folder("by-hand");
-    if (run("eval", "-m", model, "-d", set, "--methods", "cls", "--template", "one {} here", "-o", out, NULL)) fail_msg("%s", said.err);
+    if (run("eval", "-m", model, "-d", set, "--methods", "cls", "--template", "one {} here", "-o", out, NULL))
+        fail_msg("%s", said.err);
     cJSON *j = table_of(out);
     assert_near(number_at(j, "methods", "cls", "acc1"), (double)hits / (double)n, 1e-6);
     assert_near(number_at(j, "methods", "cls", "n"), (double)n, 0);
@@ -299,16 +330,22 @@ static void cls_counted_by_hand(void **state) {
 static void sweeps_change_nothing(void **state) {
     (void)state;
     const char *alone = out_folder("alone");
-    assert_int_equal(run("eval", "-m", model, "-d", set, "--methods", "maskinv", "--iters", "2", "--lr", "0.1", "-o", alone, NULL), 0);
+    assert_int_equal(
+        run("eval", "-m", model, "-d", set, "--methods", "maskinv", "--iters", "2", "--lr", "0.1", "-o", alone, NULL),
+        0);
     cJSON *a = table_of(alone), *b = table_of(whole());
     static const char *const keys[] = {"acc1", "acc5", "class_acc1", "loss_first", "loss_last"};
     for (size_t i = 0; i < 5; i++)
-        assert_near(number_at(a, "methods", "maskinv", keys[i]), number_at(b, "methods", "maskinv iters=2", keys[i]), 0);
-    assert_true(number_at(b, "methods", "maskinv iters=4", "loss_last") < number_at(b, "methods", "maskinv iters=2", "loss_last"));
+        assert_near(number_at(a, "methods", "maskinv", keys[i]), number_at(b, "methods", "maskinv iters=2", keys[i]),
+                    0);
+    assert_true(number_at(b, "methods", "maskinv iters=4", "loss_last") <
+                number_at(b, "methods", "maskinv iters=2", "loss_last"));
     json_free(a), json_free(b);
     const char *worse = out_folder("worse");
-    assert_int_equal(run("eval", "-m", model, "-d", set, "--methods", "cls,crop,maskinv", "--quality", "exact,eroded,dilated,box", "--size",
-                         "32,64", "--iters", "1", "--layers", "1,2", "--alpha", "0,0.5", "-o", worse, NULL), 0);
+    assert_int_equal(run("eval", "-m", model, "-d", set, "--methods", "cls,crop,maskinv", "--quality",
+                         "exact,eroded,dilated,box", "--size", "32,64", "--iters", "1", "--layers", "1,2", "--alpha",
+                         "0,0.5", "-o", worse, NULL),
+                     0);
     a = table_of(worse);
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(a, "methods")), 2 * (1 + 4 + 4 * 2 * 2));
     assert_true(number_at(a, "methods", "maskinv size=64 quality=box layers=2 alpha=0.5", "n") > 0);
@@ -346,7 +383,8 @@ static void shards_merge_to_the_same_bytes(void **state) {
 
 static void shards_refused(void **state) {
     (void)state;
-    const char *a = out_folder("s0"), *b = out_folder("s1"), *other = out_folder("s1-other"), *m = out_folder("refused");
+    const char *a = out_folder("s0"), *b = out_folder("s1"), *other = out_folder("s1-other"),
+               *m = out_folder("refused");
     assert_int_equal(eval_shard(a, "0/2"), 0);
     assert_int_equal(eval_shard(b, "1/2"), 0);
     assert_int_equal(run("merge", "-o", m, a, NULL), 1);
@@ -358,7 +396,9 @@ static void shards_refused(void **state) {
     assert_int_equal(run("merge", "-o", m, a, "missing", NULL), 1);
     assert_non_null(strstr(said.err, "missing/results.jsonl"));
     assert_int_equal(run("merge", "-o", m, NULL), 2);
-    assert_int_equal(run("eval", "-m", model, "-d", set, "--methods", METHODS, "--iters", "3", "--shard", "1/2", "-o", other, NULL), 0);
+    assert_int_equal(
+        run("eval", "-m", model, "-d", set, "--methods", METHODS, "--iters", "3", "--shard", "1/2", "-o", other, NULL),
+        0);
     assert_int_equal(run("merge", "-o", m, a, other, NULL), 1);
     assert_non_null(strstr(said.err, "do not fit together: the methods or their settings differs"));
     /* a shard that was killed is named */
@@ -385,8 +425,10 @@ static const char *whole_by_program(void) {
     char line[2000];
     if (kept[0]) return kept;
     snprintf(kept, sizeof kept, "%s", scratch("whole-by-program"));
-    snprintf(line, sizeof line, "./maskinv eval -m %s -d %s --methods " METHODS " --explainers legrad,surgery --iters 2,4 --lr 0.1 -o %s "
-             ">/dev/null", model, set, kept);
+    snprintf(line, sizeof line,
+             "./maskinv eval -m %s -d %s --methods " METHODS " --explainers legrad,surgery --iters 2,4 --lr 0.1 -o %s "
+             ">/dev/null",
+             model, set, kept);
     if (system(line) != 0) fail_msg("failed: %s", line);
     return kept;
 }
@@ -399,10 +441,12 @@ static void under_gnu_parallel(void **state) {
         skip();
     }
     const char *folder = out_folder("parallel"), *merged = out_folder("parallel-merged");
-    snprintf(line, sizeof line,
-             "parallel --will-cite -j 2 ./maskinv eval -m %s -d %s --methods " METHODS " --explainers legrad,surgery --iters 2,4 --lr 0.1 "
-             "--threads 1 --shard {}/3 -o %s/{} ::: 0 1 2 >/dev/null && ./maskinv merge -o %s %s/0 %s/1 %s/2 >/dev/null",
-             model, set, folder, merged, folder, folder, folder);
+    snprintf(
+        line, sizeof line,
+        "parallel --will-cite -j 2 ./maskinv eval -m %s -d %s --methods " METHODS
+        " --explainers legrad,surgery --iters 2,4 --lr 0.1 "
+        "--threads 1 --shard {}/3 -o %s/{} ::: 0 1 2 >/dev/null && ./maskinv merge -o %s %s/0 %s/1 %s/2 >/dev/null",
+        model, set, folder, merged, folder, folder, folder);
     if (system(line) != 0) fail_msg("failed: %s", line);
     same_outputs(merged, whole_by_program());
 }
@@ -464,11 +508,25 @@ static void killed(void **state) {
         skip();
     }
     const char *out = out_folder("killed");
-    char *argv[] = {(char *)(uintptr_t)"./maskinv", (char *)(uintptr_t)"eval", (char *)(uintptr_t)"-m", model, (char *)(uintptr_t)"-d", set,
-                    (char *)(uintptr_t)"--threads", (char *)(uintptr_t)"1", (char *)(uintptr_t)"--methods", (char *)(uintptr_t)METHODS,
-                    (char *)(uintptr_t)"--explainers", (char *)(uintptr_t)"legrad,surgery", (char *)(uintptr_t)"--iters",
-                    (char *)(uintptr_t)"2,4", (char *)(uintptr_t)"--lr", (char *)(uintptr_t)"0.1", (char *)(uintptr_t)"-o",
-                    (char *)(uintptr_t)out, NULL};
+    char *argv[] = {(char *)(uintptr_t) "./maskinv",
+                    (char *)(uintptr_t) "eval",
+                    (char *)(uintptr_t) "-m",
+                    model,
+                    (char *)(uintptr_t) "-d",
+                    set,
+                    (char *)(uintptr_t) "--threads",
+                    (char *)(uintptr_t) "1",
+                    (char *)(uintptr_t) "--methods",
+                    (char *)(uintptr_t)METHODS,
+                    (char *)(uintptr_t) "--explainers",
+                    (char *)(uintptr_t) "legrad,surgery",
+                    (char *)(uintptr_t) "--iters",
+                    (char *)(uintptr_t) "2,4",
+                    (char *)(uintptr_t) "--lr",
+                    (char *)(uintptr_t) "0.1",
+                    (char *)(uintptr_t) "-o",
+                    (char *)(uintptr_t)out,
+                    NULL};
     int status = 0;
     pid_t child = start(argv);
     for (size_t i = 0; i < 100000 && lines_of(in(out, "results.jsonl")) < 2; i++) {
@@ -482,7 +540,8 @@ static void killed(void **state) {
     same_outputs(out, whole_by_program());
 }
 
-/* ---- broken sets, wrong flags --------------------------------------------------------------------------------------- */
+/* ---- broken sets, wrong flags ---------------------------------------------------------------------------------------
+ */
 static void copy_set(const char *to) {
     static const char *const folders[] = {"images", "masks"};
     err e;
@@ -498,7 +557,8 @@ static void copy_set(const char *to) {
 
 static void broken_scenes(void **state) {
     (void)state;
-    const char *bad = out_folder("bad-set"), *out = out_folder("bad-out"), *going = out_folder("bad-going"), *alone = out_folder("bad-alone");
+    const char *bad = out_folder("bad-set"), *out = out_folder("bad-out"), *going = out_folder("bad-going"),
+               *alone = out_folder("bad-alone");
     size_t n;
     copy_set(bad);
     assert_int_equal(remove(in(bad, "images/000002.png")), 0);
@@ -542,20 +602,32 @@ static void sets_refused(void **state) {
 
 static void flags_refused(void **state) {
     (void)state;
-    static const struct { const char *flag, *value, *says; int code; } cases[] = {
-        {"--methods", "cls,guess", "--methods: guess is unknown", 2}, {"--methods", "", "--methods", 2},
-        {"--methods", "cls,", "--methods", 2}, {"--methods", "cls,cls", "twice", 2},
-        {"--explainers", "magic", "--explainers: magic is unknown", 2}, {"--iters", "0", "--iters: 0 found", 2},
-        {"--iters", "5,x", "--iters: 'x'", 2}, {"--lr", "nan", "--lr: 'nan'", 2}, {"--layers", "99", "--layers: 99 found", 2},
-        {"--blocks", "99", "--blocks: 99 found", 2}, {"--quality", "good", "--quality: good is unknown", 2},
-        {"--size", "33", "--size: 33 found", 2}, {"--limit", "0", "--limit", 2}, {"--explainer", "magic", "--explainer", 2},
-        {"--template", "a photo", "{}", 1}, {"--templates", "missing.txt", "missing.txt", 1},
+    static const struct {
+        const char *flag, *value, *says;
+        int code;
+    } cases[] = {
+        {"--methods", "cls,guess", "--methods: guess is unknown", 2},
+        {"--methods", "", "--methods", 2},
+        {"--methods", "cls,", "--methods", 2},
+        {"--methods", "cls,cls", "twice", 2},
+        {"--explainers", "magic", "--explainers: magic is unknown", 2},
+        {"--iters", "0", "--iters: 0 found", 2},
+        {"--iters", "5,x", "--iters: 'x'", 2},
+        {"--lr", "nan", "--lr: 'nan'", 2},
+        {"--layers", "99", "--layers: 99 found", 2},
+        {"--blocks", "99", "--blocks: 99 found", 2},
+        {"--quality", "good", "--quality: good is unknown", 2},
+        {"--size", "33", "--size: 33 found", 2},
+        {"--limit", "0", "--limit", 2},
+        {"--explainer", "magic", "--explainer", 2},
+        {"--template", "a photo", "{}", 1},
+        {"--templates", "missing.txt", "missing.txt", 1},
     };
     const char *out = out_folder("flags-refused");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool explains = !strcmp(cases[i].flag, "--methods");
-        int code = run("eval", "-m", model, "-d", set, "-o", out, explains ? "--explainers" : "--methods", explains ? "legrad" : "cls",
-                       cases[i].flag, cases[i].value, NULL);
+        int code = run("eval", "-m", model, "-d", set, "-o", out, explains ? "--explainers" : "--methods",
+                       explains ? "legrad" : "cls", cases[i].flag, cases[i].value, NULL);
         if (code != cases[i].code || !strstr(said.err, cases[i].says))
             fail_msg("%s %s: exit %d, said: %s", cases[i].flag, cases[i].value, code, said.err);
         assert_false(file_exists(in(out, "results.jsonl")));
@@ -571,7 +643,8 @@ static void limit_and_threads(void **state) {
     const char *one = out_folder("one-thread"), *three = out_folder("three-threads");
     assert_int_equal(run("eval", "-m", model, "-d", set, SWEEP, "--threads", "1", "-o", one, NULL), 0);
     same_outputs(one, whole());
-    assert_int_equal(run("eval", "-m", model, "-d", set, SWEEP, "--threads", "3", "--limit", "4", "-o", three, NULL), 0);
+    assert_int_equal(run("eval", "-m", model, "-d", set, SWEEP, "--threads", "3", "--limit", "4", "-o", three, NULL),
+                     0);
     assert_int_equal(lines_of(in(three, "results.jsonl")), 1 + 4);
 }
 
@@ -580,31 +653,47 @@ static void no_memory(void **state) {
     (void)state;
     const char *out = out_folder("no-memory");
     size_t before = mem_count();
-    assert_int_equal(run("eval", "-m", model, "-d", set, "--limit", "1", "--methods", "crop,maskinv", "--explainers", "surgery", "--threads",
-                         "1", "-o", out, NULL), 0);
+    assert_int_equal(run("eval", "-m", model, "-d", set, "--limit", "1", "--methods", "crop,maskinv", "--explainers",
+                         "surgery", "--threads", "1", "-o", out, NULL),
+                     0);
     size_t all = mem_count() - before;
     assert_true(all > 50);
     for (size_t i = 1; i <= all; i += 1 + i / 40) {
         char again[300];
         snprintf(again, sizeof again, "%s", scratch("no-memory-%zu", i));
         mem_fail_after(i);
-        int code = run("eval", "-m", model, "-d", set, "--limit", "1", "--methods", "crop,maskinv", "--explainers", "surgery", "--threads",
-                       "1", "-o", again, NULL);
+        int code = run("eval", "-m", model, "-d", set, "--limit", "1", "--methods", "crop,maskinv", "--explainers",
+                       "surgery", "--threads", "1", "-o", again, NULL);
         mem_fail_after(0);
-        if (code == 0) same_outputs(again, out); /* a picture of the report was left out, at most */
-        else if (code != 1 || !said.err[0]) fail_msg("allocation %zu: exit %d, said '%s'", i, code, said.err);
+        if (code == 0)
+            same_outputs(again, out); /* a picture of the report was left out, at most */
+        else if (code != 1 || !said.err[0])
+            fail_msg("allocation %zu: exit %d, said '%s'", i, code, said.err);
     }
 }
 
 int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(intervals), cmocka_unit_test(ranks), cmocka_unit_test(precision), cmocka_unit_test(thresholds),
-        cmocka_unit_test(masks_made_worse), cmocka_unit_test(results_survive_a_line), cmocka_unit_test(table_has_its_shape),
-        cmocka_unit_test(cls_counted_by_hand), cmocka_unit_test(sweeps_change_nothing),
-        cmocka_unit_test(shards_merge_to_the_same_bytes), cmocka_unit_test(shards_refused), cmocka_unit_test(under_gnu_parallel),
-        cmocka_unit_test(cut_anywhere), cmocka_unit_test(killed), cmocka_unit_test(broken_scenes), cmocka_unit_test(sets_refused),
-        cmocka_unit_test(flags_refused), cmocka_unit_test(limit_and_threads), cmocka_unit_test(no_memory),
+        cmocka_unit_test(intervals),
+        cmocka_unit_test(ranks),
+        cmocka_unit_test(precision),
+        cmocka_unit_test(thresholds),
+        cmocka_unit_test(masks_made_worse),
+        cmocka_unit_test(results_survive_a_line),
+        cmocka_unit_test(table_has_its_shape),
+        cmocka_unit_test(cls_counted_by_hand),
+        cmocka_unit_test(sweeps_change_nothing),
+        cmocka_unit_test(shards_merge_to_the_same_bytes),
+        cmocka_unit_test(shards_refused),
+        cmocka_unit_test(under_gnu_parallel),
+        cmocka_unit_test(cut_anywhere),
+        cmocka_unit_test(killed),
+        cmocka_unit_test(broken_scenes),
+        cmocka_unit_test(sets_refused),
+        cmocka_unit_test(flags_refused),
+        cmocka_unit_test(limit_and_threads),
+        cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, setup, cleanup);
 }

@@ -101,13 +101,14 @@ static void masked_crop(void **state) {
     float soft[SIDE * SIDE];
     mask_image m = box_mask(soft);
     picture photo = noise_picture(SIDE);
-    m.soft[10 * SIDE + 10] = 0; /* a hole */
+    m.soft[10 * SIDE + 10] = 0;              /* a hole */
     for (size_t i = 0; i < SIDE * SIDE; i++) /* all of the photograph is black */
         memset(photo.rgb + 3 * i, 0, 3);
     picture seen = seen_by("maskedcrop", &photo, &m, 24);
     /* the hole at (2, 6) of 12 x 24 lies at (4..5, 6) of 24 x 24 and shows the mean colour */
     size_t most = 0;
-    for (size_t i = 0; i < 24 * 24; i++) if (seen.rgb[3 * i + 2] > seen.rgb[3 * most + 2]) most = i;
+    for (size_t i = 0; i < 24 * 24; i++)
+        if (seen.rgb[3 * i + 2] > seen.rgb[3 * most + 2]) most = i;
     assert_int_equal(most / 24, 6);
     assert_true(most % 24 == 4 || most % 24 == 5);
     double ratio = (double)seen.rgb[3 * most] / (double)seen.rgb[3 * most + 2];
@@ -141,7 +142,8 @@ static void surroundings(void **state) {
     (void)state;
     float soft[SIDE * SIDE];
     mask_image m = box_mask(soft);
-    picture photo = noise_picture(SIDE), blur = seen_by("blur", &photo, &m, SIDE), grey = seen_by("greyscale", &photo, &m, SIDE);
+    picture photo = noise_picture(SIDE), blur = seen_by("blur", &photo, &m, SIDE),
+            grey = seen_by("greyscale", &photo, &m, SIDE);
     double spread[2] = {0, 0};
     for (size_t i = 0; i < SIDE * SIDE; i++) {
         const unsigned char *p = photo.rgb + 3 * i, *b = blur.rgb + 3 * i, *g = grey.rgb + 3 * i;
@@ -175,7 +177,8 @@ static void blur_has_its_deviation(void **state) {
             sum += p.rgb[3 * i], square += p.rgb[3 * i] * x * x;
         }
         double found = sqrt(square / sum - 2); /* less the line's own: (25 - 1)/12 */
-        if (!(fabs(found - deviations[d]) < 0.06 * deviations[d] + 0.05)) fail_msg("deviation %g, found %g", deviations[d], found);
+        if (!(fabs(found - deviations[d]) < 0.06 * deviations[d] + 0.05))
+            fail_msg("deviation %g, found %g", deviations[d], found);
         memset(p.rgb, 77, 3 * 121); /* a plain picture stays as it is */
         assert_true(picture_blur(&p, 36, &e));
         for (size_t i = 0; i < 3 * 121; i++) assert_int_equal(p.rgb[i], 77);
@@ -184,7 +187,11 @@ static void blur_has_its_deviation(void **state) {
 }
 
 /* ---- vectors -------------------------------------------------------------------------------------------- */
-typedef struct { seeded_model s; arena memory; void *room; } model;
+typedef struct {
+    seeded_model s;
+    arena memory;
+    void *room;
+} model;
 enum { ROOM = 1 << 26, E = 24 };
 
 static void model_open(model *m) {
@@ -198,7 +205,8 @@ static void model_close(model *m) {
     mem_release(m->room, ROOM);
 }
 
-static void embed(model *m, const char *name, size_t side, const picture *photo, const mask_image *masks, size_t count, float *out) {
+static void embed(model *m, const char *name, size_t side, const picture *photo, const mask_image *masks, size_t count,
+                  float *out) {
     err e = {0};
     region_settings o = {.side = side};
     size_t before = arena_mark(&m->memory);
@@ -230,7 +238,10 @@ static void pictures_embedded(void **state) {
             assert_close(all + i * E, one, E, 1e-5);
         }
         picture seen = seen_by(how->name, &photo, &masks[3], SIDE);
-        if (!strcmp(how->name, "maskedcrop")) { picture_free(&seen); continue; } /* MEAN is not the model's */
+        if (!strcmp(how->name, "maskedcrop")) {
+            picture_free(&seen);
+            continue;
+        } /* MEAN is not the model's */
         embed(&m, "cls", SIDE, &seen, &masks[0], 1, direct);
         assert_close(all + 3 * E, direct, E, 1e-5);
         assert_true((worst(all, all + 3 * E, E) > 1e-3) == how->masked);
@@ -282,8 +293,8 @@ static void command_writes(void **state) {
         const region_method *how = region_method_at(k);
         char out[256], file[300];
         snprintf(out, sizeof out, "%s", scratch("regions-%s", how->name));
-        if (run("regions", "--method", how->name, "-m", path, "-i", IMAGE, "-k", MASK0, "-k", MASK1, "-t", "a cat", "-t", "keys", "-o",
-                out, NULL))
+        if (run("regions", "--method", how->name, "-m", path, "-i", IMAGE, "-k", MASK0, "-k", MASK1, "-t", "a cat",
+                "-t", "keys", "-o", out, NULL))
             fail_msg("%s: %s", how->name, said.err);
         assert_non_null(strstr(said.out, "a cat"));
         snprintf(file, sizeof file, "%s/embeddings.npy", out);
@@ -314,7 +325,8 @@ static void command_refuses(void **state) {
     assert_non_null(strstr(said.err, "'guess'"));
     assert_int_equal(run("regions", "-m", path, "-i", IMAGE, "-k", MASK0, NULL), 2);
     assert_non_null(strstr(said.err, "--method"));
-    assert_int_equal(run("regions", "--method", "surgery", "--blocks", "99", "-m", path, "-i", IMAGE, "-k", MASK0, NULL), 1);
+    assert_int_equal(
+        run("regions", "--method", "surgery", "--blocks", "99", "-m", path, "-i", IMAGE, "-k", MASK0, NULL), 1);
     assert_non_null(strstr(said.err, "--blocks: 99"));
     assert_int_equal(run("regions", "--method", "crop", "-m", path, "-i", IMAGE, "-k", "missing.png", NULL), 1);
     assert_non_null(strstr(said.err, "missing.png"));
@@ -331,10 +343,17 @@ static int cleanup(void **state) {
 int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(boxes), cmocka_unit_test(cells_are_means), cmocka_unit_test(cls_and_crop),
-        cmocka_unit_test(masked_crop), cmocka_unit_test(red_circle), cmocka_unit_test(surroundings),
-        cmocka_unit_test(blur_has_its_deviation), cmocka_unit_test(pictures_embedded), cmocka_unit_test(tokens_averaged),
-        cmocka_unit_test(command_writes), cmocka_unit_test(command_refuses),
+        cmocka_unit_test(boxes),
+        cmocka_unit_test(cells_are_means),
+        cmocka_unit_test(cls_and_crop),
+        cmocka_unit_test(masked_crop),
+        cmocka_unit_test(red_circle),
+        cmocka_unit_test(surroundings),
+        cmocka_unit_test(blur_has_its_deviation),
+        cmocka_unit_test(pictures_embedded),
+        cmocka_unit_test(tokens_averaged),
+        cmocka_unit_test(command_writes),
+        cmocka_unit_test(command_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, cleanup);
 }
