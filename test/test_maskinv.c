@@ -64,7 +64,7 @@ static distance invert_against(fixture *fx, explained *x, const char *size, cons
     return d;
 }
 
-/* SPEC 8's ends, for every checkpoint, size and setting, by one of the gradients. */
+/* The reference's ends, for every checkpoint, size and setting, by one of the gradients. */
 static void against_fixtures(gradient_kind kind) {
     for (size_t i = 0; i < FIXTURES; i++)
         for (size_t z = 0; z < FIXTURE_SIZES; z++)
@@ -76,7 +76,7 @@ static void against_fixtures(gradient_kind kind) {
                 for (size_t m = 0; m < FIXTURE_MASKS; m++) {
                     distance d = invert_against(&fx, &x, fixture_sizes[z], &SETTINGS[s], m);
                     assert_below(d.embedding, BY_BUILD(1e-5, 1e-9), SETTINGS[s].name, __FILE__, __LINE__);
-                    assert_below(d.map, BY_BUILD(2e-3, 1e-6), SETTINGS[s].name, __FILE__, __LINE__);
+                    assert_below(d.map, BY_BUILD(5e-3, 1e-6), SETTINGS[s].name, __FILE__, __LINE__);
                     assert_below(d.losses, BY_BUILD(5e-4, 1e-6), SETTINGS[s].name, __FILE__, __LINE__);
                 }
                 fixture_close(&fx);
