@@ -148,10 +148,9 @@ static void print_table(FILE *out, const eval_head *h, const eval_totals *t) {
     fprintf(out, "%zu scenes of %s, model %s; per cent, with 95 %% intervals\n", t->scenes - t->broken, h->set,
             h->model);
     if (h->row_count) {
-        fprintf(
-            out,
-            "\n%-*s      n  Acc@1                  Acc@5                  class  referring              Dice loss\n",
-            wide, "region by");
+        fprintf(out,
+                "\n%-*s      n  Acc@1                  Acc@5                  class  referring              loss\n",
+                wide, "region by");
         for (size_t i = 0; i < h->row_count; i++) print_row(out, wide, h, t, i);
         fprintf(out, "%-*s %6zu  %5.1f %40s %5.1f\n", wide, "(chance)", t->rows[0].n,
                 100 * part(t->chance1, t->rows[0].n), "", 100 * part(t->chance_phrase, t->rows[0].phrases));
