@@ -126,16 +126,15 @@ void name_of(const char *path, char *name, size_t room, const void *before, size
     size_t n = dot && dot > base ? (size_t)(dot - base) : strlen(base);
     if (n > room - 24) n = room - 24;
     snprintf(name, room, "%.*s", (int)n, base);
-    for (size_t k = 2; name_taken(name, before, each, count); k++)
-        snprintf(name, room, "%.*s_%zu", (int)n, base, k);
+    for (size_t k = 2; name_taken(name, before, each, count); k++) snprintf(name, room, "%.*s_%zu", (int)n, base, k);
 }
 
 /* ---- the commands -------------------------------------------------------------------------------- */
 extern const command invert_command, explain_command, embed_command, tokenize_command, info_command, scenes_command,
     regions_command, eval_command, merge_command;
 static const command *const commands[] = {
-    &invert_command, &explain_command, &embed_command, &tokenize_command, &info_command, &scenes_command,
-    &regions_command, &eval_command, &merge_command,
+    &invert_command, &explain_command, &embed_command, &tokenize_command, &info_command,
+    &scenes_command, &regions_command, &eval_command,  &merge_command,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
@@ -149,17 +148,18 @@ static void usage(FILE *out) {
 }
 
 static void manual(FILE *out) {
-    fprintf(out,
-            ".\\\" Made by `make man` from the commands' flag tables.\n"
-            ".TH MASKINV 1 \"\" \"maskinv %s\" \"User Commands\"\n"
-            ".SH NAME\nmaskinv \\- embeddings of image regions by MaskInversion\n"
-            ".SH SYNOPSIS\n.B maskinv\n\\fICOMMAND\\fR [flags]\n"
-            ".SH DESCRIPTION\n"
-            "Given a photograph and masks of some of its regions, maskinv finds for each mask, by optimisation at test "
-            "time, the CLIP\nembedding whose explainability map fills that mask.\n"
-            "\\fB\\-\\-help\\fR (\\fB\\-h\\fR) after a command lists its flags, \\fB\\-\\-version\\fR tells the version, "
-            "\\fB\\-\\-man\\fR prints this page.\n.SH COMMANDS\n",
-            MASKINV_VERSION);
+    fprintf(
+        out,
+        ".\\\" Made by `make man` from the commands' flag tables.\n"
+        ".TH MASKINV 1 \"\" \"maskinv %s\" \"User Commands\"\n"
+        ".SH NAME\nmaskinv \\- embeddings of image regions by MaskInversion\n"
+        ".SH SYNOPSIS\n.B maskinv\n\\fICOMMAND\\fR [flags]\n"
+        ".SH DESCRIPTION\n"
+        "Given a photograph and masks of some of its regions, maskinv finds for each mask, by optimisation at test "
+        "time, the CLIP\nembedding whose explainability map fills that mask.\n"
+        "\\fB\\-\\-help\\fR (\\fB\\-h\\fR) after a command lists its flags, \\fB\\-\\-version\\fR tells the version, "
+        "\\fB\\-\\-man\\fR prints this page.\n.SH COMMANDS\n",
+        MASKINV_VERSION);
     for (size_t i = 0; i < COMMANDS; i++) flags_manual(commands[i], out);
     fprintf(out, ".SH EXIT STATUS\n0 when all went well, 1 when something failed (the message names it), 2 for a usage "
                  "error.\n"

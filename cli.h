@@ -21,36 +21,49 @@
 
 #define MASKINV_VERSION "1.0.0"
 
-typedef struct { const char *model; size_t threads, memory; } common_options;
+typedef struct {
+    const char *model;
+    size_t threads, memory;
+} common_options;
 #define CLI_MODEL_FLAG(options)                                                                                        \
-    {"model", 'm', FLAG_TEXT, offsetof(options, common.model), "MODEL",                                                \
-     .help = "a folder or file of weights; not given: the model inside this binary"}
+    {                                                                                                                  \
+        "model", 'm', FLAG_TEXT, offsetof(options, common.model), "MODEL",                                             \
+            .help = "a folder or file of weights; not given: the model inside this binary"                             \
+    }
 #define CLI_COMMON_FLAGS(options)                                                                                      \
-    CLI_MODEL_FLAG(options),                                                                                           \
-        {"threads", 0, FLAG_COUNT, offsetof(options, common.threads), "N", 1, 1024,                                    \
-         .help = "cores to use; not given: all"},                                                                      \
-        {"memory", 0, FLAG_BYTES, offsetof(options, common.memory), "SIZE", 1 << 20,                                   \
-         .help = "most working memory (900M, 2G); not given: three quarters of the machine's"}
+    CLI_MODEL_FLAG(options), {"threads", 0, FLAG_COUNT, offsetof(options, common.threads),                             \
+                              "N",       1, 1024,       .help = "cores to use; not given: all"},                       \
+    {                                                                                                                  \
+        "memory", 0, FLAG_BYTES, offsetof(options, common.memory), "SIZE", 1 << 20,                                    \
+            .help = "most working memory (900M, 2G); not given: three quarters of the machine's"                       \
+    }
 
-typedef struct { text_list texts, templates; const char *file; } text_options;
+typedef struct {
+    text_list texts, templates;
+    const char *file;
+} text_options;
 #define CLI_TEXT_FLAGS(options)                                                                                        \
     {"text", 't', FLAG_LIST, offsetof(options, text.texts), "TEXT", .help = "a text to compare with"},                 \
-        {"template", 0, FLAG_LIST, offsetof(options, text.templates), "TEMPLATE",                                      \
-         .help = "a sentence with {} where the text goes; a text is then the mean of its sentences"},                  \
-        {"templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE",                                              \
-         .help = "a file of templates, one a line; or builtin: the 80 published for ImageNet and 5 of CLIP Surgery's"}
+        {"template", 0,                                                                                                \
+         FLAG_LIST,  offsetof(options, text.templates),                                                                \
+         "TEMPLATE", .help = "a sentence with {} where the text goes; a text is then the mean of its sentences"},      \
+    {                                                                                                                  \
+        "templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE",                                               \
+            .help =                                                                                                    \
+                "a file of templates, one a line; or builtin: the 80 published for ImageNet and 5 of CLIP Surgery's"   \
+    }
 
 typedef struct {
     const command *command;
-    int code;                /* exit code when something failed; 1 unless it was the usage */
-    double start;            /* seconds_now() at the beginning */
+    int code;     /* exit code when something failed; 1 unless it was the usage */
+    double start; /* seconds_now() at the beginning */
     checkpoint *weights;
     const clip_model *model;
     pool *cores;
     arena memory;
-    void *room;              /* the arena's address space */
+    void *room; /* the arena's address space */
     size_t room_bytes;
-    bool progressing;        /* a progress line stands on the terminal */
+    bool progressing; /* a progress line stands on the terminal */
     err e;
 } cli;
 
@@ -88,7 +101,11 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
 bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
                float *out, err *e);
 /* The templates of the flags; when they name none: the built-in ones where `builtin`, else none. mem_free kept. */
-typedef struct { const char *const *item; size_t count; const char **kept; } template_set;
+typedef struct {
+    const char *const *item;
+    size_t count;
+    const char **kept;
+} template_set;
 bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out);
 /* Unit embeddings [count, E] of texts within templates, in *out (mem_free it). */
 bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out);

@@ -15,8 +15,7 @@ typedef struct {
 static const flag flags[] = {
     {"image", 'i', FLAG_LIST, offsetof(options, images), "IMAGE", .help = "a picture to embed"},
     {"text", 't', FLAG_LIST, offsetof(options, texts), "TEXT", .help = "a text to embed"},
-    {"ids", 0, FLAG_LIST, offsetof(options, ids), "IDS",
-     .help = "token ids to embed, 1,2,3; nothing is added to them"},
+    {"ids", 0, FLAG_LIST, offsetof(options, ids), "IDS", .help = "token ids to embed, 1,2,3; nothing is added to them"},
     {"squash", 0, FLAG_SWITCH, offsetof(options, squash), NULL,
      .help = "squash pictures to a square instead of cropping their centre"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
@@ -27,7 +26,13 @@ static const flag flags[] = {
 };
 
 const command embed_command = {
-    "embed", "embeddings of pictures or texts", flags, sizeof flags / sizeof *flags, sizeof(options), NULL, 0,
+    "embed",
+    "embeddings of pictures or texts",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
     "Pictures go through the standard CLIP transform (shorter side to N, centre crop) unless --squash is given.",
     cmd_embed,
 };
@@ -71,7 +76,8 @@ static bool parse_ids(cli *c, const char *text, uint32_t *ids, size_t most, size
         size_t digits = strspn(p, "0123456789");
         unsigned long id = digits && digits < 10 ? strtoul(p, NULL, 10) : UINT32_MAX;
         p += digits;
-        if (!digits || (*p && *p != ',')) return err_set(&c->e, "--ids: '%s' found, numbers with commas expected", text);
+        if (!digits || (*p && *p != ','))
+            return err_set(&c->e, "--ids: '%s' found, numbers with commas expected", text);
         if (id >= c->model->config.vocab)
             return err_set(&c->e, "--ids: %.*s found, 0 to %zu allowed", (int)digits, p - digits,
                            c->model->config.vocab - 1);
@@ -85,10 +91,11 @@ static bool embed_ids(cli *c, const char *text, float *out) {
     size_t most = c->model->config.context, count;
     uint32_t *ids = mem_alloc(most, sizeof *ids);
     if (!ids) return err_set(&c->e, "no memory for %zu ids", most);
-    bool ok = parse_ids(c, text, ids, most, &count) &&
-              ids_embed(c->model, ids, 1, count, &c->memory, c->cores, out, &c->e);
+    bool ok =
+        parse_ids(c, text, ids, most, &count) && ids_embed(c->model, ids, 1, count, &c->memory, c->cores, out, &c->e);
     mem_free(ids);
-    if (ok && !all_finite(out, c->model->config.embed)) ok = err_set(&c->e, "--ids %s: its embedding is not finite", text);
+    if (ok && !all_finite(out, c->model->config.embed))
+        ok = err_set(&c->e, "--ids %s: its embedding is not finite", text);
     return ok;
 }
 
@@ -128,6 +135,7 @@ int cmd_embed(int argc, char **argv) {
     cli c;
     if (!cli_begin(&c, &embed_command, argc, argv, &o)) return c.code;
     int kinds = (o.images.count > 0) + (o.texts.count > 0) + (o.ids.count > 0);
-    if (kinds != 1) return cli_end(&c, &o, cli_usage(&c, "one of --image, --text and --ids is needed, %d found", kinds));
+    if (kinds != 1)
+        return cli_end(&c, &o, cli_usage(&c, "one of --image, --text and --ids is needed, %d found", kinds));
     return cli_end(&c, &o, cli_open_model(&c, &o.common) && embed(&c, &o));
 }

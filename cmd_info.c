@@ -2,7 +2,11 @@
 #include "cli.h"
 #include <math.h>
 
-typedef struct { common_options common; bool tensors; size_t size; } options;
+typedef struct {
+    common_options common;
+    bool tensors;
+    size_t size;
+} options;
 
 static const flag flags[] = {
     CLI_COMMON_FLAGS(options),
@@ -12,22 +16,32 @@ static const flag flags[] = {
 };
 
 const command info_command = {
-    "info", "what a model is, its tensors, its memory", flags, sizeof flags / sizeof *flags, sizeof(options), NULL, 0,
-    NULL, cmd_info,
+    "info",
+    "what a model is, its tensors, its memory",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    NULL,
+    cmd_info,
 };
 
 /* ---- tensors -------------------------------------------------------------------------------------- */
 static const char *const top_names[] = {
-    "patch", "class_token", "position", "pre_gamma", "pre_beta", "post_gamma", "post_beta", "proj", "token",
-    "text_position", "final_gamma", "final_beta", "text_proj", "logit_scale",
+    "patch", "class_token", "position",      "pre_gamma",   "pre_beta",   "post_gamma", "post_beta",
+    "proj",  "token",       "text_position", "final_gamma", "final_beta", "text_proj",  "logit_scale",
 };
 static const char *const block_names[] = {
-    "ln1_gamma", "ln1_beta", "q", "q_bias", "k", "k_bias", "v", "v_bias", "out", "out_bias", "ln2_gamma", "ln2_beta",
-    "fc1", "fc1_bias", "fc2", "fc2_bias",
+    "ln1_gamma", "ln1_beta", "q",         "q_bias",   "k",   "k_bias",   "v",   "v_bias",
+    "out",       "out_bias", "ln2_gamma", "ln2_beta", "fc1", "fc1_bias", "fc2", "fc2_bias",
 };
 static const char *const type_names[] = {"F32", "F16", "BF16", "real"};
 
-typedef struct { bool list; size_t tensors, numbers, bytes, vision; } tally;
+typedef struct {
+    bool list;
+    size_t tensors, numbers, bytes, vision;
+} tally;
 
 static bool count_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     tally *t = arg;
@@ -39,11 +53,13 @@ static bool count_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer
     if (in_vision) t->vision += numbers;
     if (!t->list) return true;
     char name[64];
-    if (kind < W_BLOCK) snprintf(name, sizeof name, "%s", top_names[kind]);
+    if (kind < W_BLOCK)
+        snprintf(name, sizeof name, "%s", top_names[kind]);
     else
         snprintf(name, sizeof name, "%s.%zu.%s", in_vision ? "blocks" : "text_blocks", layer,
                  block_names[kind - (in_vision ? W_BLOCK : W_TEXT_BLOCK)]);
-    printf("  %-28s [%zu, %zu] %s%s\n", name, rows, cols, type_names[w->type], w->transposed ? ", stored transposed" : "");
+    printf("  %-28s [%zu, %zu] %s%s\n", name, rows, cols, type_names[w->type],
+           w->transposed ? ", stored transposed" : "");
     return true;
 }
 

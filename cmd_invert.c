@@ -24,7 +24,8 @@ typedef struct {
 
 static const flag flags[] = {
     {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
-    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true, .help = "a region: white on black, any size"},
+    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true,
+     .help = "a region: white on black, any size"},
     CLI_TEXT_FLAGS(options),
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the results; not given: only the table"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
@@ -49,8 +50,15 @@ static const flag flags[] = {
 };
 
 const command invert_command = {
-    "invert", "region embeddings by MaskInversion", flags, sizeof flags / sizeof *flags, sizeof(options), NULL, 0,
-    "DIR gets embeddings.npy [masks, E] float32 as optimised, for each mask NAME.map.npy [mask height, mask width] and\n"
+    "invert",
+    "region embeddings by MaskInversion",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    "DIR gets embeddings.npy [masks, E] float32 as optimised, for each mask NAME.map.npy [mask height, mask width] "
+    "and\n"
     "NAME.map.png, regions.png to look at, and result.json. NAME is the mask's file name without its ending.",
     cmd_invert,
 };
@@ -60,14 +68,14 @@ typedef struct {
     cli c;
     options o;
     picture photo;
-    mask_image *masks;    /* [r.count] */
+    mask_image *masks; /* [r.count] */
     report r;
-    float *texts;         /* [texts, E] unit */
+    float *texts; /* [texts, E] unit */
     size_t side;
     invert_options invert;
     size_t layers;
     explained x;
-    explainer method;     /* where it is not LeGrad's map */
+    explainer method; /* where it is not LeGrad's map */
     explain_other other;
     trace trace;
     explain_watch watch;
@@ -82,7 +90,8 @@ static bool is_legrad(const job *j) { return !strcmp(j->o.explainer, "legrad"); 
 static bool check_explainer(job *j) {
     const method *how = method_find(j->o.explainer);
     if (is_legrad(j)) return true;
-    if (!strcmp(j->o.gradient, "decomposed")) return cli_usage(&j->c, "--gradient: %s has autograd only, decomposed found", how->name);
+    if (!strcmp(j->o.gradient, "decomposed"))
+        return cli_usage(&j->c, "--gradient: %s has autograd only, decomposed found", how->name);
     if (j->o.layers && !how->free) return cli_usage(&j->c, "--layers: %s leaves no choice of them", how->name);
     return true;
 }
@@ -100,14 +109,16 @@ static bool settings(job *j) {
     j->invert.decay = (real)j->o.decay;
     j->layers = j->o.layers ? j->o.layers : !is_legrad(j) ? 0 : m->invert.layers ? m->invert.layers : 1;
     if (j->layers > m->vision.layers)
-        return err_set(&j->c.e, "--layers: %zu found, 1 to %zu allowed, the model's depth", j->layers, m->vision.layers);
+        return err_set(&j->c.e, "--layers: %zu found, 1 to %zu allowed, the model's depth", j->layers,
+                       m->vision.layers);
     return cli_side(&j->c, j->o.size, 2, &j->side);
 }
 
 static void warn_of_aspect(job *j, const char *path, const mask_image *m) {
     double height = (double)m->width * (double)j->photo.height / (double)j->photo.width;
     if (fabs(height - (double)m->height) > 1 + .01 * (double)m->height)
-        cli_warn(&j->c, "%s is %zu x %zu, its aspect ratio differs from the photograph's %zu x %zu: it is stretched to fit",
+        cli_warn(&j->c,
+                 "%s is %zu x %zu, its aspect ratio differs from the photograph's %zu x %zu: it is stretched to fit",
                  path, m->width, m->height, j->photo.width, j->photo.height);
 }
 
@@ -203,11 +214,13 @@ static bool invert_mask(job *j, size_t i, double *writing) {
     char prefix[sizeof g->name + 2];
     fault f = {0};
     real *losses = arena_alloc(&j->c.memory, j->invert.iters, sizeof *losses);
-    if (!losses) return err_set(&j->c.e, "--memory: %zu bytes are too little for %zu losses", j->c.memory.size, j->invert.iters);
+    if (!losses)
+        return err_set(&j->c.e, "--memory: %zu bytes are too little for %zu losses", j->c.memory.size, j->invert.iters);
     snprintf(prefix, sizeof prefix, "%s.", g->name);
     j->trace.prefix = prefix;
     if (j->o.trace) trace_add(&j->trace, "mask", m->soft, (size_t[]){m->height, m->width}, 2);
-    invert_result result = {.embedding = g->embedding, .losses = losses, .map_before = j->before, .map_after = j->after};
+    invert_result result = {
+        .embedding = g->embedding, .losses = losses, .map_before = j->before, .map_after = j->after};
     bool ok = maskinv_invert(&j->x, m->soft, m->height, m->width, &j->invert, &result, &f);
     if (ok && j->o.trace) trace_add(&j->trace, "embedding", g->embedding, &j->r.embed, 1);
     j->trace.prefix = NULL;
@@ -229,8 +242,8 @@ static bool invert_all(job *j) {
     j->invert.watch = j->o.trace ? &j->watch : NULL;
     j->invert.progress = show_step;
     j->invert.progress_arg = j;
-    snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.image, j->side,
-             j->side, j->invert.iters);
+    snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.image,
+             j->side, j->side, j->invert.iters);
     if (j->o.out && !sheet_open(&j->sheet, &j->photo, j->r.count, j->r.text_count > 0, title, &j->c.e)) return false;
     for (size_t i = 0; i < j->r.count; i++) {
         size_t mark = arena_mark(&j->c.memory);

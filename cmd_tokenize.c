@@ -1,7 +1,11 @@
 /* cmd_tokenize.c - maskinv tokenize: texts to the ids that the text tower reads. */
 #include "cli.h"
 
-typedef struct { common_options common; const char *merges; text_list texts; } options;
+typedef struct {
+    common_options common;
+    const char *merges;
+    text_list texts;
+} options;
 
 static const flag flags[] = {
     {"merges", 0, FLAG_TEXT, offsetof(options, merges), "FILE",
@@ -10,9 +14,15 @@ static const flag flags[] = {
 };
 
 const command tokenize_command = {
-    "tokenize", "texts to token ids, one line a text, start and end included", flags, sizeof flags / sizeof *flags,
-    sizeof(options), "TEXT...", offsetof(options, texts),
-    "A text that is too long is truncated, its last id is the end.", cmd_tokenize,
+    "tokenize",
+    "texts to token ids, one line a text, start and end included",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    "TEXT...",
+    offsetof(options, texts),
+    "A text that is too long is truncated, its last id is the end.",
+    cmd_tokenize,
 };
 
 static bool tokenize(cli *c, const options *o, const tokenizer *tokens, size_t context) {

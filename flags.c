@@ -47,7 +47,8 @@ static bool read_bytes(const flag *f, const char *text, size_t *out, err *e) {
     const char *which = *unit ? strchr(units, *unit == 'K' ? 'k' : *unit) : NULL;
     if (!digits || errno || (*unit && (!which || unit[1])))
         return err_set(e, "--%s: '%s' found, a size expected (900M, 2G, 1048576)", f->name, text);
-    for (long i = which ? which - units + 1 : 0; i > 0 && n <= SIZE_MAX; i--) n = n > SIZE_MAX / 1024 ? ULLONG_MAX : n * 1024;
+    for (long i = which ? which - units + 1 : 0; i > 0 && n <= SIZE_MAX; i--)
+        n = n > SIZE_MAX / 1024 ? ULLONG_MAX : n * 1024;
     if (n > SIZE_MAX / 2 || (double)n < f->least)
         return err_set(e, "--%s: %s found, at least %.15g and less than half the address space allowed", f->name, text,
                        f->least);
@@ -77,13 +78,22 @@ static bool list_add(text_list *list, const char *text, size_t most, const char 
 static bool set_value(const flag *f, const char *text, void *options, size_t most, err *e) {
     void *value = (char *)options + f->at;
     switch (f->kind) {
-    case FLAG_SWITCH: *(bool *)value = true; return true;
-    case FLAG_TEXT: *(const char **)value = text; return true;
-    case FLAG_CHOICE: return read_choice(f, text, value, e);
-    case FLAG_LIST: return list_add(value, text, most, f->name, e);
-    case FLAG_COUNT: return read_count(f, text, value, e);
-    case FLAG_NUMBER: return read_number(f, text, value, e);
-    case FLAG_BYTES: return read_bytes(f, text, value, e);
+    case FLAG_SWITCH:
+        *(bool *)value = true;
+        return true;
+    case FLAG_TEXT:
+        *(const char **)value = text;
+        return true;
+    case FLAG_CHOICE:
+        return read_choice(f, text, value, e);
+    case FLAG_LIST:
+        return list_add(value, text, most, f->name, e);
+    case FLAG_COUNT:
+        return read_count(f, text, value, e);
+    case FLAG_NUMBER:
+        return read_number(f, text, value, e);
+    case FLAG_BYTES:
+        return read_bytes(f, text, value, e);
     }
     return false;
 }
@@ -123,12 +133,17 @@ static bool was_given(const flag *f, const void *options) {
     const void *value = (const char *)options + f->at;
     switch (f->kind) {
     case FLAG_TEXT:
-    case FLAG_CHOICE: return *(const char *const *)value != NULL;
-    case FLAG_LIST: return ((const text_list *)value)->count > 0;
-    case FLAG_NUMBER: return !isnan(*(const double *)value);
+    case FLAG_CHOICE:
+        return *(const char *const *)value != NULL;
+    case FLAG_LIST:
+        return ((const text_list *)value)->count > 0;
+    case FLAG_NUMBER:
+        return !isnan(*(const double *)value);
     case FLAG_COUNT:
-    case FLAG_BYTES: return *(const size_t *)value != 0;
-    case FLAG_SWITCH: return true;
+    case FLAG_BYTES:
+        return *(const size_t *)value != 0;
+    case FLAG_SWITCH:
+        return true;
     }
     return true;
 }
@@ -181,8 +196,10 @@ static void write_usage(const command *c, FILE *out) {
     for (size_t i = 0; i < c->count; i++) {
         const flag *f = &c->flags[i];
         if (!f->required) continue;
-        if (f->letter) fprintf(out, " -%c %s", f->letter, f->argument);
-        else fprintf(out, " --%s %s", f->name, f->argument);
+        if (f->letter)
+            fprintf(out, " -%c %s", f->letter, f->argument);
+        else
+            fprintf(out, " --%s %s", f->name, f->argument);
         if (f->kind == FLAG_LIST) fprintf(out, "...");
     }
     fprintf(out, " [flags]%s%s", c->operands ? " " : "", c->operands ? c->operands : "");
@@ -212,10 +229,14 @@ static void roff(const char *text, FILE *out) {
     for (const char *p = text; *p; p++) {
         bool line_start = p == text || p[-1] == '\n';
         if (line_start && (*p == '.' || *p == '\'')) fputs("\\&", out);
-        if (*p == '-') fputs("\\-", out);
-        else if (*p == '\\') fputs("\\e", out);
-        else if (*p == '\n' && p[1] == '\n') fputs("\n.PP", out);
-        else fputc(*p, out);
+        if (*p == '-')
+            fputs("\\-", out);
+        else if (*p == '\\')
+            fputs("\\e", out);
+        else if (*p == '\n' && p[1] == '\n')
+            fputs("\n.PP", out);
+        else
+            fputc(*p, out);
     }
 }
 

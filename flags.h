@@ -27,11 +27,14 @@ typedef enum {
     FLAG_BYTES   /* size_t: 900M, 2G, 1048576; not given: 0 */
 } flag_kind;
 
-typedef struct { const char **item; size_t count; } text_list; /* the items are argv's */
+typedef struct {
+    const char **item;
+    size_t count;
+} text_list; /* the items are argv's */
 
 typedef struct {
-    const char *name;     /* without its dashes */
-    char letter;          /* 0: none */
+    const char *name; /* without its dashes */
+    char letter;      /* 0: none */
     flag_kind kind;
     size_t at;            /* offset of its value in the options */
     const char *argument; /* "N", "FILE"; NULL for switches */
@@ -45,10 +48,10 @@ typedef struct {
     const char *name, *summary;
     const flag *flags;
     size_t count;
-    size_t options;         /* sizeof the options */
-    const char *operands;   /* "TEXT..."; NULL: it takes none */
-    size_t operands_at;     /* their text_list's offset */
-    const char *notes;      /* paragraphs for --help and the manual page; NULL: none */
+    size_t options;       /* sizeof the options */
+    const char *operands; /* "TEXT..."; NULL: it takes none */
+    size_t operands_at;   /* their text_list's offset */
+    const char *notes;    /* paragraphs for --help and the manual page; NULL: none */
     int (*run)(int argc, char **argv);
 } command;
 

@@ -96,7 +96,8 @@ void report_table(const report *r, FILE *out) {
 
 /* ---- JSON: every call may fail for want of memory -------------------------------------------------- */
 static bool add_text(cJSON *to, const char *text, const text_score *s) {
-    return to && cJSON_AddStringToObject(to, "text", text) && cJSON_AddNumberToObject(to, "similarity", s->similarity) &&
+    return to && cJSON_AddStringToObject(to, "text", text) &&
+           cJSON_AddNumberToObject(to, "similarity", s->similarity) &&
            cJSON_AddNumberToObject(to, "probability", s->probability);
 }
 
@@ -109,7 +110,8 @@ static cJSON *append(cJSON *array) {
 }
 
 static bool add_region(cJSON *to, const report *r, const region_result *g) {
-    if (!to || !cJSON_AddStringToObject(to, "name", g->name) || !cJSON_AddStringToObject(to, "file", g->file)) return false;
+    if (!to || !cJSON_AddStringToObject(to, "name", g->name) || !cJSON_AddStringToObject(to, "file", g->file))
+        return false;
     cJSON *losses = cJSON_AddArrayToObject(to, "loss");
     for (size_t i = 0; i < g->loss_count; i++) {
         cJSON *number = losses ? cJSON_CreateNumber(g->losses[i]) : NULL;
@@ -151,8 +153,7 @@ char *report_json(const report *r, err *e) {
 static bool write_embeddings(const report *r, const char *path, err *e) {
     float *rows = mem_alloc(r->count, r->embed * sizeof *rows);
     if (!rows) return err_set(e, "%s: no memory for %zu embeddings", path, r->count);
-    for (size_t i = 0; i < r->count; i++)
-        memcpy(rows + i * r->embed, r->regions[i].embedding, r->embed * sizeof *rows);
+    for (size_t i = 0; i < r->count; i++) memcpy(rows + i * r->embed, r->regions[i].embedding, r->embed * sizeof *rows);
     bool ok = npy_write(path, rows, (size_t[]){r->count, r->embed}, 2, e);
     mem_free(rows);
     return ok;

@@ -10,16 +10,18 @@
 #include <stdio.h>
 #include "err.h"
 
-typedef struct { double similarity, probability; } text_score;
+typedef struct {
+    double similarity, probability;
+} text_score;
 
 typedef struct {
     char name[256];
-    const char *file;      /* the mask's */
-    float *embedding;      /* [E] */
-    double *losses;        /* [loss_count]; NULL: there were no steps */
+    const char *file; /* the mask's */
+    float *embedding; /* [E] */
+    double *losses;   /* [loss_count]; NULL: there were no steps */
     size_t loss_count;
-    double similarity;     /* cosine to the image's embedding */
-    text_score *texts;     /* [text_count], in the order given */
+    double similarity; /* cosine to the image's embedding */
+    text_score *texts; /* [text_count], in the order given */
 } region_result;
 
 enum { REPORT_TIMES = 8 };
@@ -30,9 +32,12 @@ typedef struct {
     size_t text_count;
     const char *model, *image;
     size_t size;
-    struct { const char *what; double seconds; } times[REPORT_TIMES];
+    struct {
+        const char *what;
+        double seconds;
+    } times[REPORT_TIMES];
     size_t time_count;
-    double last;           /* seconds_now() when the last of them ended */
+    double last; /* seconds_now() when the last of them ended */
 } report;
 
 /* Room for one region's result, all in one block that region->embedding heads: region_free gives it back. */

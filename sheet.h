@@ -14,14 +14,18 @@
 #define SHEET_H
 #include "image.h"
 
-/* Heat over the photograph (shrunk where its longer side is beyond OVERLAY_SIDE), the mask outlined; mask NULL: none. */
+/* Heat over the photograph (shrunk where its longer side is beyond OVERLAY_SIDE), the mask outlined; mask NULL: none.
+ */
 enum { OVERLAY_SIDE = 1024 };
 bool overlay_write(const char *path, const picture *photo, const float *map, size_t mh, size_t mw,
                    const mask_image *mask, err *e);
 /* The photograph, not larger than most x most; smaller ones are enlarged only when `enlarge` is set. */
 bool picture_within(const picture *photo, size_t most, bool enlarge, picture *out, err *e);
 
-typedef struct { picture page, photo; size_t rows; } sheet;
+typedef struct {
+    picture page, photo;
+    size_t rows;
+} sheet;
 bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e);
 /* loss: of the map before and of the map after; NULL: not said. */
 bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
@@ -38,7 +42,8 @@ void sheet_free(sheet *s);
 enum { CLASS_MOST = 256 };
 /* Colours that differ, the same for the same number. */
 void class_colour(size_t i, unsigned char rgb[3]);
-/* index [photo.height, photo.width] over the photograph, and beside it each class's colour, name and share of the pixels. */
+/* index [photo.height, photo.width] over the photograph, and beside it each class's colour, name and share of the
+ * pixels. */
 bool legend_write(const char *path, const picture *photo, const unsigned char *index, const char *const *names,
                   size_t count, err *e);
 #endif

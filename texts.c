@@ -17,7 +17,8 @@ float unit(float *v, size_t n) {
 bool template_check(const char *text, err *e) {
     const char *slot = strstr(text, "{}");
     if (slot && !strstr(slot + 2, "{}")) return true;
-    return err_set(e, "template '%s': %s {} where the text goes", text, slot ? "found more than one, expected one" : "has no");
+    return err_set(e, "template '%s': %s {} where the text goes", text,
+                   slot ? "found more than one, expected one" : "has no");
 }
 
 /* Cuts text into its lines in place; counts them, and keeps them where lines is given. */
@@ -94,9 +95,9 @@ typedef struct {
     size_t text_count;
     const char *const *templates;
     size_t template_count;
-    uint32_t *ids;   /* [GROUP, context] */
+    uint32_t *ids;    /* [GROUP, context] */
     uint32_t *packed; /* the same, cut to the longest */
-    float *rows;     /* [GROUP, E] */
+    float *rows;      /* [GROUP, E] */
     char *sentence;
     size_t room;
 } speech;
@@ -173,7 +174,8 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
 bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out) {
     const char *file = o->file ? o->file : builtin && !o->templates.count ? "builtin" : NULL;
     *out = (template_set){o->templates.item, o->templates.count, NULL};
-    if (o->file && o->templates.count) return cli_usage(c, "--template and --templates: one of them expected, both found");
+    if (o->file && o->templates.count)
+        return cli_usage(c, "--template and --templates: one of them expected, both found");
     if (!file) return true;
     if (!templates_read(file, &out->kept, &out->count, &c->e)) return err_prefix(&c->e, "--templates");
     out->item = out->kept;

@@ -29,7 +29,10 @@ void trace_add(trace *t, const char *name, const float *data, const size_t *shap
     snprintf(text, names, "%s%s", prefix, name);
     st_tensor *tensor = &t->tensors[t->count++];
     memset(tensor, 0, sizeof *tensor);
-    *tensor = (st_tensor){.name = text, .type = "F32", .rank = rank, .data = (const unsigned char *)copy,
+    *tensor = (st_tensor){.name = text,
+                          .type = "F32",
+                          .rank = rank,
+                          .data = (const unsigned char *)copy,
                           .bytes = numbers * sizeof *copy};
     memcpy(tensor->shape, shape, rank * sizeof *shape);
 }

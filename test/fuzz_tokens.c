@@ -9,7 +9,8 @@ static void encode(const char *merges, size_t length, const char *text) {
     tokenizer *tok = tokenizer_parse(merges, length, "fuzz", 0, &e);
     if (!tok) return;
     if (tokenizer_encode(tok, text, ids, 77, &n, &e)) {
-        if (n < 2 || n > 77 || ids[0] != tokenizer_vocab(tok) - 2 || ids[n - 1] != tokenizer_vocab(tok) - 1) __builtin_trap();
+        if (n < 2 || n > 77 || ids[0] != tokenizer_vocab(tok) - 2 || ids[n - 1] != tokenizer_vocab(tok) - 1)
+            __builtin_trap();
         for (size_t i = 0; i < n; i++)
             if (ids[i] >= tokenizer_vocab(tok)) __builtin_trap();
     }

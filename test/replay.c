@@ -1,5 +1,5 @@
-/* replay.c - a main for fuzz targets without a fuzzer: each file of test/corpus/NAME as it is, cut short at many places,
- * and with bytes changed, always the same ones. Built with sanitizers by `make test`.
+/* replay.c - a main for fuzz targets without a fuzzer: each file of test/corpus/NAME as it is, cut short at many
+ * places, and with bytes changed, always the same ones. Built with sanitizers by `make test`.
  *
  *     build/openblas-asan/test/fuzz_npy [FILE...]
  */
@@ -29,7 +29,8 @@ enum { CUTS = 100, CHANGES = 400, MOST = 1 << 18 };
 
 static void mutate(uint8_t *bytes, size_t length) {
     uint64_t state = length;
-    for (size_t i = 0; i < CUTS && length; i++) feed(bytes, i < CUTS / 2 ? length * i / (CUTS / 2) : length - 1 - (i - CUTS / 2) % length);
+    for (size_t i = 0; i < CUTS && length; i++)
+        feed(bytes, i < CUTS / 2 ? length * i / (CUTS / 2) : length - 1 - (i - CUTS / 2) % length);
     for (size_t i = 0; i < CHANGES && length; i++) {
         uint8_t kept[4];
         size_t at[4], count = 1 + i % 4;

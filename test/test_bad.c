@@ -78,7 +78,8 @@ static void unreadable(void **state) {
 }
 
 /* ---- models ----------------------------------------------------------------------------------------- */
-/* A model folder whose file `name` is the original with `from` replaced by `to` (same length in a safetensors header). */
+/* A model folder whose file `name` is the original with `from` replaced by `to` (same length in a safetensors header).
+ */
 static const char *model_with(const char *name, const char *from, const char *to) {
     static char folder[512];
     size_t n, a = strlen(from), b = strlen(to);
@@ -100,15 +101,23 @@ static const char *model_with(const char *name, const char *from, const char *to
 
 static void bad_configs(void **state) {
     (void)state;
-    static const struct { const char *from, *to, *says; } cases[] = {
-        {"\"patch_size\": 8", "\"patch_size\": 0", "patch_size"}, {"\"patch_size\": 8", "\"patch_size\": -8", "patch_size"},
-        {"\"patch_size\": 8", "\"patch_size\": 1e30", "patch_size"}, {"\"patch_size\": 8", "\"patch_size\": \"8\"", "patch_size"},
-        {"\"patch_size\": 8", "\"patch_size\": 7", "7"}, {"\"hidden_size\": 32", "\"hidden_size\": 31", "31"},
+    static const struct {
+        const char *from, *to, *says;
+    } cases[] = {
+        {"\"patch_size\": 8", "\"patch_size\": 0", "patch_size"},
+        {"\"patch_size\": 8", "\"patch_size\": -8", "patch_size"},
+        {"\"patch_size\": 8", "\"patch_size\": 1e30", "patch_size"},
+        {"\"patch_size\": 8", "\"patch_size\": \"8\"", "patch_size"},
+        {"\"patch_size\": 8", "\"patch_size\": 7", "7"},
+        {"\"hidden_size\": 32", "\"hidden_size\": 31", "31"},
         {"\"num_hidden_layers\": 3", "\"num_hidden_layers\": 999999999", "num_hidden_layers"},
         {"\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4", "layers.3"},
         {"\"num_attention_heads\": 2", "\"num_attention_heads\": 5", "heads"},
-        {"\"quick_gelu\"", "\"swish\"", "swish"}, {"\"vision_config\": {", "\"vision_config\": 7, \"x\": {", "vision_config"},
-        {"\"projection_dim\": 24", "\"projection_dim\": 25", "25"}, {"{", "", "config.json"}, {"\"model_type\"", "\"model_type", "config.json"},
+        {"\"quick_gelu\"", "\"swish\"", "swish"},
+        {"\"vision_config\": {", "\"vision_config\": 7, \"x\": {", "vision_config"},
+        {"\"projection_dim\": 24", "\"projection_dim\": 25", "25"},
+        {"{", "", "config.json"},
+        {"\"model_type\"", "\"model_type", "config.json"},
         {"\"layer_norm_eps\": 1e-05", "\"layer_norm_eps\": -1", "layer_norm_eps"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -117,11 +126,16 @@ static void bad_configs(void **state) {
 
 static void bad_tensors(void **state) {
     (void)state;
-    static const struct { const char *from, *to, *says; } cases[] = {
+    static const struct {
+        const char *from, *to, *says;
+    } cases[] = {
         {"\"logit_scale\"", "\"logit_scalf\"", "logit_scale"},
         {"vision_model.pre_layrnorm.bias", "vision_model.pre_layrnorm.bios", "vision_model.pre_layrnorm.bias"},
-        {"\"F32\"", "\"F33\"", "F33"}, {"[24, 32]", "[32, 24]", "[24, 32]"}, {"[24, 32]", "[24, 33]", "model.safetensors"},
-        {"data_offsets", "data_offseta", "data_offsets"}, {"{", "[", "model.safetensors"},
+        {"\"F32\"", "\"F33\"", "F33"},
+        {"[24, 32]", "[32, 24]", "[24, 32]"},
+        {"[24, 32]", "[24, 33]", "model.safetensors"},
+        {"data_offsets", "data_offseta", "data_offsets"},
+        {"{", "[", "model.safetensors"},
         {"\"dtype\"", "\"dtypo\"", "dtype"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -151,7 +165,8 @@ static void bad_model_files(void **state) {
 static void weights_not_finite(void **state) {
     (void)state;
     static const float bad[] = {NAN, INFINITY, -INFINITY};
-    static const char *const names[] = {"visual_projection.weight", "vision_model.post_layernorm.bias", "text_projection.weight"};
+    static const char *const names[] = {"visual_projection.weight", "vision_model.post_layernorm.bias",
+                                        "text_projection.weight"};
     char path[600];
     err e = {0};
     size_t n;
@@ -182,7 +197,8 @@ static void bad_folders(void **state) {
         assert_int_equal(run("explain", "-m", MODEL, "-i", IMAGE, "-e", scratch("none.npy"), "-o", out, NULL), 1);
         assert_int_equal(run("embed", "-m", MODEL, "-i", IMAGE, "-o", scratch("%s/e.npy", inside[i]), NULL), 1);
     }
-    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "--trace", scratch("no/such/folder.st"), NULL), 1);
+    assert_int_equal(
+        run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "--trace", scratch("no/such/folder.st"), NULL), 1);
     assert_non_null(strstr(said.err, "folder.st"));
     assert_true(file_exists(scratch("file")));
 }
@@ -190,15 +206,20 @@ static void bad_folders(void **state) {
 /* What was written before a failure stays, byte for byte. */
 static void nothing_lost(void **state) {
     (void)state;
-    static const char *const files[] = {"embeddings.npy", "mask0.map.npy", "mask0.map.png", "regions.png", "result.json"};
+    static const char *const files[] = {"embeddings.npy", "mask0.map.npy", "mask0.map.png", "regions.png",
+                                        "result.json"};
     assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "-o", scratch("kept"), NULL), 0);
     char *kept[5];
     size_t n[5];
     for (size_t i = 0; i < 5; i++) kept[i] = bytes_at(scratch("kept/%s", files[i]), &n[i]);
     put_bytes(scratch("text.png"), "this is no picture\n", 19);
-    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "-k", scratch("text.png"), "--lr", "0.1", "-o", scratch("kept"), NULL), 1);
-    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "--size", "33", "-o", scratch("kept"), NULL), 1);
-    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "-t", "no merges", "-o", scratch("kept"), NULL), 1);
+    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "-k", scratch("text.png"), "--lr", "0.1",
+                         "-o", scratch("kept"), NULL),
+                     1);
+    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "--size", "33", "-o", scratch("kept"), NULL),
+                     1);
+    assert_int_equal(
+        run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "-t", "no merges", "-o", scratch("kept"), NULL), 1);
     for (size_t i = 0; i < 5; i++) {
         size_t now;
         char *bytes = bytes_at(scratch("kept/%s", files[i]), &now);
@@ -214,7 +235,8 @@ static void full_disk(void **state) {
     (void)state;
     if (!file_exists("/dev/full")) skip();
     /* a result on a full disk: standard output here */
-    assert_int_equal(system("test -x ./maskinv || exit 0; ./maskinv info -m " MODEL " >/dev/full 2>/dev/null; test $? = 1"), 0);
+    assert_int_equal(
+        system("test -x ./maskinv || exit 0; ./maskinv info -m " MODEL " >/dev/full 2>/dev/null; test $? = 1"), 0);
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------------- */
@@ -227,7 +249,9 @@ static void small_memory(void **state) {
         if (i == 0) assert_int_equal(code, 1);
     }
     /* dz/dA at 256: 24 x 2 x 1025 x 1025 numbers, 202 MB */
-    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "--size", "256", "--gradient", "decomposed", "--memory", "100M", NULL), 1);
+    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "--size", "256", "--gradient", "decomposed",
+                         "--memory", "100M", NULL),
+                     1);
     assert_non_null(strstr(said.err, "201.7 MB"));
 }
 
@@ -258,8 +282,8 @@ static void allocations_invert(void **state) {
     snprintf(model, sizeof model, "%s", model_with_merges("nano-openclip-f16"));
     snprintf(out, sizeof out, "%s", scratch("memory"));
     snprintf(trace, sizeof trace, "%s", scratch("memory.trace"));
-    ARGS("invert", "-m", model, "-i", IMAGE, "-k", MASK0, "-k", MASK1, "-t", "a fish", "-t", "a cat", "--template", "the {}",
-         "--iters", "2", "-o", out, "--trace", trace, "--json");
+    ARGS("invert", "-m", model, "-i", IMAGE, "-k", MASK0, "-k", MASK1, "-t", "a fish", "-t", "a cat", "--template",
+         "the {}", "--iters", "2", "-o", out, "--trace", trace, "--json");
     each_fails(argc, argv, 3);
 }
 
@@ -298,12 +322,20 @@ static int clean(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bad_pictures), cmocka_unit_test(bad_masks), cmocka_unit_test(unreadable),
-        cmocka_unit_test(bad_configs), cmocka_unit_test(bad_tensors), cmocka_unit_test(bad_model_files),
+        cmocka_unit_test(bad_pictures),
+        cmocka_unit_test(bad_masks),
+        cmocka_unit_test(unreadable),
+        cmocka_unit_test(bad_configs),
+        cmocka_unit_test(bad_tensors),
+        cmocka_unit_test(bad_model_files),
         cmocka_unit_test(weights_not_finite),
-        cmocka_unit_test(bad_folders), cmocka_unit_test(nothing_lost), cmocka_unit_test(full_disk),
-        cmocka_unit_test(small_memory), cmocka_unit_test_teardown(allocations_invert, clean),
-        cmocka_unit_test_teardown(allocations_explain, clean), cmocka_unit_test_teardown(allocations_embed, clean),
+        cmocka_unit_test(bad_folders),
+        cmocka_unit_test(nothing_lost),
+        cmocka_unit_test(full_disk),
+        cmocka_unit_test(small_memory),
+        cmocka_unit_test_teardown(allocations_invert, clean),
+        cmocka_unit_test_teardown(allocations_explain, clean),
+        cmocka_unit_test_teardown(allocations_embed, clean),
         cmocka_unit_test_teardown(allocations_tokenize, clean),
     };
     mem_hook_cjson();

@@ -72,9 +72,9 @@ static void help_and_version(void **state) {
     }
     assert_true(listed >= 5);
     must(run("invert", "-h", NULL));
-    static const char *const promised[] = {"-i,", "-k,", "-t,", "-m,", "-o,", "--size", "--iters", "--lr", "--alpha",
-                                           "--decay", "--layers", "--gradient", "--threads", "--json", "--trace",
-                                           "--memory"};
+    static const char *const promised[] = {"-i,",       "-k,",    "-t,",     "-m,",     "-o,",      "--size",
+                                           "--iters",   "--lr",   "--alpha", "--decay", "--layers", "--gradient",
+                                           "--threads", "--json", "--trace", "--memory"};
     for (size_t i = 0; i < sizeof promised / sizeof *promised; i++) assert_non_null(strstr(said.out, promised[i]));
 }
 
@@ -86,21 +86,43 @@ static void manual_page(void **state) {
     char *page = bytes_at("maskinv.1", &n);
     size_t same = 0;
     while (page[same] && page[same] == said.out[same]) same++;
-    if (page[same] != said.out[same]) fail_msg("maskinv.1 is old (make man): it says\n%.60s\nnot\n%.60s", page + same, said.out + same);
+    if (page[same] != said.out[same])
+        fail_msg("maskinv.1 is old (make man): it says\n%.60s\nnot\n%.60s", page + same, said.out + same);
     mem_free(page);
 }
 
 static void flags_refused(void **state) {
     (void)state;
-    static const struct { const char *flag, *value, *says; } cases[] = {
-        {"--iters", "0", "--iters: 0 found"}, {"--iters", "-3", "--iters: -3 found"}, {"--iters", "1.5", "--iters: '1.5'"},
-        {"--iters", "10x", "'10x'"}, {"--iters", "", "--iters: ''"}, {"--iters", "99999999999999999999999", "--iters: 9999"},
-        {"--lr", "nan", "--lr: 'nan'"}, {"--lr", "inf", "'inf'"}, {"--lr", "-1", "--lr: -1 found"}, {"--lr", "1e999", "1e999"},
-        {"--lr", "0x10", "'0x10'"}, {"--lr", " 1", "' 1'"}, {"--lr", "1 ", "'1 '"}, {"--alpha", "-0.1", "--alpha: -0.1"},
-        {"--decay", "NaN", "'NaN'"}, {"--size", "-32", "--size"}, {"--size", "1e3", "--size"}, {"--layers", "0", "--layers"},
-        {"--threads", "0", "--threads"}, {"--memory", "12Q", "'12Q'"}, {"--memory", "-1", "--memory"},
-        {"--memory", "99999999999999T", "--memory"}, {"--gradient", "guessed", "factored|decomposed|autograd"},
-        {"--gradient", "auto", "'auto'"}, {"--frob", "1", "--frob"}, {"-q", "1", "-q"}, {"--json=yes", "", "--json"},
+    static const struct {
+        const char *flag, *value, *says;
+    } cases[] = {
+        {"--iters", "0", "--iters: 0 found"},
+        {"--iters", "-3", "--iters: -3 found"},
+        {"--iters", "1.5", "--iters: '1.5'"},
+        {"--iters", "10x", "'10x'"},
+        {"--iters", "", "--iters: ''"},
+        {"--iters", "99999999999999999999999", "--iters: 9999"},
+        {"--lr", "nan", "--lr: 'nan'"},
+        {"--lr", "inf", "'inf'"},
+        {"--lr", "-1", "--lr: -1 found"},
+        {"--lr", "1e999", "1e999"},
+        {"--lr", "0x10", "'0x10'"},
+        {"--lr", " 1", "' 1'"},
+        {"--lr", "1 ", "'1 '"},
+        {"--alpha", "-0.1", "--alpha: -0.1"},
+        {"--decay", "NaN", "'NaN'"},
+        {"--size", "-32", "--size"},
+        {"--size", "1e3", "--size"},
+        {"--layers", "0", "--layers"},
+        {"--threads", "0", "--threads"},
+        {"--memory", "12Q", "'12Q'"},
+        {"--memory", "-1", "--memory"},
+        {"--memory", "99999999999999T", "--memory"},
+        {"--gradient", "guessed", "factored|decomposed|autograd"},
+        {"--gradient", "auto", "'auto'"},
+        {"--frob", "1", "--frob"},
+        {"-q", "1", "-q"},
+        {"--json=yes", "", "--json"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int code = run("invert", "-i", IMAGE, "-k", MASK0, cases[i].flag, cases[i].value, NULL);
@@ -152,7 +174,8 @@ static void embeds(void **state) {
         agrees(&x, out, 2e-4, "crop.image.embedding%s", "");
         must(run("embed", "-m", m, "--squash", "-i", IMAGE, "-o", out, NULL));
         agrees(&x, out, 2e-4, "%s.image.embedding", "native");
-        must(run("embed", "-m", m, "--squash", "--size", number(2 * x.model->config.image), "-i", IMAGE, "-o", out, NULL));
+        must(run("embed", "-m", m, "--squash", "--size", number(2 * x.model->config.image), "-i", IMAGE, "-o", out,
+                 NULL));
         agrees(&x, out, 2e-4, "%s.image.embedding", "double");
         must(run("embed", "-m", m, "--ids", "598,5,77,301,6,599", "-o", out, NULL));
         agrees(&x, out, 2e-4, "text.embedding%s", "");
@@ -237,8 +260,8 @@ static void tells_about_a_model(void **state) {
     fixture x;
     fixture_open(&x, fixture_names[2]);
     must(run("info", "-m", model_path(&x), "--tensors", NULL));
-    static const char *const facts[] = {"open_clip", "48 x 48", "patch 16", "gelu", "600 tokens", "BF16",
-                                        "blocks.3.fc2", "logit_scale"};
+    static const char *const facts[] = {"open_clip",  "48 x 48", "patch 16",     "gelu",
+                                        "600 tokens", "BF16",    "blocks.3.fc2", "logit_scale"};
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
         if (!strstr(said.out, facts[i])) fail_msg("info does not tell '%s': %s", facts[i], said.out);
     fixture_close(&x);
@@ -257,7 +280,8 @@ static void explains(void **state) {
             must(run("explain", "-m", m, "-i", IMAGE, "-e", scratch("t.npy"), "--size", size, "--layers", "1", "-o",
                      scratch("out"), NULL));
             agrees(&x, scratch("out/0.map.npy"), 5e-4, "%s.legrad.last1.text", fixture_sizes[s]);
-            must(run("explain", "-m", m, "-i", IMAGE, "-e", scratch("t.npy"), "--size", size, "-o", scratch("out"), NULL));
+            must(run("explain", "-m", m, "-i", IMAGE, "-e", scratch("t.npy"), "--size", size, "-o", scratch("out"),
+                     NULL));
             agrees(&x, scratch("out/0.map.npy"), 5e-4, "%s.legrad.last2.text", fixture_sizes[s]);
         }
         fixture_close(&x);
@@ -307,7 +331,9 @@ static void explains_rows(void **state) {
 }
 
 /* ---- invert ---------------------------------------------------------------------------------------------------- */
-typedef struct { const char *tag, *flag[3], *value[3]; } setting;
+typedef struct {
+    const char *tag, *flag[3], *value[3];
+} setting;
 static const setting settings[] = {
     {"plain", {"--iters", "--lr", "--decay"}, {"10", "0.5", "0"}},
     {"alpha", {"--alpha", "--iters", "--lr"}, {"0.3", "10", "0.5"}},
@@ -354,7 +380,8 @@ static void agrees_with_truth(fixture *x, const char *size, const setting *s) {
         const cJSON *found = cJSON_GetObjectItemCaseSensitive(region(result, (int)k), "loss");
         assert_int_equal(cJSON_GetArraySize(found), losses / FIXTURE_MASKS);
         for (size_t i = 0; i < losses / FIXTURE_MASKS; i++) {
-            double d = fabs(cJSON_GetArrayItem(found, (int)i)->valuedouble - (double)loss[k * losses / FIXTURE_MASKS + i]);
+            double d =
+                fabs(cJSON_GetArrayItem(found, (int)i)->valuedouble - (double)loss[k * losses / FIXTURE_MASKS + i]);
             assert_true(d <= 5e-4);
         }
     }
@@ -368,9 +395,9 @@ static void inverts(const char *gradient) {
         fixture_open(&x, fixture_names[f]);
         for (size_t i = 0; i < 2 * sizeof settings / sizeof *settings; i++) {
             const setting *s = &settings[i / 2];
-            must(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "-k", MASK1, "--gradient", gradient, "--size",
-                     number((i % 2 + 1) * x.model->config.image), s->flag[0], s->value[0], s->flag[1], s->value[1],
-                     s->flag[2], s->value[2], "-o", scratch("out"), NULL));
+            must(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "-k", MASK1, "--gradient", gradient,
+                     "--size", number((i % 2 + 1) * x.model->config.image), s->flag[0], s->value[0], s->flag[1],
+                     s->value[1], s->flag[2], s->value[2], "-o", scratch("out"), NULL));
             agrees_with_truth(&x, fixture_sizes[i % 2], s);
         }
         fixture_close(&x);
@@ -434,8 +461,8 @@ static void names_are_unique(void **state) {
 static void result_format(void **state) {
     (void)state;
     const char *m = model_with_merges(fixture_names[1]);
-    must(run("invert", "-m", m, "-i", IMAGE, "-k", MASK0, "-k", MASK1, "-t", "a red fish", "-t", "a \"cat\"", "-t", "x", "-o",
-             scratch("json"), "--json", NULL));
+    must(run("invert", "-m", m, "-i", IMAGE, "-k", MASK0, "-k", MASK1, "-t", "a red fish", "-t", "a \"cat\"", "-t", "x",
+             "-o", scratch("json"), "--json", NULL));
     cJSON *result = result_at(scratch("json/result.json")), *printed = cJSON_Parse(said.out);
     assert_non_null(printed);
     assert_string_equal(cJSON_GetObjectItemCaseSensitive(result, "image")->valuestring, IMAGE);
@@ -467,7 +494,8 @@ static void similarities(void **state) {
     must(run("embed", "-m", m, "-t", "a red fish", "-o", scratch("t.npy"), NULL));
     must(run("embed", "-m", m, "--squash", "--size", "96", "-i", IMAGE, "-o", scratch("i.npy"), NULL));
     must(run("invert", "-m", m, "-i", IMAGE, "-k", MASK1, "-t", "a red fish", "-o", scratch("sim"), NULL));
-    npy_array t = array_at(scratch("t.npy")), i = array_at(scratch("i.npy")), r = array_at(scratch("sim/embeddings.npy"));
+    npy_array t = array_at(scratch("t.npy")), i = array_at(scratch("i.npy")),
+              r = array_at(scratch("sim/embeddings.npy"));
     cJSON *result = result_at(scratch("sim/result.json"));
     const cJSON *text = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(region(result, 0), "texts"), 0);
     assert_true(fabs(in(text, "similarity") - cosine(r.data, t.data, t.shape[1])) < 1e-5);
@@ -482,7 +510,8 @@ static void similarities(void **state) {
 static void table_ranks(void **state) {
     (void)state;
     const char *m = model_with_merges(fixture_names[1]);
-    must(run("invert", "-m", m, "-i", IMAGE, "-k", MASK0, "-k", MASK1, "-t", "fish", "-t", "blue cats", "-t", "water", NULL));
+    must(run("invert", "-m", m, "-i", IMAGE, "-k", MASK0, "-k", MASK1, "-t", "fish", "-t", "blue cats", "-t", "water",
+             NULL));
     double last = 101;
     size_t texts = 0, regions = 0;
     for (char *line = strtok(said.out, "\n"); line; line = strtok(NULL, "\n")) {
@@ -507,36 +536,52 @@ static void templates(void **state) {
     put_bytes(scratch("bad.txt"), "a photo of nothing\n", 19);
     must(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "-o", scratch("plain"), NULL));
     must(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--template", "{}", "-o", scratch("same"), NULL));
-    must(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--templates", scratch("templates.txt"), "-o", scratch("file"), NULL));
-    must(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--template", "a photo of {}", "--template", "the {} cat", "-o",
-             scratch("flags"), NULL));
+    must(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--templates", scratch("templates.txt"), "-o",
+             scratch("file"), NULL));
+    must(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--template", "a photo of {}", "--template", "the {} cat",
+             "-o", scratch("flags"), NULL));
     assert_true(same_files(scratch("plain/0.map.npy"), scratch("same/0.map.npy")));
     assert_true(same_files(scratch("file/0.map.npy"), scratch("flags/0.map.npy")));
     assert_false(same_files(scratch("plain/0.map.npy"), scratch("file/0.map.npy")));
-    assert_int_equal(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--templates", scratch("bad.txt"), "-o", scratch("no"), NULL), 1);
+    assert_int_equal(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--templates", scratch("bad.txt"), "-o",
+                         scratch("no"), NULL),
+                     1);
     assert_non_null(strstr(said.err, "a photo of nothing"));
 }
 
-/* ---- trace ---------------------------------------------------------------------------------------------------------- */
+/* ---- trace ----------------------------------------------------------------------------------------------------------
+ */
 static void traces(void **state) {
     (void)state;
     fixture x;
     err e = {0};
     fixture_open(&x, fixture_names[0]);
-    must(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "-k", MASK1, "--layers", "2", "--iters", "3", "--trace",
-             scratch("trace.safetensors"), "-o", scratch("traced"), NULL));
+    must(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "-k", MASK1, "--layers", "2", "--iters", "3",
+             "--trace", scratch("trace.safetensors"), "-o", scratch("traced"), NULL));
     safetensors *s = st_open(scratch("trace.safetensors"), &e);
     if (!s) fail_msg("%s", e.text);
-    static const char *const names[] = {
-        "pixels", "tokens.layer0", "tokens.layer2", "attention.layer1", "attention.layer2", "h.layer1", "act'(h).layer2",
-        "mask0.mask", "mask0.z.layer2.step0", "mask0.u.layer1.step2", "mask1.a.layer2.step1", "mask1.map.step0",
-        "mask0.loss.step2", "mask0.gradient.step0", "mask1.embedding.step2"};
+    static const char *const names[] = {"pixels",
+                                        "tokens.layer0",
+                                        "tokens.layer2",
+                                        "attention.layer1",
+                                        "attention.layer2",
+                                        "h.layer1",
+                                        "act'(h).layer2",
+                                        "mask0.mask",
+                                        "mask0.z.layer2.step0",
+                                        "mask0.u.layer1.step2",
+                                        "mask1.a.layer2.step1",
+                                        "mask1.map.step0",
+                                        "mask0.loss.step2",
+                                        "mask0.gradient.step0",
+                                        "mask1.embedding.step2"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!st_find(s, names[i])) fail_msg("%s is not in the trace", names[i]);
     size_t n;
     real *gradient = fixture_get(&x, &n, "double.invert.gradient.step0.mask0");
     float first[64];
-    must(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "--iters", "1", "--trace", scratch("one.safetensors"), NULL));
+    must(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "--iters", "1", "--trace",
+             scratch("one.safetensors"), NULL));
     safetensors *one = st_open(scratch("one.safetensors"), &e);
     assert_non_null(one);
     assert_true(st_floats(st_find(one, "mask0.gradient.step0"), first, n, &e));
@@ -546,7 +591,8 @@ static void traces(void **state) {
     fixture_close(&x);
 }
 
-/* ---- shapes ----------------------------------------------------------------------------------------------------------- */
+/* ---- shapes
+ * ----------------------------------------------------------------------------------------------------------- */
 static void put_picture(const char *path, size_t w, size_t h, unsigned char grey) {
     err e = {0};
     picture p;
@@ -565,7 +611,8 @@ static void odd_sizes(void **state) {
     put_picture(scratch("dot.png"), 1, 1, 90);
     put_picture(scratch("full.png"), 7, 5, 255);
     put_picture(scratch("tall.png"), 30, 90, 200);
-    must(run("invert", "-m", m, "-i", IMAGE, "-k", scratch("dot.png"), "-k", scratch("full.png"), "-o", scratch("odd"), NULL));
+    must(run("invert", "-m", m, "-i", IMAGE, "-k", scratch("dot.png"), "-k", scratch("full.png"), "-o", scratch("odd"),
+             NULL));
     npy_array a = array_at(scratch("odd/dot.map.npy")), b = array_at(scratch("odd/full.map.npy"));
     assert_true(a.shape[0] == 1 && a.shape[1] == 1 && b.shape[0] == 5 && b.shape[1] == 7);
     npy_free(&a);
@@ -583,7 +630,8 @@ static void sizes_off_the_patch(void **state) {
     (void)state;
     fixture x;
     fixture_open(&x, fixture_names[0]);
-    assert_int_equal(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "--size", "50", "-o", scratch("no"), NULL), 1);
+    assert_int_equal(
+        run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "--size", "50", "-o", scratch("no"), NULL), 1);
     assert_non_null(strstr(said.err, "50 found"));
     assert_non_null(strstr(said.err, "48 or 56"));
     assert_int_equal(run("embed", "-m", model_path(&x), "-i", IMAGE, "--size", "7", "-o", scratch("no.npy"), NULL), 1);
@@ -649,16 +697,35 @@ static int clean(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_command), cmocka_unit_test(help_and_version), cmocka_unit_test(manual_page),
-        cmocka_unit_test(flags_refused), cmocka_unit_test(flags_missing), cmocka_unit_test(flag_spellings),
-        cmocka_unit_test(embeds), cmocka_unit_test(embeds_many), cmocka_unit_test(ids_refused),
-        cmocka_unit_test(texts_and_ids), cmocka_unit_test(tokenizes), cmocka_unit_test(tells_about_a_model),
-        cmocka_unit_test(explains), cmocka_unit_test(explains_rows), cmocka_unit_test(inverts_factored),
-        cmocka_unit_test(inverts_decomposed), cmocka_unit_test(inverts_autograd), cmocka_unit_test(standard_settings),
-        cmocka_unit_test(same_bytes), cmocka_unit_test(names_are_unique), cmocka_unit_test(result_format),
-        cmocka_unit_test(similarities), cmocka_unit_test(table_ranks), cmocka_unit_test(templates),
-        cmocka_unit_test(traces), cmocka_unit_test(odd_sizes), cmocka_unit_test(sizes_off_the_patch),
-        cmocka_unit_test(threads_agree), cmocka_unit_test(corrupted_weights),
+        cmocka_unit_test(no_command),
+        cmocka_unit_test(help_and_version),
+        cmocka_unit_test(manual_page),
+        cmocka_unit_test(flags_refused),
+        cmocka_unit_test(flags_missing),
+        cmocka_unit_test(flag_spellings),
+        cmocka_unit_test(embeds),
+        cmocka_unit_test(embeds_many),
+        cmocka_unit_test(ids_refused),
+        cmocka_unit_test(texts_and_ids),
+        cmocka_unit_test(tokenizes),
+        cmocka_unit_test(tells_about_a_model),
+        cmocka_unit_test(explains),
+        cmocka_unit_test(explains_rows),
+        cmocka_unit_test(inverts_factored),
+        cmocka_unit_test(inverts_decomposed),
+        cmocka_unit_test(inverts_autograd),
+        cmocka_unit_test(standard_settings),
+        cmocka_unit_test(same_bytes),
+        cmocka_unit_test(names_are_unique),
+        cmocka_unit_test(result_format),
+        cmocka_unit_test(similarities),
+        cmocka_unit_test(table_ranks),
+        cmocka_unit_test(templates),
+        cmocka_unit_test(traces),
+        cmocka_unit_test(odd_sizes),
+        cmocka_unit_test(sizes_off_the_patch),
+        cmocka_unit_test(threads_agree),
+        cmocka_unit_test(corrupted_weights),
     };
     mem_hook_cjson();
     return cmocka_run_group_tests(tests, NULL, clean);

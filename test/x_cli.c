@@ -42,7 +42,7 @@ int run_v(int argc, char **argv) {
 }
 
 int run(const char *first, ...) {
-    char *argv[64] = {(char *)(uintptr_t)"maskinv", (char *)(uintptr_t)first};
+    char *argv[64] = {(char *)(uintptr_t) "maskinv", (char *)(uintptr_t)first};
     int argc = first ? 2 : 1;
     va_list args;
     va_start(args, first);

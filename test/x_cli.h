@@ -14,7 +14,9 @@
 #define MASK0 DATA "mask0.png"
 #define MASK1 DATA "mask1.png"
 
-typedef struct { char out[1 << 16], err[1 << 16]; } sayings;
+typedef struct {
+    char out[1 << 16], err[1 << 16];
+} sayings;
 extern sayings said;
 /* cli_main with these arguments (up to NULL): its exit code; said has what it printed. */
 int run(const char *first, ...);
@@ -26,7 +28,7 @@ void scratch_remove(void);
 /* Files: fail the test when they cannot be read or written. */
 char *bytes_at(const char *path, size_t *length); /* mem_free it */
 void put_bytes(const char *path, const void *bytes, size_t length);
-npy_array array_at(const char *path);              /* npy_free it */
+npy_array array_at(const char *path); /* npy_free it */
 bool same_files(const char *a, const char *b);
 size_t count_files(const char *folder, const char *with); /* whose names contain `with` */
 
