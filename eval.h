@@ -156,6 +156,7 @@ bool eval_merge(const char *const *folders, size_t count, const char *folder, er
 /* ---- what comes out ---------------------------------------------------------------------------------------- */
 typedef struct { /* a row of the table */
     size_t n, hits1, hits5, failed;
+    size_t others;                /* the first name was another object's of the scene */
     size_t *class_n, *class_hits; /* [names of both kinds] */
     size_t phrases, right_phrases;
     double loss[2]; /* sums */

@@ -67,7 +67,7 @@ static void region_table(longtext *t, const eval_head *h, const eval_totals *all
         say(t, "</td><td>%zu</td>", r->n);
         say_share(t, wilson(r->hits1, r->n));
         say_share(t, wilson(r->hits5, r->n));
-        say(t, "<td>%.1f</td>", 100 * class_mean(h, r));
+        say(t, "<td>%.1f</td><td>%.1f</td>", 100 * class_mean(h, r), 100 * (double)r->others / n);
         say_share(t, wilson(r->right_phrases, r->phrases));
         if (h->rows[i].iters)
             say(t, "<td>%.3f → %.3f</td>", r->loss[0] / n, r->loss[1] / n);
@@ -77,7 +77,8 @@ static void region_table(longtext *t, const eval_head *h, const eval_totals *all
     }
     say(t,
         "<tr "
-        "class=quiet><td>chance</td><td></td><td>%.1f</td><td></td><td></td><td>%.1f</td><td></td></tr>\n</table>\n",
+        "class=quiet><td>chance</td><td></td><td>%.1f</td><td></td><td></td><td></td><td>%.1f</td><td></td></tr>\n</"
+        "table>\n",
         100 * all->chance1 / (all->rows[0].n ? (double)all->rows[0].n : 1),
         100 * all->chance_phrase / (all->rows[0].phrases ? (double)all->rows[0].phrases : 1));
 }

@@ -34,6 +34,13 @@ static bool totals_new(const eval_head *h, eval_totals *t, err *e) {
     return ok ? true : err_set(e, "no memory for the totals of %zu rows", h->row_count + h->map_count);
 }
 
+/* Whether the first name is not this object's, but another's of the scene. */
+static bool named_another(const eval_result *r, const eval_row_result *w, size_t k) {
+    bool another = false;
+    for (size_t i = 0; i < r->objects; i++) another = another || r->name[i] == w->top[k][0];
+    return another && w->top[k][0] != r->name[k];
+}
+
 static void add_row(const eval_head *h, const eval_result *r, const eval_row_result *w, row_totals *t) {
     for (size_t k = 0; k < r->objects; k++) {
         size_t class = class_of(h, r, k);
@@ -41,6 +48,7 @@ static void add_row(const eval_head *h, const eval_result *r, const eval_row_res
         t->hits1 += w->rank[k] == 1, t->class_hits[class] += w->rank[k] == 1;
         t->hits5 += w->rank[k] <= 5;
         t->failed += w->failed[k];
+        t->others += named_another(r, w, k);
         t->loss[0] += w->loss[k][0], t->loss[1] += w->loss[k][1];
     }
     t->phrases += r->phrases;
@@ -136,7 +144,7 @@ static void print_row(FILE *out, int wide, const eval_head *h, const eval_totals
     fprintf(out, "%-*s %6zu", wide, h->rows[i].name, r->n);
     print_share(out, wilson(r->hits1, r->n));
     print_share(out, wilson(r->hits5, r->n));
-    fprintf(out, "  %5.1f", 100 * class_mean(h, r));
+    fprintf(out, "  %5.1f  %5.1f", 100 * class_mean(h, r), 100 * part((double)r->others, r->n));
     print_share(out, wilson(r->right_phrases, r->phrases));
     if (h->rows[i].iters) fprintf(out, "  %.3f -> %.3f", part(r->loss[0], r->n), part(r->loss[1], r->n));
     if (r->failed) fprintf(out, "  %zu failed", r->failed);
@@ -148,11 +156,12 @@ static void print_table(FILE *out, const eval_head *h, const eval_totals *t) {
     fprintf(out, "%zu scenes of %s, model %s; per cent, with 95 %% intervals\n", t->scenes - t->broken, h->set,
             h->model);
     if (h->row_count) {
-        fprintf(out,
-                "\n%-*s      n  Acc@1                  Acc@5                  class  referring              loss\n",
-                wide, "region by");
+        fprintf(
+            out,
+            "\n%-*s      n  Acc@1                  Acc@5                  class  other  referring              loss\n",
+            wide, "region by");
         for (size_t i = 0; i < h->row_count; i++) print_row(out, wide, h, t, i);
-        fprintf(out, "%-*s %6zu  %5.1f %40s %5.1f\n", wide, "(chance)", t->rows[0].n,
+        fprintf(out, "%-*s %6zu  %5.1f %47s %5.1f\n", wide, "(chance)", t->rows[0].n,
                 100 * part(t->chance1, t->rows[0].n), "", 100 * part(t->chance_phrase, t->rows[0].phrases));
     }
     if (h->map_count)
@@ -180,7 +189,7 @@ static void csv_name(longtext *t, const char *kind, const char *name) {
 }
 
 static void write_csv(longtext *out, const eval_head *h, const eval_totals *t) {
-    say(out, "kind,name,n,acc1,acc1_low,acc1_high,acc5,acc5_low,acc5_high,class_acc1,failed,loss_first,loss_last,"
+    say(out, "kind,name,n,acc1,acc1_low,acc1_high,acc5,acc5_low,acc5_high,class_acc1,other,failed,loss_first,loss_last,"
              "referring,referring_low,referring_high,phrases,pointing,pointing_low,pointing_high,iou,iou_low,iou_high,"
              "threshold,map,map_low,map_high,miou\n");
     for (size_t i = 0; i < h->row_count; i++) {
@@ -189,7 +198,7 @@ static void write_csv(longtext *out, const eval_head *h, const eval_totals *t) {
         say(out, ",%zu", r->n);
         csv_share(out, wilson(r->hits1, r->n));
         csv_share(out, wilson(r->hits5, r->n));
-        say(out, ",%.6f,%zu", class_mean(h, r), r->failed);
+        say(out, ",%.6f,%.6f,%zu", class_mean(h, r), part((double)r->others, r->n), r->failed);
         if (h->rows[i].iters)
             say(out, ",%.6f,%.6f", part(r->loss[0], r->n), part(r->loss[1], r->n));
         else
@@ -200,7 +209,7 @@ static void write_csv(longtext *out, const eval_head *h, const eval_totals *t) {
     for (size_t i = 0; i < h->map_count; i++) {
         const map_totals *m = &t->maps[i];
         csv_name(out, "map", h->maps[i].name);
-        say(out, ",%zu,,,,,,,,,,,,,,", m->n);
+        say(out, ",%zu,,,,,,,,,,,,,,,", m->n);
         csv_share(out, wilson(m->hits, m->n));
         csv_share(out, iou_of(m));
         say(out, ",%.2f", threshold_at(best_threshold(m)));
@@ -237,7 +246,8 @@ static void json_methods(longtext *out, const eval_head *h, const eval_totals *t
         json_share(out, "acc1", wilson(r->hits1, r->n));
         say(out, ", ");
         json_share(out, "acc5", wilson(r->hits5, r->n));
-        say(out, ", \"class_acc1\": %.6f, \"n\": %zu, \"failed\": %zu", class_mean(h, r), r->n, r->failed);
+        say(out, ", \"class_acc1\": %.6f, \"other_object\": %.6f, \"n\": %zu, \"failed\": %zu", class_mean(h, r),
+            part((double)r->others, r->n), r->n, r->failed);
         if (h->rows[i].iters)
             say(out, ", \"loss_first\": %.6f, \"loss_last\": %.6f", part(r->loss[0], r->n), part(r->loss[1], r->n));
         json_settings(out, &h->rows[i]);

@@ -272,8 +272,23 @@ static void table_has_its_shape(void **state) {
         assert_true(number_at(j, "maps", map, "iou") > 0 && number_at(j, "maps", map, "map") > 0);
         assert_true(number_at(j, "maps", map, "miou") > 0);
     }
+    double one = number_at(j, "methods", "crop", "n"), scenes = cJSON_GetObjectItem(j, "scenes")->valuedouble;
+    assert_true(one > scenes); /* so that another object could be named at all */
+    assert_true(number_at(j, "methods", "crop", "other_object") + number_at(j, "methods", "crop", "acc1") <= 1);
     json_free(j);
     for (size_t i = 0; i < 5; i++) assert_non_null(strstr(said.out, rows[i]));
+    /* table.csv: as many fields in each line as in the first */
+    size_t n, lines = 0, fields = 0, first = 0;
+    char *csv = bytes_at(in(whole(), "table.csv"), &n);
+    for (size_t i = 0; i < n; i++) {
+        fields += csv[i] == ',' || csv[i] == '\n';
+        if (csv[i] != '\n') continue;
+        if (!lines++) first = fields;
+        assert_int_equal(fields, first);
+        fields = 0;
+    }
+    assert_int_equal(lines, 1 + 5 + 2);
+    mem_free(csv);
 }
 
 /* cls by hand, through other commands: each picture and each name embedded, the right ones counted. */
