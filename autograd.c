@@ -11,7 +11,7 @@
  * accumulated in place: the training path.
  *
  * Contents: tape - ag_grad - products - attention - softmax - layernorm - activations - elementwise -
- *           sums and broadcasts - rows.  Formulas: MODEL.md, "Gradients".
+ *           sums and broadcasts - rows.  Formulas: MODEL.md 8.
  */
 #include "autograd.h"
 

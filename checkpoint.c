@@ -24,7 +24,7 @@ struct checkpoint {
     tokenizer *words;
 };
 
-/* ---- what the weights are called (SPEC 1) ---------------------------------------------------------- */
+/* ---- what the weights are called (MODEL.md 1) ------------------------------------------------------ */
 /* How a weight [rows, cols] is stored. PROJECTION: open_clip keeps [cols, rows]. CONVOLUTION: [rows, 3, p, p]. */
 typedef enum { MATRIX, VECTOR, SCALAR, PROJECTION, CONVOLUTION } form;
 typedef struct {
@@ -441,7 +441,7 @@ static tokenizer *open_merges(const checkpoint *c, size_t merges, err *e) {
 const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e) {
     size_t vocab = c->model.config.vocab;
     if (c->words) return c->words;
-    if (vocab <= 514) { /* SPEC 3: 512 byte symbols, start, end */
+    if (vocab <= 514) { /* MODEL.md 3: 512 byte symbols, start, end */
         err_set(e, "%s: the vocabulary has %zu entries, expected more than 514 for byte-pair merges", c->name, vocab);
         return NULL;
     }

@@ -1,4 +1,4 @@
-/* clip.c - the network, from pixels and ids to embeddings (see clip.h). Equations: MODEL.md, section CLIP.
+/* clip.c - the network, from pixels and ids to embeddings (see clip.h). Equations: MODEL.md 1.
  *
  * Read it downwards: weights, pixels -> patches -> tokens, the block, the head, and the text side, which is the same
  * blocks with a causal mask.
@@ -115,7 +115,7 @@ static ag_tensor *use_rows(ag_tape *t, const clip_weight *w, const uint32_t *ind
 real clip_logit_scale(const clip_model *m) { return (real)exp((double)first_real(&m->logit_scale)); }
 
 /* ---- pixels -> patches --------------------------------------------------------------------------- */
-/* The convolution of kernel = stride = patch is a product of these rows with W_patch (SPEC 1). */
+/* The convolution of kernel = stride = patch is a product of these rows with W_patch (1.1). */
 ag_tensor *clip_patches(ag_tape *t, const clip_model *m, const real *pixels, size_t height, size_t width) {
     size_t p = m->config.patch, gh = height / p, gw = width / p;
     if (height % p || width % p || gh == 0 || gw == 0) {
@@ -141,7 +141,7 @@ static double cubic(double x) { /* Keys' kernel, a = -1/2 */
     return 0;
 }
 
-/* Output cell i of `out` cells reads input cells *first.. of `in` with weights w; returns their number (<= in). */
+/* (1.2)  Output cell i of `out` reads input cells *first.. of `in` with weights w; returns their number (<= in). */
 static size_t resize_taps(size_t in, size_t out, size_t i, position_resize how, size_t *first, real *w) {
     double scale = (double)in / (double)out, centre = ((double)i + 0.5) * scale, sum = 0;
     if (how == POSITION_BILINEAR) { /* not antialiased */
@@ -200,7 +200,7 @@ static uint32_t *index_table(ag_tape *t, size_t count) {
     return index;
 }
 
-/* tokens = LN_pre([class; W_patch patches] + position) */
+/* (1.1)  tokens = LN_pre([class; W_patch patches] + position) */
 ag_tensor *clip_embed(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw, position_resize how) {
     if (!patches) return NULL;
     size_t B = patches->batch, g = gh * gw, n = g + 1;
@@ -222,6 +222,7 @@ static ag_tensor *linear(ag_tape *t, const clip_weight *w, const clip_weight *bi
     return ag_linear(t, x, clip_use(t, w), clip_use(t, bias));
 }
 
+/* (1.4) */
 void clip_qkv(ag_tape *t, const clip_tower *tower, const clip_block_weights *w, ag_tensor *x, ag_tensor **q,
               ag_tensor **k, ag_tensor **v) {
     ag_tensor *y = ag_layernorm(t, x, clip_use(t, &w->ln1_gamma), clip_use(t, &w->ln1_beta), tower->eps);
@@ -234,16 +235,17 @@ static real logit_factor(const clip_tower *tower) { /* 1/sqrt(d) */
     return (real)(1 / sqrt((double)(tower->width / tower->heads)));
 }
 
-/* A^h = softmax(q_h k_h^T / sqrt(d)) */
+/* (1.5)  A^h = softmax(q_h k_h^T / sqrt(d)) */
 ag_tensor *clip_attention(ag_tape *t, const clip_tower *tower, ag_tensor *q, ag_tensor *k, bool causal) {
     return ag_softmax(t, ag_scores(t, q, k, tower->heads, logit_factor(tower)), causal);
 }
 
-/* W_o concat_h(A^h v^h) + b_o */
+/* (1.6)  W_o concat_h(A^h v^h) + b_o */
 ag_tensor *clip_out(ag_tape *t, const clip_tower *tower, const clip_block_weights *w, ag_tensor *A, ag_tensor *v) {
     return linear(t, &w->out, &w->out_bias, ag_mix(t, A, NO_T, v, tower->heads, 1));
 }
 
+/* (1.7), (1.8) */
 ag_tensor *clip_mlp(ag_tape *t, const clip_tower *tower, const clip_block_weights *w, act_kind act, ag_tensor *x1,
                     ag_tensor **h) {
     ag_tensor *y = ag_layernorm(t, x1, clip_use(t, &w->ln2_gamma), clip_use(t, &w->ln2_beta), tower->eps);
@@ -292,7 +294,7 @@ static ag_tensor *attend_lean(ag_tape *t, const clip_tower *tower, ag_tensor *q,
 }
 
 /* ---- the block ------------------------------------------------------------------------------------- */
-/* x1 = x0 + W_o concat_h(A^h v^h) + b_o ;  x2 = x1 + W2 act(W1 LN2(x1) + b1) + b2 (SPEC 1) */
+/* x1 = x0 + W_o concat_h(A^h v^h) + b_o ;  x2 = x1 + W2 act(W1 LN2(x1) + b1) + b2   (1.6)-(1.8) */
 ag_tensor *clip_block(ag_tape *t, const clip_tower *tower, const clip_block_weights *w, act_kind act, bool causal,
                       ag_tensor *x, clip_taps *taps, bool cut) {
     clip_taps local, *p = taps ? taps : &local;
@@ -347,6 +349,7 @@ ag_tensor *clip_project(ag_tape *t, const clip_model *m, ag_tensor *x) {
     return project(t, &m->proj, x);
 }
 
+/* (1.9), (1.10) */
 ag_tensor *clip_head(ag_tape *t, const clip_model *m, ag_tensor *x) {
     if (!x) return NULL;
     size_t B = x->batch, n = x->rows;

@@ -15,7 +15,7 @@
 
 /* ---- config --------------------------------------------------------------------------------- */
 typedef struct { size_t width, layers, heads, mlp; real eps; } clip_tower;
-typedef enum { CLIP_POOL_CLASS, CLIP_POOL_MEAN } clip_pool; /* MEAN: mean over all tokens before LN_post (MODEL.md) */
+typedef enum { CLIP_POOL_CLASS, CLIP_POOL_MEAN } clip_pool; /* MEAN: mean over all tokens before LN_post (1.10) */
 
 typedef struct {
     clip_tower vision, text;
@@ -81,7 +81,7 @@ real clip_logit_scale(const clip_model *m);
 /* Pixels [3,height,width], already normalised -> [1, grid, 3*p*p], patches row-major. */
 ag_tensor *clip_patches(ag_tape *t, const clip_model *m, const real *pixels, size_t height, size_t width);
 typedef enum { POSITION_BICUBIC, POSITION_BILINEAR } position_resize; /* antialiased; CLIP Surgery's */
-/* Position embedding for a grid: the model's own, or its patches' part resized, [1,1+gh*gw,D]. SPEC: class kept. */
+/* Position embedding for a grid: the model's own, or its patches' part resized (1.2), [1,1+gh*gw,D]. */
 ag_tensor *clip_position(ag_tape *t, const clip_model *m, size_t gh, size_t gw, position_resize how);
 /* patches [B,gh*gw,3pp] -> tokens after ln_pre, [B,1+gh*gw,D]. */
 ag_tensor *clip_embed(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw, position_resize how);

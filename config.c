@@ -1,4 +1,4 @@
-/* config.c - both families' configs (see config.h). Defaults are CLIPConfig's and open_clip's own (SPEC 1). */
+/* config.c - both families' configs (see config.h). Defaults are CLIPConfig's and open_clip's own. */
 #include "config.h"
 #include <string.h>
 #include "json.h"
@@ -8,7 +8,7 @@ enum { WIDTH_MOST = 65536, LAYERS_MOST = 1024, IMAGE_MOST = 16384, MLP_MOST = 1 
 
 /* ---- what both families share -------------------------------------------------------------------- */
 static void config_defaults(clip_config *c) {
-    static const real mean[3] = {(real).48145466, (real).4578275, (real).40821073}; /* SPEC 2 */
+    static const real mean[3] = {(real).48145466, (real).4578275, (real).40821073}; /* (2.1) */
     static const real std[3] = {(real).26862954, (real).26130258, (real).27577711};
     *c = (clip_config){0};
     memcpy(c->mean, mean, sizeof mean);

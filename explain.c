@@ -1,11 +1,11 @@
-/* explain.c - LeGrad and its three gradients (see explain.h; equations: SPEC 4 and 5, MODEL.md). */
+/* explain.c - LeGrad and its three gradients (see explain.h; equations: MODEL.md 4 and 5). */
 #include "explain.h"
 #include "simd.h"
 #include <math.h>
 #include <string.h>
 
 enum {
-    PIECE_ROWS = 256,  /* rows of S that one task makes: they stay in its core's cache until they are used */
+    PIECE_ROWS = 256,  /* rows of G that one task makes: they stay in its core's cache until they are used */
     BLOCK_ROWS = 64,   /* rows of [n,F] that one task works on */
     CHUNK_COLS = 256,  /* columns of a matrix-vector product that one task makes */
     TAPE_NODES = 4096, /* of a layer's record, its gradient and the gradient of that */
@@ -62,7 +62,7 @@ static void centre(real *c, const real *xhat, real rstd, size_t n) {
 }
 
 /* A layer whose z points where e does has nothing to say: e.z is at its largest, so G = 0, and relu's derivative there
- * is 0 too (MODEL.md, 5). What rounding leaves of G must not pass for a map. */
+ * is 0 too (MODEL.md 5). What rounding leaves of G must not pass for a map. */
 static bool silent(const explained *x, const explain_layer *l, const real *e_unit) {
     real most = sizeof(real) == sizeof(float) ? (real)1e-5 : (real)1e-12, apart = 0;
     for (size_t k = 0; k < x->model->config.embed; k++)
@@ -100,7 +100,7 @@ static void mat_vec_add(pool *cores, const real *m, const real *v, size_t rows, 
     spread(cores, pieces_of(rows, BLOCK_ROWS), matrix_times_column, &p);
 }
 
-/* ---- relu over rows of S: R's sums, and which were positive ----------------------------------------- */
+/* ---- relu over rows of G: R's sums, and which were positive ----------------------------------------- */
 /* sum[c] = sum over rows of max(s[r,c], 0); positive[r,c] = s[r,c] > 0 (where not NULL). */
 SIMD_KERNEL static void relu_rows(const real *restrict s, size_t stride, size_t rows, size_t cols, real *restrict sum,
                                   uint8_t *restrict positive) {
@@ -125,7 +125,7 @@ SIMD_KERNEL static void relu_transpose(const uint8_t *restrict positive, const r
 }
 
 /* One pass over the heads of one layer, forward or transposed: tasks are lanes, one for each core and each with its
- * own scratch for S; a lane works on every lanes-th piece. A piece is some rows of one head's S. */
+ * own scratch for G; a lane works on every lanes-th piece. A piece is some rows of one head's G. */
 typedef struct {
     explained *x;
     explain_layer *l;
@@ -135,7 +135,7 @@ typedef struct {
 
 typedef struct {
     size_t head, first, rows, index;
-    real *s;           /* [rows, n] scratch */
+    real *G;           /* [rows, n] scratch */
     uint8_t *positive; /* [rows, n-1] */
 } piece;
 
@@ -146,7 +146,7 @@ static piece piece_at(const pass *p, size_t lane, size_t index) {
     size_t n = p->x->n, i = index % w->pieces;
     piece c = {.head = index / w->pieces, .first = piece_start(n, w->pieces, i), .index = index};
     c.rows = piece_start(n, w->pieces, i + 1) - c.first;
-    c.s = w->s + lane * w->piece_rows * n;
+    c.G = w->G + lane * w->piece_rows * n;
     uint8_t *positive = p->l->positive[p->set];
     c.positive = positive ? positive + (c.head * n + c.first) * (n - 1) : NULL;
     return c;
@@ -158,14 +158,14 @@ static void add_parts(const real *parts, size_t count, size_t cols, real *out) {
 }
 
 /* ==== factored =================================================================================== */
-/* SPEC 5: with gz = (e - (e.z)z)/|z|, u = LN_post^T(P gz)/n, a = W2^T u,
- *   g_i = W_o^T (u + LN2^T_i(W1^T (act'(h_i) . a))),   S^h = g^h (v^h)^T,   R_j = 1/(Hn) sum_h sum_i relu(S^h_ij).
+/* (4.6)-(4.13): with gz = (e - (e.z)z)/|z|, u = LN_post^T(P gz)/n, a = W2^T u,
+ *   g_i = W_o^T (u + LN2^T_i(W1^T (act'(h_i) . a))),   G^h = g^h (v^h)^T,   R_j = 1/(Hn) sum_h sum_i relu(G^h_ij).
  * LN2^T_i(b) = (I - 11^T/D - xhat_i xhat_i^T/D) gamma b / sigma_i, of which gamma and the mean go into W1 once
  * (`up`), 1/sigma_i into act', and xhat_i^T gamma W1^T = h_i - b1 - W1 beta is `h`:
  *   q_i = act'(h_i)/sigma_i . a,   m_i = h_i . q_i / D,   g_i = W_o^T u + q_i up [W_o] - m_i W_o^T xhat_i.
  * Each step below is followed by its transpose. */
 
-/* ---- e -> gz -> u -> a, W_o^T u: vectors, the same for every token ----------------------------------- */
+/* ---- (4.6)-(4.8): e -> gz -> u -> a, W_o^T u: vectors, the same for every token ----------------------------- */
 static void layer_vectors(explained *x, const explain_layer *l) {
     const clip_config *c = &x->model->config;
     const explain_work *w = &x->work;
@@ -180,7 +180,7 @@ static void layer_vectors(explained *x, const explain_layer *l) {
     vec_mat(x->cores, w->u, l->out, D, D, w->out_u);
 }
 
-/* a = dL/da and out_u = dL/d(W_o^T u) -> ez = dL/d(e unit) of this layer */
+/* (4.18): a = dL/da and out_u = dL/d(W_o^T u) -> ez = dL/d(e unit) of this layer */
 static void layer_vectors_transpose(explained *x, const explain_layer *l) {
     const clip_config *c = &x->model->config;
     const explain_work *w = &x->work;
@@ -195,7 +195,7 @@ static void layer_vectors_transpose(explained *x, const explain_layer *l) {
     unit_transpose(w->ez, l->z_unit, l->z_length, E);
 }
 
-/* ---- a -> q, m -------------------------------------------------------------------------------------- */
+/* ---- (4.12): a -> q, m ------------------------------------------------------------------------------ */
 /* q = act . a; returns h . q */
 SIMD_KERNEL static real times_act(const real *restrict act, const real *restrict h, const real *restrict a,
                                   real *restrict q, size_t n) {
@@ -224,7 +224,7 @@ SIMD_KERNEL static void times_act_transpose(const real *restrict act, const real
     for (size_t i = 0; i < n; i++) a[i] += act[i] * (q[i] + m * h[i]);
 }
 
-/* q = dL/dq, g = dL/dg: a block's shares of dL/da [F] and of dL/d(W_o^T u) [D] */
+/* (4.16)'s m, (4.17). q = dL/dq, g = dL/dg: a block's shares of dL/da [F] and of dL/d(W_o^T u) [D] */
 static void make_q_transpose(void *arg, size_t block) {
     const pass *p = arg;
     const explained *x = p->x;
@@ -240,7 +240,7 @@ static void make_q_transpose(void *arg, size_t block) {
     k_sum_rows(w->g + from * D, out_u, to - from, D);
 }
 
-/* ---- q -> g, without its vector terms ------------------------------------------------------------------ */
+/* ---- (4.13): q -> g, without its vector terms ---------------------------------------------------------- */
 static void make_g(explained *x, const explain_layer *l) {
     const explain_work *w = &x->work;
     size_t n = x->n, F = tower_of(x)->mlp, D = tower_of(x)->width;
@@ -249,6 +249,7 @@ static void make_g(explained *x, const explain_layer *l) {
     if (!l->joined) gemm_spread(x->cores, NO_T, NO_T, n, D, D, 1, w->y, D, l->out, D, 0, w->g, D);
 }
 
+/* (4.16)'s q */
 static void make_g_transpose(explained *x, const explain_layer *l) {
     const explain_work *w = &x->work;
     size_t n = x->n, F = tower_of(x)->mlp, D = tower_of(x)->width;
@@ -257,7 +258,7 @@ static void make_g_transpose(explained *x, const explain_layer *l) {
     gemm_spread(x->cores, NO_T, T, n, F, D, 1, first, D, l->up, D, 0, w->q, F);
 }
 
-/* ---- g -> S -> R: heads spread over cores ------------------------------------------------------------------ */
+/* ---- (4.11), (4.3): g -> G -> R, heads spread over cores --------------------------------------------------- */
 SIMD_KERNEL static void add_vector_terms(real *restrict g, const real *restrict out_u, const real *restrict xo, real m,
                                          size_t n) {
 #pragma omp simd
@@ -274,12 +275,12 @@ static void make_r(void *arg, size_t lane) {
         size_t at = c.head * d, corner = c.first * D + at;
         for (size_t i = 0; i < c.rows; i++)
             add_vector_terms(w->g + corner + i * D, w->out_u + at, p->l->xo + corner + i * D, w->m2[c.first + i], d);
-        gemm(NO_T, T, c.rows, n - 1, d, 1, w->g + corner, D, p->l->v + D + at, D, 0, c.s, n - 1); /* no class token */
-        relu_rows(c.s, n - 1, c.rows, n - 1, w->parts + k * (n - 1), c.positive);
+        gemm(NO_T, T, c.rows, n - 1, d, 1, w->g + corner, D, p->l->v + D + at, D, 0, c.G, n - 1); /* no class token */
+        relu_rows(c.G, n - 1, c.rows, n - 1, w->parts + k * (n - 1), c.positive);
     }
 }
 
-/* w = dL/dR/(Hn) -> g = dL/dg */
+/* (4.14), (4.15): w = dL/dR/(Hn) -> g = dL/dg */
 static void make_r_transpose(void *arg, size_t lane) {
     const pass *p = arg;
     const explained *x = p->x;
@@ -288,8 +289,8 @@ static void make_r_transpose(void *arg, size_t lane) {
     for (size_t k = lane; k < piece_count(x); k += p->lanes) {
         piece c = piece_at(p, lane, k);
         size_t at = c.head * d;
-        relu_transpose(c.positive, w->w, c.s, n - 1, c.rows, n - 1);
-        gemm(NO_T, NO_T, c.rows, d, n - 1, 1, c.s, n - 1, p->l->v + D + at, D, 0, w->g + c.first * D + at, D);
+        relu_transpose(c.positive, w->w, c.G, n - 1, c.rows, n - 1);
+        gemm(NO_T, NO_T, c.rows, d, n - 1, 1, c.G, n - 1, p->l->v + D + at, D, 0, w->g + c.first * D + at, D);
     }
 }
 
@@ -318,7 +319,7 @@ static void factored_transpose(pass *p) {
 }
 
 /* ==== decomposed ====================================================================================== */
-/* S = sum_k e_k dz_k/dA, and its transpose dL/de_k = dL/dS . dz_k/dA: the tensor is read once for each. */
+/* (4.5): G = sum_k e_k dz_k/dA, and its transpose dL/de_k = dL/dG . dz_k/dA: the tensor is read once for each. */
 static void decomposed_r(void *arg, size_t lane) {
     const pass *p = arg;
     const explained *x = p->x;
@@ -326,9 +327,9 @@ static void decomposed_r(void *arg, size_t lane) {
     for (size_t k = lane; k < piece_count(x); k += p->lanes) {
         piece c = piece_at(p, lane, k);
         const real *t = p->l->dzdA + (c.head * n + c.first) * n;
-        memset(c.s, 0, c.rows * n * sizeof(real));
-        for (size_t e = 0; e < E; e++) k_axpy(x->work.e_unit[e], t + e * all, c.s, c.rows * n);
-        relu_rows(c.s + 1, n, c.rows, n - 1, x->work.parts + k * (n - 1), c.positive);
+        memset(c.G, 0, c.rows * n * sizeof(real));
+        for (size_t e = 0; e < E; e++) k_axpy(x->work.e_unit[e], t + e * all, c.G, c.rows * n);
+        relu_rows(c.G + 1, n, c.rows, n - 1, x->work.parts + k * (n - 1), c.positive);
     }
 }
 
@@ -339,9 +340,9 @@ static void decomposed_r_transpose(void *arg, size_t lane) {
     for (size_t k = lane; k < piece_count(x); k += p->lanes) {
         piece c = piece_at(p, lane, k);
         const real *t = p->l->dzdA + (c.head * n + c.first) * n;
-        for (size_t i = 0; i < c.rows; i++) c.s[i * n] = 0; /* the class token's column */
-        relu_transpose(c.positive, x->work.w, c.s + 1, n, c.rows, n - 1);
-        for (size_t e = 0; e < E; e++) x->work.parts[k * E + e] = k_dot(t + e * all, c.s, c.rows * n);
+        for (size_t i = 0; i < c.rows; i++) c.G[i * n] = 0; /* the class token's column */
+        relu_transpose(c.positive, x->work.w, c.G + 1, n, c.rows, n - 1);
+        for (size_t e = 0; e < E; e++) x->work.parts[k * E + e] = k_dot(t + e * all, c.G, c.rows * n);
     }
 }
 
@@ -354,7 +355,7 @@ static void decomposed_transpose(pass *p) {
 }
 
 /* ==== autograd ========================================================================================== */
-/* The definition (SPEC 4): G = ds/dA for s = e.z/|z|, by the tape, of which it stays a part. */
+/* The definition, (4.1)-(4.3): G = ds/dA for s = e.z/|z|, by the tape, of which it stays a part. */
 ag_tensor *explain_tape_grid(explained *x, ag_tensor *e_unit) {
     if (x->options.other) return x->options.other->grid(x->options.other->arg, x, e_unit);
     ag_tape *t = &x->tape;
@@ -573,7 +574,7 @@ static void take_work(explained *x, fault *f) {
     if (wanted(x, GRADIENT_AUTOGRAD)) return;
     w->pieces = pieces_of(n, PIECE_ROWS);
     w->piece_rows = pieces_of(n, w->pieces);
-    w->s = take(x, cores_of(x) * w->piece_rows, n, f);
+    w->G = take(x, cores_of(x) * w->piece_rows, n, f);
     size_t heads = H * w->pieces * (E > n ? E : n), blocks = pieces_of(n, BLOCK_ROWS) * (F + D);
     w->parts = take(x, 1, heads > blocks ? heads : blocks, f);
     if (wanted(x, GRADIENT_DECOMPOSED)) return;
@@ -586,7 +587,7 @@ static void take_work(explained *x, fault *f) {
 }
 
 /* ---- what each gradient keeps of a layer ------------------------------------------------------------------------ */
-/* z = LN_post(mean over all tokens of x2) P (SPEC 4), and what LN_post's derivative needs. */
+/* z = LN_post(mean over all tokens of x2) P (4.1), and what LN_post's derivative needs. */
 static void keep_z(explained *x, explain_layer *l, const real *x2, fault *f) {
     size_t n = x->n, D = tower_of(x)->width, E = x->model->config.embed, mark = arena_mark(x->memory);
     ag_tape t = {.memory = x->memory, .cores = x->cores};
@@ -810,7 +811,7 @@ bool explain_open(explained *x, const clip_model *m, const real *pixels, size_t 
 }
 
 /* ==== from grid to pixels ========================================================================================= */
-/* Half-pixel centres (SPEC 4): cell i of `to` lies at (i + 1/2) from/to - 1/2, edges repeated. */
+/* Half-pixel centres (4.4): cell i of `to` lies at (i + 1/2) from/to - 1/2, edges repeated. */
 static double lerp_at(size_t from, size_t to, size_t i, size_t *cell) {
     double at = ((double)i + 0.5) * (double)from / (double)to - 0.5;
     if (at < 0) at = 0;

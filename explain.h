@@ -5,7 +5,7 @@
  *     if (!explain_open(&x, &model, pixels, side, side, &o, &memory, cores, &f)) ...  // one forward pass
  *     explain_legrad(&x, text_embedding, map, &f);             // [side, side] in 0..1; any number of times
  *
- * The map of an embedding e is a gradient (SPEC 4): for each explained layer, how the attention A of its heads
+ * The map of an embedding e is a gradient (MODEL.md 4): for each explained layer, how the attention A of its heads
  * would have to change for the layer's pooled feature z to come nearer to e. Three ways to have it:
  *   autograd    the definition, through the tape; nothing derived by hand
  *   decomposed  the tensor dz/dA once [E, H, n, n], then only a product with e
@@ -65,7 +65,7 @@ typedef struct {                /* what one layer's gradient needs; n tokens, D 
     const real *fc2;      /* [D,F] W2 */
     real *v;              /* [n,D] values */
     real *xo;             /* [n,D] xhat of LN2, times W_o */
-    uint8_t *positive[2]; /* [H,n,n-1] where S > 0: [0] of the last map, [1] of the image embedding's */
+    uint8_t *positive[2]; /* [H,n,n-1] where G > 0: [0] of the last map, [1] of the image embedding's */
     /* decomposed */
     real *dzdA; /* [E, H*n*n] d(z/|z|)/dA */
     /* autograd */
@@ -79,7 +79,7 @@ typedef struct {               /* scratch, shared by the layers and by all embed
     real *q;                   /* [n,F] act'(h) . a, and its derivative */
     real *g, *y;               /* [n,D] dz/d(heads' output); before W_o, where not joined */
     real *m2;                  /* [n] */
-    real *s;                   /* [cores, rows of a piece, n] S of one head's rows */
+    real *G;                   /* [cores, rows of a piece, n] G of one head's rows */
     real *parts;               /* sums of pieces, added up in a fixed order */
     real *w;                   /* [gh,gw] */
     size_t piece_rows, pieces; /* a head's rows are cut into this many pieces */
@@ -106,7 +106,7 @@ struct explained {
 bool explain_open(explained *x, const clip_model *m, const real *pixels, size_t height, size_t width,
                   const explain_options *o, arena *memory, pool *cores, fault *f);
 
-/* LeGrad's R [gh,gw] for an embedding e [E] of any length > 0: summed over the layers, not normalised (SPEC 4). */
+/* LeGrad's R [gh,gw] for an embedding e [E] of any length > 0: summed over the layers, not normalised (4.3). */
 bool explain_grid(explained *x, const real *e, real *grid, fault *f);
 /* The same for the image embedding, computed once for all who ask: every inversion starts there. */
 bool explain_grid_first(explained *x, real *grid, fault *f);

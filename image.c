@@ -340,8 +340,8 @@ static unsigned grey_at(const raster *r, size_t i) {
     return wide;
 }
 
-/* SPEC 2: m = grey/255, soft values kept; where the largest value is 1 the mask is 0/1. 16-bit grey that never exceeds
- * 255 holds 8-bit values. */
+/* MODEL.md 2: m = grey/255, soft values kept; where the largest value is 1 the mask is 0/1. 16-bit grey that never
+ * exceeds 255 holds 8-bit values. */
 static bool mask_from(const raster *r, const char *name, mask_image *m, err *e) {
     size_t n = r->width * r->height;
     unsigned largest = 0;
@@ -390,7 +390,7 @@ void mask_free(mask_image *m) {
     *m = (mask_image){0};
 }
 
-/* ---- bicubic, SPEC 2: Pillow's fixed point, byte for byte -------------------------------------------- */
+/* ---- bicubic, (1.2): Pillow's fixed point, byte for byte -------------------------------------------- */
 enum { FIXED_BITS = 22, HALF_BITS = 12, LANES = 8, BLOCK_TAPS = 1024 };
 
 static double bicubic(double x) { /* a = -1/2 */

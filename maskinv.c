@@ -1,4 +1,4 @@
-/* maskinv.c - the loss, AdamW, and the loop (see maskinv.h; equations: SPEC 5, MODEL.md). */
+/* maskinv.c - the loss, AdamW, and the loop (see maskinv.h; equations: MODEL.md 5). */
 #include "maskinv.h"
 #include <math.h>
 #include <string.h>
@@ -18,8 +18,8 @@ static real *take(arena *a, size_t rows, size_t cols, fault *f) {
 }
 
 /* ---- Dice, on the grid ------------------------------------------------------------------------------ */
-/* The map at the mask's size is M = C(R - low)/(high - low): C enlarges by the patch, then goes bilinearly to the
- * mask's size, and its rows sum to 1, so min-max may come before or after it. */
+/* (5.1)  the map at the mask's size is M = C(R - low)/(high - low): C enlarges by the patch, then goes bilinearly to
+ * the mask's size, and its rows sum to 1, so min-max may come before or after it. */
 bool target_make(target *t, const explained *x, const real *mask, size_t mh, size_t mw, fault *f) {
     size_t patch = x->model->config.patch;
     if (mh == 0 || mw == 0) return fault_set(f, FAULT_RANGE, "mask side", (size_t[]){0, 1, SIZE_MAX}, 3);
@@ -41,10 +41,10 @@ bool target_make(target *t, const explained *x, const real *mask, size_t mh, siz
     return true;
 }
 
-/* Dice = 1 - (2 sum(M m) + 1) / (sum M + sum m + 1)   (SPEC 5)
- * By the grid: sum(M m) = sum_j (R_j - low) mask_grid_j / range, sum M the same with one_grid; range = high - low.
- * dDice/dR_j = t_j/range with t = num/den^2 one_grid - 2/den mask_grid, and what goes to the two cells of low and
- * high: with Q = sum_j (R_j - low) t_j, dDice/dhigh = -Q/range^2, dDice/dlow = Q/range^2 - sum_j t_j / range. */
+/* (5.2)  Dice = 1 - (2 sum(M m) + 1) / (sum M + sum m + 1)
+ * (5.5)  on the grid: sum(M m) = sum_j (R_j - low) mask_grid_j / range, sum M the same with one_grid
+ * (5.6)  dDice/dR_j = t_j = (num/den^2 one_grid_j - 2/den mask_grid_j) / range, and for the cells of low and high,
+ *        with Q = sum_j (R_j - low) t_j:  dDice/dhigh = -Q/range,  dDice/dlow = Q/range - sum_j t_j */
 bool dice_loss(const explained *x, const target *t, const real *grid, double *loss, real *dgrid, fault *f) {
     size_t cells = x->gh * x->gw, patch = x->model->config.patch;
     extremes e;
@@ -59,10 +59,10 @@ bool dice_loss(const explained *x, const target *t, const real *grid, double *lo
     *loss = 1 - num / den;
     if (!dgrid) return true;
     for (size_t j = 0; j < cells; j++) {
-        double d = (num / den * (double)t->one_grid[j] - 2 * (double)t->mask_grid[j]) / den / range;
-        q += ((double)grid[j] - (double)e.low) * d;
-        sum += d;
-        dgrid[j] = (real)d;
+        double tj = (num / den * (double)t->one_grid[j] - 2 * (double)t->mask_grid[j]) / den / range;
+        q += ((double)grid[j] - (double)e.low) * tj;
+        sum += tj;
+        dgrid[j] = (real)tj;
     }
     map_extremes_transpose(dgrid, x->gh, x->gw, patch, e.high_at, (real)(-q / range));
     map_extremes_transpose(dgrid, x->gh, x->gw, patch, e.low_at, (real)(q / range - sum));
@@ -77,7 +77,7 @@ bool target_map(const explained *x, const target *t, const real *grid, real *map
     return true;
 }
 
-/* ---- holding e to the image embedding: alpha (1 - cos(e, c)) --------------------------------------------- */
+/* ---- holding e to the image embedding: alpha (1 - cos(e, c)), (5.3) ---------------------------------------- */
 static void add_regulariser(const explained *x, const real *e, real alpha, double *loss, real *gradient) {
     size_t E = x->model->config.embed;
     const real *c = x->embedding;
@@ -175,7 +175,7 @@ bool adamw_init(adamw *a, size_t count, arena *memory, fault *f) {
     return true;
 }
 
-/* e <- (1 - lr decay) e;  m, v: running means of g and g^2;
+/* (5.4)  e <- (1 - lr decay) e;  m, v: running means of g and g^2;
  * e <- e - lr m/(1 - beta1^t) / (sqrt(v/(1 - beta2^t)) + eps) */
 void adamw_step(adamw *a, real *e, const real *gradient, real lr, real decay) {
     a->t++;

@@ -5,7 +5,7 @@
  *     invert_result r = {.embedding = e, .losses = l, .map_before = before, .map_after = after};
  *     maskinv_invert(&x, mask, mask_height, mask_width, &o, &r, &f);
  *
- * Gradient descent on e, from the image embedding c (SPEC 5): the map M(e) is compared with the mask by the Dice
+ * Gradient descent on e, from the image embedding c (MODEL.md 5): the map M(e) is compared with the mask by the Dice
  * loss, AdamW moves e, K times. The network itself never changes and is not run again. Masks are inverted one by
  * one, so that none knows of the others.
  */
@@ -37,7 +37,7 @@ bool maskinv_invert(explained *x, const real *mask, size_t mh, size_t mw, const 
 
 /* ---- its pieces, public for tests and for those who want another loop ----------------------------- */
 /* A mask as the grid sees it. M = (C R - low)/(high - low) with C linear, so the sums that Dice needs are sums over the
- * grid: sum(M m) = (R - low) . C^T m / (high - low), sum(M) likewise with C^T 1 (MODEL.md). */
+ * grid: sum(M m) = (R - low) . C^T m / (high - low), sum(M) likewise with C^T 1 (5.5). */
 typedef struct {
     size_t mh, mw;
     lerp y, x;                  /* C: grid -> pixels -> mask */
@@ -46,7 +46,7 @@ typedef struct {
     const real *mask; /* [mh,mw] the caller's */
 } target;
 bool target_make(target *t, const explained *x, const real *mask, size_t mh, size_t mw, fault *f);
-/* Dice of the map of this grid against the mask (SPEC 5), and dgrid [gh,gw] = dDice/dgrid through min-max; dgrid may
+/* Dice of the map of this grid against the mask (5.2), and dgrid [gh,gw] = dDice/dgrid through min-max; dgrid may
  * be NULL. Fault: FLAT, NAN. */
 bool dice_loss(const explained *x, const target *t, const real *grid, double *loss, real *dgrid, fault *f);
 /* The map at the mask's size. */

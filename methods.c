@@ -1,4 +1,4 @@
-/* methods.c - the explainers (see methods.h; formulas and sources: MODEL.md, "Explainers"). */
+/* methods.c - the explainers (see methods.h; formulas and sources: MODEL.md 6). */
 #include "methods.h"
 #include <math.h>
 #include <string.h>
@@ -360,7 +360,7 @@ ag_tensor *method_tape_grid(explainer *x, ag_tensor *e_unit, int flags) {
 
 /* ---- a gradient explainer in LeGrad's place (explain.h) ------------------------------------------------------ */
 /* An inversion starts at e = z, where the cosine is at its best and its gradient 0: the first map would be rounding
- * noise. So here the score is e.z over a length that does not move (MODEL.md, "Explainers"). */
+ * noise. So here the score is e.z over a length that does not move (MODEL.md 6). */
 static bool other_open(void *arg, explained *e, const real *pixels, fault *f) {
     explainer *x = arg;
     size_t E = e->model->config.embed;

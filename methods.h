@@ -6,7 +6,7 @@
  *     method_grids(&x, texts, 3, empty, grids, &f);             // [3, gh, gw] raw relevance
  *     method_map(&x, grids, map, &f);                           // [side, side] in 0..1
  *
- * Three families (MODEL.md, "Explainers"):
+ * Three families (MODEL.md 6):
  *   attention   how the pooled token attends; no text in it
  *   gradient    how the score's gradient weighs the attention
  *   features    a cosine of patch and text, after the last blocks' attention was changed: one row of RECIPES each
@@ -71,9 +71,9 @@ bool method_grids(explainer *x, const real *texts, size_t count, const real *emp
 /* One grid -> map [height,width] in 0..1, in the order the method's code does it. Fault: FLAT. */
 bool method_map(explainer *x, const real *grid, real *map, fault *f);
 
-/* CLIP Surgery's points for SAM (SPEC 6): the grid taken to half its side, unit, cells of at least 0.8 (half of all at
- * most) and as many of the lowest; in pixels of a photograph [height,width]. points [gh/2 * gw/2 * 2] is the caller's.
- * First the positives, then the negatives, each from low to high. Faults: FLAT, MEMORY. */
+/* CLIP Surgery's points for SAM (MODEL.md 6): the grid taken to half its side, unit, cells of at least 0.8 (half of all
+ * at most) and as many of the lowest; in pixels of a photograph [height,width]. points [gh/2 * gw/2 * 2] is the
+ * caller's. First the positives, then the negatives, each from low to high. Faults: FLAT, MEMORY. */
 typedef struct { size_t x, y; bool positive; } map_point;
 bool method_points(explainer *x, const real *grid, size_t height, size_t width, map_point *points, size_t *count,
                    fault *f);

@@ -7,7 +7,7 @@
 #include "files.h"
 #include "json.h"
 
-enum { HEADER_MOST = 100000000 }; /* SPEC 7 */
+enum { HEADER_MOST = 100000000 }; /* MODEL.md 7 */
 
 struct safetensors {
     char *name;

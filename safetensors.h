@@ -1,4 +1,4 @@
-/* safetensors.h - tensors in a file: a strict reader, and a writer (SPEC 7 of the format's rules).
+/* safetensors.h - tensors in a file: a strict reader, and a writer (the rules: MODEL.md 7).
  *
  *     safetensors *s = st_open("model.safetensors", &e);     // maps it; every rule checked here
  *     const st_tensor *t = st_find(s, "visual.proj");        // points into the map; NULL: none

@@ -1,4 +1,4 @@
-/* tokenizer.c - CLIP's byte-pair encoding (SPEC 3): words -> byte symbols -> merges by rank -> ids; and its trainer.
+/* tokenizer.c - CLIP's byte-pair encoding, MODEL.md 3: words -> byte symbols -> merges by rank -> ids; and its trainer.
  *
  * Symbols are the vocabulary in order: 256 bytes, the same 256 ending a word ("a</w>"), then what each merge makes.
  */

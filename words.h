@@ -1,4 +1,4 @@
-/* words.h - text to words, as CLIP cleans and splits it before its byte-pair encoding (SPEC 3).
+/* words.h - text to words, as CLIP cleans and splits it before its byte-pair encoding (MODEL.md 3).
  *
  *     words w;
  *     const uint32_t *word;

@@ -366,7 +366,7 @@ static void a_watch_sees_the_forward_pass(void **state) {
 
 /* ---- interpolation
  * ---------------------------------------------------------------------------------------------------------- */
-/* SPEC 4 word for word: half-pixel centres, edges repeated. */
+/* (4.4) word for word: half-pixel centres, edges repeated. */
 static double bilinear(const real *in, size_t h, size_t w, size_t oh, size_t ow, size_t i, size_t j) {
     double y = ((double)i + 0.5) * (double)h / (double)oh - 0.5, x = ((double)j + 0.5) * (double)w / (double)ow - 0.5;
     y = y < 0 ? 0 : y, x = x < 0 ? 0 : x;
