@@ -487,7 +487,8 @@ static bool pass_across(const picture *p, size_t top, size_t rows, const axis *a
 /* in [.., n] from row `top` on -> out [count, n]; false: no memory. */
 static bool pass_down(const unsigned char *in, size_t n, size_t top, const axis *a, size_t count, unsigned char *out) {
     int32_t *sum = mem_alloc(n, sizeof *sum);
-    for (size_t y = 0; sum && y < count; y++, out += n) {
+    bool ok = sum != NULL;
+    for (size_t y = 0; ok && y < count; y++, out += n) {
         for (size_t x = 0; x < n; x++) sum[x] = 1 << (FIXED_BITS - 1);
         for (size_t k = 0; k < a->many[y]; k++) {
             const unsigned char *row = in + (a->first[y] + k - top) * n;
@@ -497,7 +498,7 @@ static bool pass_down(const unsigned char *in, size_t n, size_t top, const axis 
         for (size_t x = 0; x < n; x++) out[x] = clip8(sum[x]);
     }
     mem_free(sum);
-    return sum != NULL;
+    return ok;
 }
 
 typedef struct {
