@@ -3,6 +3,7 @@
  * Backends: -DUSE_OPENBLAS, -DUSE_CBLAS (any cblas.h), -DUSE_ACCELERATE (macOS); none of them: ours.
  */
 #include "gemm.h"
+#include <limits.h>
 #include "simd.h"
 
 #if defined(USE_ACCELERATE)
@@ -72,7 +73,7 @@ static void pack_strip(real *strip, const real *b, size_t row, size_t step, size
     }
 }
 
-/* acc[TILE_M][TILE_N] = op(A)[rows i.., depth] strip[depth, TILE_N]; rows beyond `height` repeat the last one */
+/* acc[TILE_M][TILE_N] = op(A)[rows i.., depth] strip[depth, TILE_N]; rows beyond `height` repeat the first one */
 SIMD_KERNEL static void tile(real *restrict acc, operand a, size_t height, const real *restrict strip, size_t depth) {
     const real *r0 = a.a, *r1 = a.a + (height > 1 ? a.row : 0);
     const real *r2 = a.a + (height > 2 ? 2 * a.row : 0), *r3 = a.a + (height > 3 ? 3 * a.row : 0);
@@ -128,7 +129,8 @@ void gemm(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, 
           const real *b, size_t ldb, real beta, real *c, size_t ldc) {
     if (m == 0 || n == 0) return;
 #ifdef HAVE_CBLAS
-    if (k > 0) { /* a BLAS may leave C alone when k is 0 */
+    bool fits = (m | n | k | lda | ldb | ldc) <= INT_MAX; /* a BLAS counts in int */
+    if (k > 0 && fits) {                                   /* and may leave C alone when k is 0 */
         CBLAS_GEMM(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
                    (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
         return;
