@@ -41,3 +41,7 @@ size_t arena_mark(const arena *a) { return a->used; }
 void arena_reset(arena *a, size_t mark) {
     if (mark < a->used) a->used = mark;
 }
+
+bool fault_memory(fault *f, const char *where, const arena *a, size_t bytes) {
+    return fault_set(f, FAULT_MEMORY, where, (size_t[]){bytes, arena_left(a), a->size}, 3);
+}

@@ -29,10 +29,7 @@ struct ag_op {
 bool ag_tape_init(ag_tape *t, arena *memory, pool *cores, size_t capacity) {
     *t = (ag_tape){.memory = memory, .cores = cores, .capacity = capacity, .recording = true};
     t->nodes = arena_alloc(memory, capacity, sizeof(ag_tensor *));
-    if (!t->nodes)
-        return fault_set(&t->fault, FAULT_MEMORY, "tape",
-                         (size_t[]){capacity * sizeof(ag_tensor *), arena_left(memory), memory->size}, 3);
-    return true;
+    return t->nodes || fault_memory(&t->fault, "tape", memory, capacity * sizeof(ag_tensor *));
 }
 
 ag_mark ag_tape_mark(const ag_tape *t) { return (ag_mark){arena_mark(t->memory), t->count}; }
@@ -53,7 +50,7 @@ static void *take(ag_tape *t, size_t count, size_t each) {
     size_t asked = SIZE_MAX;
     if (p) return p;
     size_mul(count, each, &asked);
-    fault_set(&t->fault, FAULT_MEMORY, "tensor", (size_t[]){asked, arena_left(t->memory), t->memory->size}, 3);
+    fault_memory(&t->fault, "tensor", t->memory, asked);
     return NULL;
 }
 

@@ -61,6 +61,8 @@ size_t arena_left(const arena *a);
 size_t arena_mark(const arena *a);
 /* Gives back everything allocated since the mark. */
 void arena_reset(arena *a, size_t mark);
+/* FAULT_MEMORY: `bytes` were asked of this arena in vain. Returns false. */
+bool fault_memory(fault *f, const char *where, const arena *a, size_t bytes);
 
 /* a * b in *out; false when it does not fit in size_t. */
 bool size_mul(size_t a, size_t b, size_t *out);

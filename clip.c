@@ -181,7 +181,7 @@ ag_tensor *clip_position(ag_tape *t, const clip_model *m, size_t gh, size_t gw, 
     ag_tensor *own = clip_use(t, &m->position), *wide = ag_new(t, g, gw, D);
     real *w = arena_alloc(t->memory, g + 2, sizeof *w);
     if (!out || !own || !wide || !w) {
-        fault_set(&t->fault, FAULT_MEMORY, "position", (size_t[]){g * sizeof *w, arena_left(t->memory), t->memory->size}, 3);
+        fault_memory(&t->fault, "position", t->memory, (g + 2) * sizeof *w);
         return NULL;
     }
     memcpy(out->data, own->data, D * sizeof(real)); /* the class token's stays */
@@ -194,9 +194,7 @@ ag_tensor *clip_position(ag_tape *t, const clip_model *m, size_t gh, size_t gw, 
 /* ---- patches -> tokens ---------------------------------------------------------------------------- */
 static uint32_t *index_table(ag_tape *t, size_t count) {
     uint32_t *index = arena_alloc(t->memory, count, sizeof *index);
-    if (!index)
-        fault_set(&t->fault, FAULT_MEMORY, "index",
-                  (size_t[]){count * sizeof *index, arena_left(t->memory), t->memory->size}, 3);
+    if (!index) fault_memory(&t->fault, "index", t->memory, count * sizeof *index);
     return index;
 }
 

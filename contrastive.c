@@ -26,7 +26,7 @@ static clip_model *empty_model(const clip_config *config, arena *memory, fault *
     clip_model *m = arena_alloc(memory, 1, sizeof *m);
     clip_block_weights *b = arena_alloc(memory, config->vision.layers + config->text.layers, sizeof *b);
     if (!m || !b) {
-        fault_set(why, FAULT_MEMORY, "weights", (size_t[]){sizeof *m, arena_left(memory), memory->size}, 3);
+        fault_memory(why, "weights", memory, sizeof *m);
         return NULL;
     }
     memset(m, 0, sizeof *m);
@@ -43,9 +43,7 @@ bool parameters_of(const clip_config *config, arena *memory, parameters *out, fa
     layout_walk l = {0};
     clip_each_weight(m, place_weight, &l);
     l.list = arena_alloc(memory, l.count, sizeof *l.list);
-    if (!l.list)
-        return fault_set(why, FAULT_MEMORY, "parameters",
-                         (size_t[]){l.count * sizeof *l.list, arena_left(memory), memory->size}, 3);
+    if (!l.list) return fault_memory(why, "parameters", memory, l.count * sizeof *l.list);
     l.count = l.numbers = 0;
     clip_each_weight(m, place_weight, &l);
     *out = (parameters){l.list, l.count, l.numbers};
@@ -189,7 +187,7 @@ contrastive *contrastive_new(const clip_config *config, real *weights, pool *cor
     real *zi = arena_alloc(memory, z, sizeof *zi), *zt = arena_alloc(memory, z, sizeof *zt);
     unsigned char *buffer = arena_alloc(memory, room, 1);
     if (!c || !shares || !zi || !zt || !buffer) {
-        fault_set(why, FAULT_MEMORY, "contrastive", (size_t[]){room, arena_left(memory), memory->size}, 3);
+        fault_memory(why, "contrastive", memory, room);
         return NULL;
     }
     memset(c, 0, sizeof *c);
@@ -296,7 +294,7 @@ static bool loss_task(contrastive *c, contrastive_result *out, real *scale, real
     size_t n = c->batch->pairs, e = c->config.embed;
     ag_tape *t = &c->tape;
     const real *y = c->batch->targets ? c->batch->targets : own_targets(c, n);
-    if (!y) return fault_set(&t->fault, FAULT_MEMORY, "targets", (size_t[]){n * n * sizeof(real), 0, 0}, 3);
+    if (!y) return fault_memory(&t->fault, "targets", &c->memory, n * n * sizeof(real));
     ag_tensor *leaf[3] = {ag_leaf(t, c->zi, NULL, 1, n, e), ag_leaf(t, c->zt, NULL, 1, n, e),
                           ag_leaf(t, scale, NULL, 1, 1, 1)};
     ag_tensor *i = ag_normalize(t, leaf[0]), *k = ag_normalize(t, leaf[1]), *s = ag_exp(t, leaf[2]);

@@ -39,7 +39,7 @@ typedef struct {
 typedef struct {
     const real *patches; /* [pairs, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
     const uint32_t *ids; /* [pairs, length], zero-padded; length may end where the longest caption does */
-    const real *targets; /* [pairs, pairs], symmetric up to row sums of 1: which captions are right for a picture.
+    const real *targets; /* [pairs, pairs], symmetric, rows sum to 1: which captions are right for a picture.
                             NULL: its own alone. */
     size_t pairs, length;
 } contrastive_batch;

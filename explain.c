@@ -21,9 +21,7 @@ static size_t cores_of(const explained *x) { return x->cores ? x->cores->width :
 static const clip_tower *tower_of(const explained *x) { return &x->model->config.vision; }
 static bool wanted(const explained *x, gradient_kind kind) { return x->options.gradient == kind; }
 
-static bool out_of_memory(fault *f, const arena *a, size_t bytes) {
-    return fault_set(f, FAULT_MEMORY, "explain", (size_t[]){bytes, arena_left(a), a->size}, 3);
-}
+static bool out_of_memory(fault *f, const arena *a, size_t bytes) { return fault_memory(f, "explain", a, bytes); }
 
 /* rows * cols reals from the arena; a fault and NULL when it is full. */
 static real *take(explained *x, size_t rows, size_t cols, fault *f) {
@@ -36,12 +34,6 @@ static real *take(explained *x, size_t rows, size_t cols, fault *f) {
 }
 
 /* ---- vectors ---------------------------------------------------------------------------------- */
-static bool finite_all(const real *v, size_t n) {
-    real zero = 0; /* 0 * inf and 0 * NaN are NaN, and stay in the sum */
-    for (size_t i = 0; i < n; i++) zero += 0 * v[i];
-    return zero == 0;
-}
-
 /* unit = v / |v|; the length. */
 static real unit_of(const real *v, real *unit, size_t n) {
     real length = (real)sqrt((double)k_dot(v, v, n));
@@ -61,13 +53,14 @@ static void centre(real *c, const real *xhat, real rstd, size_t n) {
     for (size_t i = 0; i < n; i++) c[i] = (c[i] - mean - xhat[i] * along) * rstd;
 }
 
-/* A layer whose z points where e does has nothing to say: e.z is at its largest, so G = 0, and relu's derivative there
- * is 0 too (MODEL.md 5). What rounding leaves of G must not pass for a map. */
-static bool silent(const explained *x, const explain_layer *l, const real *e_unit) {
+bool explain_silent(const real *e_unit, const real *z_unit, size_t n) {
     real most = sizeof(real) == sizeof(float) ? (real)1e-5 : (real)1e-12, apart = 0;
-    for (size_t k = 0; k < x->model->config.embed; k++)
-        apart += (e_unit[k] - l->z_unit[k]) * (e_unit[k] - l->z_unit[k]);
+    for (size_t k = 0; k < n; k++) apart += (e_unit[k] - z_unit[k]) * (e_unit[k] - z_unit[k]);
     return apart <= most * most;
+}
+
+static bool silent(const explained *x, const explain_layer *l, const real *e_unit) {
+    return explain_silent(e_unit, l->z_unit, x->model->config.embed);
 }
 
 /* ---- matrix times vector, spread ------------------------------------------------------------------ */
@@ -101,13 +94,13 @@ static void mat_vec_add(pool *cores, const real *m, const real *v, size_t rows, 
 }
 
 /* ---- relu over rows of G: R's sums, and which were positive ----------------------------------------- */
-/* sum[c] = sum over rows of max(s[r,c], 0); positive[r,c] = s[r,c] > 0 (where not NULL). */
+/* sum[c] = sum over rows of max(s[r,c], 0), where NaN stays NaN; positive[r,c] = s[r,c] > 0 (where not NULL). */
 SIMD_KERNEL static void relu_rows(const real *restrict s, size_t stride, size_t rows, size_t cols, real *restrict sum,
                                   uint8_t *restrict positive) {
     memset(sum, 0, cols * sizeof *sum);
     for (size_t r = 0; r < rows; r++, s += stride) {
 #pragma omp simd
-        for (size_t c = 0; c < cols; c++) sum[c] += s[c] > 0 ? s[c] : 0;
+        for (size_t c = 0; c < cols; c++) sum[c] += s[c] < 0 ? 0 : s[c];
         if (!positive) continue;
 #pragma omp simd
         for (size_t c = 0; c < cols; c++) positive[c] = s[c] > 0;
@@ -398,7 +391,7 @@ static bool tape_grid(explained *x, real *grid, fault *f) {
 static bool set_embedding(explained *x, const real *e, real *length, fault *f) {
     size_t E = x->model->config.embed;
     *length = unit_of(e, x->work.e_unit, E);
-    if (*length > 0 && finite_all(x->work.e_unit, E)) return true;
+    if (*length > 0 && k_finite(x->work.e_unit, E)) return true;
     return fault_set(f, FAULT_NAN, "the embedding", NULL, 0);
 }
 
@@ -425,7 +418,7 @@ static bool grid_into(explained *x, const real *e, int set, real *grid, fault *f
         }
         for (size_t j = 0; j < cells; j++) grid[j] *= mean;
     }
-    return finite_all(grid, cells) || fault_set(f, FAULT_NAN, "the map", NULL, 0);
+    return k_finite(grid, cells) || fault_set(f, FAULT_NAN, "the map", NULL, 0);
 }
 
 bool explain_grid(explained *x, const real *e, real *grid, fault *f) { return grid_into(x, e, SET_LAST, grid, f); }
@@ -453,7 +446,7 @@ bool explain_transpose(explained *x, const real *e, bool first, const real *w, r
         k_axpy(1, x->work.ez, de, E);
     }
     unit_transpose(de, x->work.e_unit, length, E); /* through e/|e| */
-    return finite_all(de, E) || fault_set(f, FAULT_NAN, "the map's derivative", NULL, 0);
+    return k_finite(de, E) || fault_set(f, FAULT_NAN, "the map's derivative", NULL, 0);
 }
 
 bool explain_legrad(explained *x, const real *e, real *map, fault *f) {
@@ -602,7 +595,7 @@ static void keep_z(explained *x, explain_layer *l, const real *x2, fault *f) {
     if (z) {
         memcpy(l->z, z->data, E * sizeof(real));
         l->z_length = unit_of(l->z, l->z_unit, E);
-        if (!finite_all(l->z_unit, E)) fault_set(f, FAULT_NAN, "z", &l->index, 1);
+        if (!k_finite(l->z_unit, E)) fault_set(f, FAULT_NAN, "z", &l->index, 1);
     } else if (!f->code)
         *f = t.fault;
     arena_reset(x->memory, mark);
@@ -761,7 +754,7 @@ static void forward(explained *x, const real *pixels, fault *f) {
         *f = t->fault;
     ag_tape_reset(t, mark);
     t->recording = true;
-    if (!f->code && !finite_all(x->embedding, E)) fault_set(f, FAULT_NAN, "the image embedding", NULL, 0);
+    if (!f->code && !k_finite(x->embedding, E)) fault_set(f, FAULT_NAN, "the image embedding", NULL, 0);
 }
 
 static bool valid_request(explained *x, fault *f) {
@@ -782,7 +775,7 @@ static bool valid_request(explained *x, fault *f) {
 
 static bool ready_other(explained *x, fault *f) {
     x->tape.recording = true;
-    return finite_all(x->embedding, x->model->config.embed) || fault_set(f, FAULT_NAN, "the image embedding", NULL, 0);
+    return k_finite(x->embedding, x->model->config.embed) || fault_set(f, FAULT_NAN, "the image embedding", NULL, 0);
 }
 
 bool explain_open(explained *x, const clip_model *m, const real *pixels, size_t height, size_t width,
@@ -931,7 +924,7 @@ void map_extremes_transpose(real *grid, size_t gh, size_t gw, size_t scale, cons
 
 bool map_range(const real *grid, size_t gh, size_t gw, size_t scale, size_t layers, extremes *e, fault *f) {
     *e = map_extremes(grid, gh, gw, scale);
-    if (!finite_all(grid, gh * gw)) return fault_set(f, FAULT_NAN, "the map", NULL, 0);
+    if (!k_finite(grid, gh * gw)) return fault_set(f, FAULT_NAN, "the map", NULL, 0);
     if (!(e->high > e->low)) return fault_set(f, FAULT_FLAT, "the map", &layers, 1);
     return true;
 }

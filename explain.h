@@ -117,6 +117,9 @@ bool explain_transpose(explained *x, const real *e, bool first, const real *w, r
 ag_tensor *explain_tape_grid(explained *x, ag_tensor *e_unit);
 /* The map [height,width] in 0..1 for e: the grid, bilinear by the patch size, then min-max. Fault: FLAT, NAN. */
 bool explain_legrad(explained *x, const real *e, real *map, fault *f);
+/* Both [n], of unit length. Where e points as z does, e.z is at its largest, so G = 0, and relu's derivative there is 0
+ * too (MODEL.md 5): what rounding leaves of G must not pass for a map. */
+bool explain_silent(const real *e_unit, const real *z_unit, size_t n);
 /* z, u and a of each layer for e, to a watch. */
 void explain_show(explained *x, const explain_watch *watch, const real *e, size_t step);
 

@@ -236,6 +236,13 @@ SIMD_KERNEL real k_sum(const real *a, size_t n) {
     return sum;
 }
 
+SIMD_KERNEL bool k_finite(const real *a, size_t n) {
+    real zero = 0; /* 0 * inf and 0 * NaN are NaN, and stay in the sum */
+#pragma omp simd reduction(+ : zero)
+    for (size_t i = 0; i < n; i++) zero += 0 * a[i];
+    return zero == 0;
+}
+
 SIMD_KERNEL void k_axpy(real alpha, const real *x, real *y, size_t n) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] += alpha * x[i];
@@ -246,13 +253,6 @@ SIMD_KERNEL void k_mul(const real *a, const real *b, real *y, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
-SIMD_KERNEL void k_add_rows(const real *row, real *y, size_t rows, size_t cols) {
-    for (size_t r = 0; r < rows; r++, y += cols) {
-#pragma omp simd
-        for (size_t j = 0; j < cols; j++) y[j] += row[j];
-    }
-}
-
 void k_fill_rows(const real *row, real *y, size_t rows, size_t cols) {
     for (size_t r = 0; r < rows; r++) memcpy(y + r * cols, row, cols * sizeof *row);
 }
@@ -261,23 +261,6 @@ SIMD_KERNEL void k_sum_rows(const real *x, real *sum, size_t rows, size_t cols) 
     for (size_t r = 0; r < rows; r++, x += cols) {
 #pragma omp simd
         for (size_t j = 0; j < cols; j++) sum[j] += x[j];
-    }
-}
-
-SIMD_KERNEL void k_relu_sum_rows(const real *s, real *out, size_t rows, size_t cols) {
-    for (size_t r = 0; r < rows; r++, s += cols) {
-#pragma omp simd
-        for (size_t j = 0; j < cols; j++) out[j] += s[j] > 0 ? s[j] : 0;
-    }
-}
-
-SIMD_KERNEL void k_relu_mask_rows(const real *s, const real *w, real *d, size_t rows, size_t cols) {
-    for (size_t r = 0; r < rows; r++, s += cols, d += cols) {
-#pragma omp simd
-        for (size_t j = 0; j < cols; j++) {
-            real v = w[j];
-            d[j] = s[j] > 0 ? v : 0;
-        }
     }
 }
 

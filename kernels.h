@@ -10,13 +10,13 @@
 
 typedef enum { ACT_QUICK_GELU, ACT_GELU } act_kind;
 
-/* y[i] = act^(order)(x[i]); order 0, 1 or 2.  quick: x*sigmoid(1.702x); gelu: x*Phi(x), exact erf. y may be x. */
+/* y[i] = act^(order)(x[i]); order 0, 1 or 2.  quick: x*sigmoid(1.702x); gelu: x*Phi(x), by erf. y may be x. */
 void k_act(act_kind kind, int order, const real *x, real *y, size_t n);
 /* y = act(x), d = act'(x) in one pass. */
 void k_act_both(act_kind kind, const real *x, real *y, real *d, size_t n);
-void k_exp(const real *x, real *y, size_t n);
-/* Rows of s [rows, cols] become softmax(s), in place or into y. valid(row) = first + row + 1 columns when causal
- * (the rest becomes 0), cols otherwise. */
+void k_exp(const real *x, real *y, size_t n); /* float: x is held within -87..88, where e^x is a normal number */
+/* Rows of s [rows, cols] become softmax(s), in place or into y. When causal, row r has its first r + 1 columns alone
+ * and the rest becomes 0. */
 void k_softmax(const real *s, real *y, size_t rows, size_t cols, bool causal);
 /* d = y * (g - sum(g*y)) per row: the softmax's transposed Jacobian. d may be g. */
 void k_softmax_grad(const real *y, const real *g, real *d, size_t rows, size_t cols);
@@ -29,15 +29,11 @@ void k_layernorm_grad(const real *x, const real *mean, const real *rstd, const r
                       real *dgamma, real *dbeta, size_t rows, size_t cols);
 real k_dot(const real *a, const real *b, size_t n);
 real k_sum(const real *a, size_t n);
+bool k_finite(const real *a, size_t n); /* all of them: no NaN, no infinity */
 void k_axpy(real alpha, const real *x, real *y, size_t n);        /* y += alpha x */
 void k_mul(const real *a, const real *b, real *y, size_t n);      /* y = a*b, y may be either */
-void k_add_rows(const real *row, real *y, size_t rows, size_t cols); /* y[r,:] += row */
 void k_fill_rows(const real *row, real *y, size_t rows, size_t cols); /* y[r,:] = row */
 void k_sum_rows(const real *x, real *sum, size_t rows, size_t cols);  /* sum[c] += sum_r x[r,c] */
-/* out[c] += sum_r max(s[r,c], 0) */
-void k_relu_sum_rows(const real *s, real *out, size_t rows, size_t cols);
-/* d[r,c] = s[r,c] > 0 ? w[c] : 0 ; d may be s */
-void k_relu_mask_rows(const real *s, const real *w, real *d, size_t rows, size_t cols);
 void k_from_half(const uint16_t *h, real *y, size_t n);
 void k_from_bfloat(const uint16_t *h, real *y, size_t n);
 void k_from_float(const float *h, real *y, size_t n);

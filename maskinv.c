@@ -13,7 +13,7 @@ static real *take(arena *a, size_t rows, size_t cols, fault *f) {
     real *p = size_mul(rows, cols, &count) && size_mul(count, sizeof(real), &bytes)
                   ? arena_alloc(a, count, sizeof(real))
                   : NULL;
-    if (!p) fault_set(f, FAULT_MEMORY, "maskinv", (size_t[]){bytes, arena_left(a), a->size}, 3);
+    if (!p) fault_memory(f, "maskinv", a, bytes);
     return p;
 }
 
@@ -226,6 +226,7 @@ static bool invert_step(explained *x, inversion *v, const invert_options *o, inv
     if (step + 1 == o->iters && r->map_after && !target_map(x, &v->mask, v->grid, r->map_after, f)) return false;
     if (!show_step(x, v, o, step, loss, f)) return false;
     adamw_step(&v->adam, v->e, v->gradient, o->lr, o->decay);
+    if (!k_finite(v->e, E)) return fault_set(f, FAULT_NAN, "the embedding", NULL, 0);
     if (o->progress) o->progress(o->progress_arg, step);
     return true;
 }

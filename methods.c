@@ -257,12 +257,17 @@ static bool open_attention(explainer *x, ag_tensor *patches) {
     ag_tape *t = &x->tape;
     x->A = arena_alloc(x->memory, x->blocks, sizeof *x->A);
     if (!x->A)
-        return fault_set(&t->fault, FAULT_MEMORY, "layers",
-                         (size_t[]){x->blocks * sizeof *x->A, arena_left(x->memory), x->memory->size}, 3);
+        return fault_memory(&t->fault, "layers", x->memory, x->blocks * sizeof *x->A);
     ag_tensor *in = clip_embed(t, x->model, patches, x->gh, x->gw, POSITION_BICUBIC);
     in = clip_blocks(t, x->model, in, 0, first);
     if (!in) return false;
     return x->how->family == FAMILY_GRADIENT ? record_layers(x, in, first) : keep_attention(x, in, first);
+}
+
+static uint32_t *index_room(explainer *x, size_t count) {
+    uint32_t *index = arena_alloc(x->memory, count, sizeof *index);
+    if (!index) fault_memory(&x->tape.fault, "index", x->memory, count * sizeof *index);
+    return index;
 }
 
 /* The row of the token that the model pools: the class token's, or the mean of all. A [b,n,n] -> [1,b,n] */
@@ -271,19 +276,15 @@ static ag_tensor *pooled_row(explainer *x, ag_tensor *A) {
     if (!A) return NULL;
     if (x->model->config.pool == CLIP_POOL_MEAN)
         return ag_reshape(t, ag_scale(t, ag_fit(t, A, A->batch, 1, x->n), 1 / (real)x->n, 0), 1, A->batch, x->n);
-    uint32_t *rows = arena_alloc(x->memory, A->batch, sizeof *rows);
-    if (!rows) {
-        fault_set(&t->fault, FAULT_MEMORY, "rows", (size_t[]){A->batch * sizeof *rows, arena_left(x->memory), 0}, 3);
-        return NULL;
-    }
-    for (size_t b = 0; b < A->batch; b++) rows[b] = (uint32_t)(b * x->n);
-    return ag_rows(t, A, rows, A->batch);
+    uint32_t *rows = index_room(x, A->batch);
+    for (size_t b = 0; rows && b < A->batch; b++) rows[b] = (uint32_t)(b * x->n);
+    return rows ? ag_rows(t, A, rows, A->batch) : NULL;
 }
 
 /* [1,1,n] -> the patches' part as [1,gh,gw] */
 static ag_tensor *as_grid(explainer *x, ag_tensor *row) {
     ag_tape *t = &x->tape;
-    uint32_t *cells = arena_alloc(x->memory, x->n - 1, sizeof *cells);
+    uint32_t *cells = index_room(x, x->n - 1);
     if (!cells) return NULL;
     for (size_t i = 0; i + 1 < x->n; i++) cells[i] = (uint32_t)(i + 1);
     return ag_reshape(t, ag_rows(t, ag_reshape(t, row, 1, x->n, 1), cells, x->n - 1), 1, x->gh, x->gw);
@@ -418,21 +419,11 @@ bool method_open(explainer *x, const method *how, const clip_model *m, const rea
     return ok && x->tape.fault.code == FAULT_NONE;
 }
 
-/* Where e is the image's own direction, the gradient is 0; what rounding leaves of it must not pass for a map. */
-static bool silent(const explainer *x, const real *e) {
-    real most = sizeof(real) == sizeof(float) ? (real)1e-5 : (real)1e-12, apart = 0;
-    for (size_t k = 0; k < x->model->config.embed; k++) {
-        real d = e[k] - x->z_unit->data[k];
-        apart += d * d;
-    }
-    return apart <= most * most;
-}
-
 static bool each_grid(explainer *x, const real *texts, size_t count, real *grids) {
     size_t E = x->model->config.embed, cells = x->n - 1;
     bool gradient = x->how->family == FAMILY_GRADIENT;
     for (size_t c = 0; c < count; c++) {
-        if (gradient && silent(x, texts + c * E)) {
+        if (gradient && explain_silent(texts + c * E, x->z_unit->data, E)) {
             memset(grids + c * cells, 0, cells * sizeof(real));
             continue;
         }
@@ -464,13 +455,12 @@ bool method_grids(explainer *x, const real *texts, size_t count, const real *emp
 
 /* min-max over n cells: in -> out in 0..1 */
 static bool to_unit(const explainer *x, const real *in, real *out, size_t n, fault *f) {
-    real low = in[0], high = in[0], zero = 0;
+    real low = in[0], high = in[0];
     for (size_t i = 0; i < n; i++) {
         low = in[i] < low ? in[i] : low;
         high = in[i] > high ? in[i] : high;
-        zero += 0 * in[i]; /* NaN where one is not finite */
     }
-    if (zero != 0) return fault_set(f, FAULT_NAN, "the map", NULL, 0);
+    if (!k_finite(in, n)) return fault_set(f, FAULT_NAN, "the map", NULL, 0);
     if (!(high > low)) return fault_set(f, FAULT_FLAT, "the map", &x->blocks, 1);
     for (size_t i = 0; i < n; i++) out[i] = (in[i] - low) / (high - low);
     return true;
@@ -480,7 +470,7 @@ static bool to_unit(const explainer *x, const real *in, real *out, size_t n, fau
 static bool map_of_unit_grid(explainer *x, const real *grid, real *map, fault *f) {
     size_t cells = x->n - 1, mark = arena_mark(x->memory);
     real *unit = arena_alloc(x->memory, cells, sizeof *unit);
-    if (!unit) return fault_set(f, FAULT_MEMORY, "map", (size_t[]){cells * sizeof *unit, arena_left(x->memory), 0}, 3);
+    if (!unit) return fault_memory(f, "map", x->memory, cells * sizeof *unit);
     bool ok = to_unit(x, grid, unit, cells, f) && map_fit(unit, x->gh, x->gw, map, x->height, x->width, x->memory, f);
     arena_reset(x->memory, mark);
     return ok;
@@ -524,7 +514,7 @@ bool method_points(explainer *x, const real *grid, size_t height, size_t width, 
     uint32_t *rank = arena_alloc(x->memory, n, sizeof *rank);
     if (!small || !rank) {
         arena_reset(x->memory, mark);
-        return fault_set(f, FAULT_MEMORY, "points", (size_t[]){n * sizeof *small, arena_left(x->memory), 0}, 3);
+        return fault_memory(f, "points", x->memory, n * (sizeof *small + sizeof *rank));
     }
     bool ok = map_fit(grid, x->gh, x->gw, small, rows, cols, x->memory, f) && to_unit(x, small, small, n, f);
     if (ok) rank_cells(small, rank, n);

@@ -293,6 +293,11 @@ static void faults_name_what_was_wrong(void **state) {
     e[3] = (real)NAN, f = (fault){0};
     assert_false(explain_legrad(&x, e, map, &f));
     assert_int_equal(f.code, FAULT_NAN);
+    e[3] = 1, f = (fault){0};
+    assert_true(explain_legrad(&x, e, map, &f));
+    x.layers[0].v[fx.model->config.vision.width + 1] = (real)NAN; /* relu must not take it for a 0 */
+    assert_false(explain_legrad(&x, e, map, &f));
+    assert_int_equal(f.code, FAULT_NAN);
     real *pixels = calloc(3 * 33 * 32, sizeof *pixels);
     explain_options o = {.layers = 1};
     f = (fault){0};
