@@ -378,7 +378,9 @@ checkpoint *checkpoint_open(const char *path, err *e) {
     checkpoint *c = make(path, e);
     if (!c) return NULL;
     bool ok;
-    if (folder_exists(path))
+    if (!*path)
+        ok = err_set(e, "the name of a model is empty");
+    else if (folder_exists(path))
         ok = open_folder(c, path, e);
     else if (file_exists(path))
         ok = open_file(c, path, e);

@@ -8,12 +8,19 @@
 #include <unistd.h>
 
 /* ---- begin, end ------------------------------------------------------------------------------- */
+static int print_or_fail(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    fprintf(stderr, "maskinv: standard output could not be written\n");
+    return 1;
+}
+
 bool cli_begin(cli *c, const command *cmd, int argc, char **argv, void *options) {
     memset(c, 0, sizeof *c);
     c->command = cmd;
     c->start = seconds_now();
     if (flags_want_help(argc, argv)) {
         flags_help(cmd, stdout);
+        c->code = print_or_fail();
         return false;
     }
     if (flags_parse(cmd, argc, argv, options, &c->e)) {
@@ -104,6 +111,13 @@ bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
                    below, below + patch);
 }
 
+bool cli_folder(cli *c, const char *dir, const char *name) {
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path)
+        return err_set(&c->e, "--out: the path is too long");
+    return folder_make(dir, &c->e) && out_check(path, &c->e);
+}
+
 size_t peak_bytes(void) {
     struct rusage use;
     if (getrusage(RUSAGE_SELF, &use) != 0) return 0;
@@ -164,12 +178,6 @@ static void manual(FILE *out) {
     fprintf(out, ".SH EXIT STATUS\n0 when all went well, 1 when something failed (the message names it), 2 for a usage "
                  "error.\n"
                  "Files are written under a temporary name and renamed when complete.\n");
-}
-
-static int print_or_fail(void) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
-    fprintf(stderr, "maskinv: standard output could not be written\n");
-    return 1;
 }
 
 int cli_main(int argc, char **argv) {

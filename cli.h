@@ -82,6 +82,8 @@ void cli_progress(cli *c, const char *what, size_t done, size_t of);
 void cli_progress_end(cli *c);
 /* The side of the squashed square: as asked, or `times` the model's own; a multiple of the patch. */
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side);
+/* Makes the folder of --out, and looks whether DIR/name can be written: now, not after the work. */
+bool cli_folder(cli *c, const char *dir, const char *name);
 /* The file's name without folder and ending; made different from the `count` names before it, each `each` bytes. */
 void name_of(const char *path, char *name, size_t room, const void *before, size_t each, size_t count);
 /* Largest memory this process ever held, in bytes. */

@@ -114,7 +114,7 @@ static bool embed_text(cli *c, const char *text, float *out) {
 /* ---- all of them -------------------------------------------------------------------------------------- */
 static bool embed(cli *c, const options *o) {
     size_t count = o->images.count + o->texts.count + o->ids.count, embed = c->model->config.embed, side;
-    if (!cli_side(c, o->size, 1, &side)) return false;
+    if (!cli_side(c, o->size, 1, &side) || !out_check(o->out, &c->e)) return false;
     float *out = mem_alloc(count, embed * sizeof *out);
     if (!out) return err_set(&c->e, "no memory for %zu embeddings", count);
     bool ok = true;

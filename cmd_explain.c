@@ -183,7 +183,7 @@ static bool read_inputs(job *j) {
     if (j->o.argmax && (j->count < 2 || j->count > CLASS_MOST))
         return err_set(&j->c.e, "--argmax: 2 to %d texts or rows expected, %zu found", CLASS_MOST, j->count);
     if (!name_rows(j) || !embed_texts(j)) return false;
-    if (j->o.out && !folder_make(j->o.out, &j->c.e)) return false;
+    if (j->o.out && !cli_folder(&j->c, j->o.out, "0.map.npy")) return false;
     j->pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
     return j->pixels != NULL;
 }

@@ -136,16 +136,8 @@ static bool read_mask(job *j, size_t i) {
     return region_new(g, &j->r, j->invert.iters, &j->c.e);
 }
 
-/* A folder that cannot be written is found now, not after the work. */
 static bool check_out(job *j) {
-    char path[4096];
-    out_file f;
-    if (!j->o.out) return true;
-    if ((size_t)snprintf(path, sizeof path, "%s/result.json", j->o.out) >= sizeof path)
-        return err_set(&j->c.e, "--out: the path is too long");
-    if (!folder_make(j->o.out, &j->c.e) || !out_open(&f, path, &j->c.e)) return false;
-    out_abandon(&f);
-    return true;
+    return (!j->o.out || cli_folder(&j->c, j->o.out, "result.json")) && (!j->o.trace || out_check(j->o.trace, &j->c.e));
 }
 
 static bool read_inputs(job *j) {

@@ -109,17 +109,6 @@ static bool read_masks(job *j) {
     return true;
 }
 
-static bool check_out(job *j) {
-    char path[4096];
-    out_file f;
-    if (!j->o.out) return true;
-    if ((size_t)snprintf(path, sizeof path, "%s/result.json", j->o.out) >= sizeof path)
-        return err_set(&j->c.e, "--out: the path is too long");
-    if (!folder_make(j->o.out, &j->c.e) || !out_open(&f, path, &j->c.e)) return false;
-    out_abandon(&f);
-    return true;
-}
-
 /* ---- what goes out beside the report ------------------------------------------------------------------- */
 static bool path_in(job *j, const char *name, const char *ending, char path[4096]) {
     if ((size_t)snprintf(path, 4096, "%s/%s.%s", j->o.out, name, ending) < 4096) return true;
@@ -225,7 +214,8 @@ static bool regions(job *j) {
     j->r.model = checkpoint_name(j->c.weights);
     j->r.image = j->o.image;
     j->r.size = j->side;
-    if (!picture_read(j->o.image, &j->photo, &j->c.e) || !read_masks(j) || !check_out(j)) return false;
+    if (!picture_read(j->o.image, &j->photo, &j->c.e) || !read_masks(j)) return false;
+    if (j->o.out && !cli_folder(&j->c, j->o.out, "result.json")) return false;
     if (!(j->vectors = mem_alloc(j->r.count + 1, j->r.embed * sizeof *j->vectors)))
         return err_set(&j->c.e, "no memory for %zu embeddings", j->r.count);
     j->image = j->vectors + j->r.count * j->r.embed;

@@ -58,6 +58,15 @@ bool out_close(out_file *f, err *e) {
     return err_set(e, "%s: writing failed: %s", f->path, why ? strerror(why) : "input/output error");
 }
 
+bool out_check(const char *path, err *e) {
+    out_file f;
+    struct stat s;
+    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode)) return true; /* opening a pipe would wait */
+    if (!out_open(&f, path, e)) return false;
+    out_abandon(&f);
+    return true;
+}
+
 /* ---- folders --------------------------------------------------------------------------------- */
 bool folder_exists(const char *path) {
     struct stat s;
@@ -95,6 +104,7 @@ bool folder_make(const char *path, err *e) {
 /* ---- reading --------------------------------------------------------------------------------- */
 /* A descriptor that is no folder's, or -1. */
 static int open_file(const char *path, struct stat *s, err *e) {
+    if (!*path) return err_set(e, "the name of a file to read is empty"), -1;
     int fd = open(path, O_RDONLY);
     if (fd < 0) return err_set(e, "%s: cannot be read: %s", path, strerror(errno)), -1;
     if (fstat(fd, s) != 0) {

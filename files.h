@@ -14,6 +14,7 @@ typedef struct { FILE *stream; char path[4096], temporary[4160]; } out_file;
 bool out_open(out_file *f, const char *path, err *e);
 bool out_close(out_file *f, err *e); /* checks every write: a full disk is an error, the old file stays */
 void out_abandon(out_file *f);
+bool out_check(const char *path, err *e); /* it can be written, now; for before long work */
 /* Makes the folder (and its parents) where missing; a file in its place is an error. */
 bool folder_make(const char *path, err *e);
 bool folder_exists(const char *path);

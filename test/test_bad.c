@@ -200,7 +200,21 @@ static void bad_folders(void **state) {
     assert_int_equal(
         run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "--trace", scratch("no/such/folder.st"), NULL), 1);
     assert_non_null(strstr(said.err, "folder.st"));
+    /* found before the work */
+    assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "--trace", scratch("no/such/folder.st"), "-o",
+                         scratch("early"), NULL),
+                     1);
+    assert_int_equal(count_files(scratch("early"), "mask0"), 0);
     assert_true(file_exists(scratch("file")));
+}
+
+static void empty_names(void **state) {
+    (void)state;
+    static const char *const flags[] = {"-m", "-i", "-k", "-o", "--trace", "--templates"};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        assert_int_equal(run("invert", "-m", MODEL, "-i", IMAGE, "-k", MASK0, "-t", "a", flags[i], "", NULL), 1);
+        if (!strstr(said.err, "is empty")) fail_msg("%s '': %s", flags[i], said.err);
+    }
 }
 
 /* What was written before a failure stays, byte for byte. */
@@ -237,6 +251,8 @@ static void full_disk(void **state) {
     /* a result on a full disk: standard output here */
     assert_int_equal(
         system("test -x ./maskinv || exit 0; ./maskinv info -m " MODEL " >/dev/full 2>/dev/null; test $? = 1"), 0);
+    assert_int_equal(system("test -x ./maskinv || exit 0; ./maskinv invert --help >/dev/full 2>/dev/null; test $? = 1"),
+                     0);
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------------- */
@@ -330,6 +346,7 @@ int main(void) {
         cmocka_unit_test(bad_model_files),
         cmocka_unit_test(weights_not_finite),
         cmocka_unit_test(bad_folders),
+        cmocka_unit_test(empty_names),
         cmocka_unit_test(nothing_lost),
         cmocka_unit_test(full_disk),
         cmocka_unit_test(small_memory),
