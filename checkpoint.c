@@ -495,7 +495,7 @@ static float stored_number(clip_type type, const unsigned char *p, size_t i) {
     if (type == CLIP_REAL) return memcpy(&r, p + i * sizeof r, sizeof r), (float)r;
     if (type == CLIP_F32) return memcpy(&x, p + i * sizeof x, sizeof x), x;
     memcpy(&h, p + i * sizeof h, sizeof h);
-    return type == CLIP_F16 ? st_from_half(h) : st_from_bfloat(h);
+    return type == CLIP_F16 ? half_to_float(h) : st_from_bfloat(h);
 }
 
 static bool check_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {

@@ -124,6 +124,20 @@ void *mem_resize(void *p, size_t bytes) {
     return realloc(p, bytes ? bytes : 1);
 }
 
+bool mem_grow(void *array, size_t *room, size_t need, size_t each) {
+    size_t more = *room ? *room : 64, bytes;
+    void *p;
+    if (need <= *room) return true;
+    while (more < need && more <= SIZE_MAX / 2) more *= 2;
+    if (more < need) more = need;
+    memcpy(&p, array, sizeof p); /* whatever its type */
+    p = size_mul(more, each, &bytes) ? mem_resize(p, bytes) : NULL;
+    if (!p) return false;
+    memcpy(array, &p, sizeof p);
+    *room = more;
+    return true;
+}
+
 void mem_free(void *p) { free(p); }
 
 static void *cjson_alloc(size_t bytes) { return mem_alloc(bytes, 1); }

@@ -29,6 +29,9 @@ bool err_fault(err *e, const fault *f);
  * 0 switches that off. mem_count(): allocations made so far. For tests. */
 void *mem_alloc(size_t count, size_t each);
 void *mem_resize(void *p, size_t bytes);
+/* Room for `need` items of `each` bytes in the array whose pointer is at `array`, doubled when full. False: no memory,
+ * and all stays as it was. */
+bool mem_grow(void *array, size_t *room, size_t need, size_t each);
 void mem_free(void *p);
 void mem_fail_after(size_t n);
 size_t mem_count(void);

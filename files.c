@@ -350,15 +350,15 @@ static uint64_t load(const unsigned char *p, size_t bytes) {
     return u;
 }
 
-static float half_to_float(uint32_t h) {
-    uint32_t exponent = h >> 10 & 31, fraction = h & 1023, u;
+float half_to_float(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, u;
     float f;
-    if (exponent == 0) {
-        f = (float)fraction / 16777216.0f; /* subnormal: fraction * 2^-24, exact */
-        return h >> 15 ? -f : f;
+    if (exponent == 0) { /* subnormal: a multiple of 2^-24 */
+        f = (float)fraction * 0x1p-24f;
+        return sign ? -f : f;
     }
-    u = h >> 15 << 31 | (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
-    memcpy(&f, &u, 4);
+    u = sign | (exponent == 31 ? 0xffu : exponent + 112) << 23 | fraction << 13;
+    memcpy(&f, &u, sizeof f);
     return f;
 }
 
@@ -366,7 +366,7 @@ static float load_float(const unsigned char *p, size_t each) {
     uint64_t u = load(p, each);
     float f;
     double d;
-    if (each == 2) return half_to_float((uint32_t)u);
+    if (each == 2) return half_to_float((uint16_t)u);
     if (each == 8) return memcpy(&d, &u, 8), (float)d;
     uint32_t low = (uint32_t)u;
     return memcpy(&f, &low, 4), f;

@@ -34,4 +34,5 @@ typedef struct { float *data; size_t shape[4], rank; } npy_array;
 bool npy_read(const char *path, npy_array *a, err *e);
 bool npy_parse(const unsigned char *bytes, size_t length, const char *name, npy_array *a, err *e);
 void npy_free(npy_array *a);
+float half_to_float(uint16_t h); /* float16 is exact in float */
 #endif

@@ -269,6 +269,7 @@ bool optimiser_load(optimiser *o, const char *path, err *e) {
         else
             good = st_floats(t, array[i], o->params->numbers, e);
     }
+    if (good && !(step >= 0 && step < 0x1p53)) good = err_set(e, "%s: \"step\" is %g, expected a count", path, step);
     if (good) o->step = (uint64_t)step;
     st_free(s);
     return good;

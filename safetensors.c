@@ -52,15 +52,6 @@ static uint32_t bits_of_float(float x) {
 
 float st_from_bfloat(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
 
-float st_from_half(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff;
-    if (exponent == 0) { /* subnormal: a multiple of 2^-24 */
-        float x = (float)fraction * 0x1p-24f;
-        return sign ? -x : x;
-    }
-    return float_of_bits(sign | (exponent == 31 ? 0xffu : exponent + 112) << 23 | fraction << 13);
-}
-
 uint16_t st_to_half(float x) {
     uint32_t u = bits_of_float(x), sign = u >> 16 & 0x8000;
     u &= 0x7fffffff;
@@ -375,7 +366,7 @@ bool st_floats(const st_tensor *t, float *out, size_t count, err *e) {
         for (size_t i = 0; i < count; i++) {
             uint16_t h;
             memcpy(&h, t->data + 2 * i, sizeof h);
-            out[i] = half ? st_from_half(h) : st_from_bfloat(h);
+            out[i] = half ? half_to_float(h) : st_from_bfloat(h);
         }
     } else {
         return err_set(e, "tensor \"%.200s\" has dtype %s, expected F32, F16, BF16 or F64", t->name, t->type);

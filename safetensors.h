@@ -43,7 +43,6 @@ bool st_floats(const st_tensor *t, float *out, size_t count, err *e);
  * spaces so that data begins at a multiple of 64. Atomic. data as it is to be stored. */
 bool st_write(const char *path, const st_tensor *tensors, size_t count, const char *const *metadata, err *e);
 
-float st_from_half(uint16_t h);
 float st_from_bfloat(uint16_t h);
 uint16_t st_to_half(float x); /* nearest, ties to even; too large: infinity */
 #endif

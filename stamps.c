@@ -213,12 +213,7 @@ static bool levels_make(stamp *s, const unsigned char *rgba, size_t width, size_
 typedef struct { char **paths; size_t count, room; } path_list;
 
 static bool path_add(path_list *l, const char *path) {
-    if (l->count == l->room) {
-        size_t room = l->room > 0 ? 2 * l->room : 256;
-        char **grown = mem_resize(l->paths, room * sizeof *grown);
-        if (grown == NULL) return false;
-        l->paths = grown, l->room = room;
-    }
+    if (!mem_grow(&l->paths, &l->room, l->count + 1, sizeof *l->paths)) return false;
     char *copy = mem_alloc(strlen(path) + 1, 1);
     if (copy == NULL) return false;
     l->paths[l->count++] = strcpy(copy, path);

@@ -14,20 +14,8 @@ enum { BYTES = 256, BASE = 2 * BYTES, CLIP_MERGES = 48894, FILE_MOST = 64 << 20 
 static const char START[] = "<|startoftext|>", END[] = "<|endoftext|>", ENDING[] = "</w>";
 
 /* ---- growing memory -------------------------------------------------------------------------- */
-/* Room for `need` items in the array whose pointer is at `array`, doubled when full. Without memory all stays as it
- * was. */
 static bool grow(void *array, size_t *room, size_t need, size_t each, err *e) {
-    size_t more = *room ? *room : 64, bytes;
-    void *p;
-    if (need <= *room) return true;
-    while (more < need && more <= SIZE_MAX / 2) more *= 2;
-    if (more < need) more = need;
-    memcpy(&p, array, sizeof p); /* whatever its type */
-    p = size_mul(more, each, &bytes) ? mem_resize(p, bytes) : NULL;
-    if (!p) return err_set(e, "no memory for %zu items of %zu bytes", more, each);
-    memcpy(array, &p, sizeof p);
-    *room = more;
-    return true;
+    return mem_grow(array, room, need, each) || err_set(e, "no memory for %zu items of %zu bytes", need, each);
 }
 #define GROW(array, room, need, e) grow(&(array), &(room), (need), sizeof *(array), e)
 

@@ -3,23 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool more_room(trace *t) {
-    if (t->count < t->room) return true;
-    size_t room = t->room ? 2 * t->room : 64;
-    st_tensor *more = mem_resize(t->tensors, room * sizeof *more);
-    if (!more) return false;
-    t->tensors = more;
-    t->room = room;
-    return true;
-}
-
 void trace_add(trace *t, const char *name, const float *data, const size_t *shape, size_t rank) {
     const char *prefix = t->prefix ? t->prefix : "";
     size_t numbers = 1, names = strlen(prefix) + strlen(name) + 1;
     for (size_t i = 0; i < rank; i++) numbers *= shape[i];
     /* one block: the numbers, then the name */
     float *copy = t->failed ? NULL : mem_alloc(1, numbers * sizeof *copy + names);
-    if (!copy || !more_room(t)) {
+    if (!copy || !mem_grow(&t->tensors, &t->room, t->count + 1, sizeof *t->tensors)) {
         mem_free(copy);
         t->failed = true;
         return;

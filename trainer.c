@@ -164,6 +164,7 @@ static bool open_step(run *r, err *e) {
     if (!r->room) return err_set(e, "no memory: a step of %zu pictures takes %zu MB", plan.pairs, r->room_size >> 20);
     arena_init(&r->memory, r->room, r->room_size);
     params = arena_alloc(&r->memory, 1, sizeof *params);
+    if (!params) fault_memory(&why, "parameters", &r->memory, sizeof *params);
     if (!params || !parameters_of(&r->config, &r->memory, params, &why)) return faulty(e, &why);
     if (!optimiser_new(&r->best, params, r->cores, e)) return false;
     r->best.rates = (optimiser_rates){(real)0.9,
@@ -173,6 +174,7 @@ static bool open_step(run *r, err *e) {
                                       (real)r->s[S_CLIP].value,
                                       (real)r->s[S_EMA].value};
     r->gradient = arena_alloc(&r->memory, params->numbers, sizeof *r->gradient);
+    if (!r->gradient) fault_memory(&why, "gradient", &r->memory, params->numbers * sizeof *r->gradient);
     r->average = contrastive_model(&r->config, r->best.average, &r->memory, &why);
     if (r->gradient && r->average)
         r->step = contrastive_new(&r->config, r->best.weights, r->cores, &plan, &r->memory, &why);

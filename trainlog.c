@@ -14,15 +14,6 @@ static const char loss_header[] = "step,images,seconds,loss,accuracy,lr,scale,no
 static const char valid_header[] = "step,images,drawn,photographic\n";
 enum { LOSS_FIELDS = 8, VALID_FIELDS = 4 };
 
-static bool grow(void **rows, size_t *room, size_t count, size_t each, err *e) {
-    if (count < *room) return true;
-    size_t more = *room ? 2 * *room : 1024;
-    void *p = mem_resize(*rows, more * each);
-    if (!p) return err_set(e, "no memory for %zu rows", more);
-    *rows = p, *room = more;
-    return true;
-}
-
 /* One line of `fields` numbers; false at an incomplete one, as a killed run leaves it. */
 static bool read_row(const char *text, double *row, size_t fields) {
     for (size_t i = 0; i < fields; i++) {
@@ -37,13 +28,15 @@ static bool read_row(const char *text, double *row, size_t fields) {
 typedef bool take_row(train_log *l, const double *row, err *e);
 
 static bool take_loss(train_log *l, const double *r, err *e) {
-    if (!grow((void **)&l->lines, &l->room, l->count, sizeof *l->lines, e)) return false;
+    if (!mem_grow(&l->lines, &l->room, l->count + 1, sizeof *l->lines))
+        return err_set(e, "no memory for %zu rows", l->count + 1);
     l->lines[l->count++] = (log_line){r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]};
     return true;
 }
 
 static bool take_valid(train_log *l, const double *r, err *e) {
-    if (!grow((void **)&l->marks, &l->mark_room, l->marked, sizeof *l->marks, e)) return false;
+    if (!mem_grow(&l->marks, &l->mark_room, l->marked + 1, sizeof *l->marks))
+        return err_set(e, "no memory for %zu rows", l->marked + 1);
     l->marks[l->marked++] = (valid_line){r[0], r[1], r[2], r[3]};
     return true;
 }

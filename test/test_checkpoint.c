@@ -307,7 +307,7 @@ static void test_cut_and_changed_files(void **state) {
 static void test_half_exact_both_ways(void **state) {
     (void)state;
     for (uint32_t h = 0; h < 65536; h++) {
-        float x = st_from_half((uint16_t)h);
+        float x = half_to_float((uint16_t)h);
         if (isnan(x))
             assert_true((h & 0x7c00) == 0x7c00 && (h & 0x3ff));
         else
@@ -317,7 +317,7 @@ static void test_half_exact_both_ways(void **state) {
                                             : ldexp(1024 + (h & 1023), (int)(h >> 10 & 31) - 25);
         if (!isnan(x)) assert_true((double)x == (h & 0x8000 ? -want : want));
     }
-    assert_true(isnan(st_from_half(st_to_half(NAN))));
+    assert_true(isnan(half_to_float(st_to_half(NAN))));
 }
 
 /* Nearest, ties to even: against both neighbours of the result. */
@@ -335,9 +335,9 @@ static void test_half_rounds_to_nearest_even(void **state) {
             assert_int_equal(h & 0x7fff, 0x7c00);
             continue;
         }
-        double error = fabs((double)st_from_half(h) - (double)x), below = INFINITY, above = INFINITY;
-        if (h & 0x7fff) below = fabs((double)st_from_half((uint16_t)(h - 1)) - (double)x);
-        if ((h & 0x7fff) < 0x7bff) above = fabs((double)st_from_half((uint16_t)(h + 1)) - (double)x);
+        double error = fabs((double)half_to_float(h) - (double)x), below = INFINITY, above = INFINITY;
+        if (h & 0x7fff) below = fabs((double)half_to_float((uint16_t)(h - 1)) - (double)x);
+        if ((h & 0x7fff) < 0x7bff) above = fabs((double)half_to_float((uint16_t)(h + 1)) - (double)x);
         assert_true(error <= below && error <= above);
         if (error == below || error == above) assert_int_equal(h & 1, 0);
     }
@@ -774,7 +774,7 @@ static float number(const clip_weight *w, size_t row, size_t col) {
     float x;
     if (w->type == CLIP_F32) return memcpy(&x, p + 4 * i, 4), x;
     memcpy(&h, p + 2 * i, 2);
-    return w->type == CLIP_F16 ? st_from_half(h) : st_from_bfloat(h);
+    return w->type == CLIP_F16 ? half_to_float(h) : st_from_bfloat(h);
 }
 
 typedef struct {
@@ -810,7 +810,7 @@ static void assert_same_weights(const checkpoint *a, const checkpoint *b, bool r
         for (size_t r = 0; r < x->w[i].rows; r++)
             for (size_t c = 0; c < x->w[i].cols; c++) {
                 float p = number(&x->w[i], r, c), q = number(&y->w[i], r, c);
-                if (round) p = st_from_half(st_to_half(p));
+                if (round) p = half_to_float(st_to_half(p));
                 if (!(p == q)) fail_msg("weight %zu at %zu, %zu: %g and %g", i, r, c, (double)p, (double)q);
             }
     }
