@@ -146,8 +146,9 @@ bool mask_degrade(mask_image *m, mask_quality q, err *e) {
     size_t radius = (shorter + 16) / 32 ? (shorter + 16) / 32 : 1;
     if (q == QUALITY_EXACT) return true;
     if (q == QUALITY_BOX) return fill_box(m), true;
-    float *room = mem_alloc(n, 2 * sizeof *room), *kept = room + n;
+    float *room = mem_alloc(n, 2 * sizeof *room);
     if (!room) return err_set(e, "no memory for a mask of %zu pixels", n);
+    float *kept = room + n;
     memcpy(kept, m->soft, n * sizeof *kept);
     window_image(m->soft, room, m->height, m->width, radius, q == QUALITY_ERODED);
     while (q == QUALITY_ERODED && radius > 0 && !holds_something(m)) {

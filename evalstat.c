@@ -7,7 +7,7 @@
 /* ---- intervals ------------------------------------------------------------------------------------- */
 static const double Z95 = 1.959963984540054; /* the normal distribution's 97.5 % point */
 
-/* Wilson 1927: (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) */
+/* (10.2), Wilson 1927: (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) */
 estimate wilson(size_t hits, size_t n) {
     if (n == 0) return (estimate){0, 0, 1};
     double count = (double)n, p = (double)hits / count, z2 = Z95 * Z95 / count;
@@ -15,6 +15,7 @@ estimate wilson(size_t hits, size_t n) {
     return (estimate){p, fmax(0, (middle - half) / (1 + z2)), fmin(1, (middle + half) / (1 + z2))};
 }
 
+/* (10.3) */
 estimate mean_of(double sum, double squares, size_t n) {
     if (n == 0) return (estimate){0, 0, 1};
     double count = (double)n, mean = sum / count;

@@ -4,7 +4,7 @@
  *     estimate e = wilson(hits, n);                          // e.low .. e.high hold the share with 95 %
  *     double ap = average_precision(map, inside, n, room);
  *
- * Formulas: MODEL.md, "Evaluation".
+ * Formulas: MODEL.md 10.
  */
 #ifndef EVALSTAT_H
 #define EVALSTAT_H

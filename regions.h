@@ -4,7 +4,7 @@
  *     region_settings o = {.side = 224};
  *     if (!regions_embed(how, &o, &model, &photo, masks, 3, &memory, cores, vectors, &e)) ...   // [3, E]
  *
- * Three families (MODEL.md, "Region embeddings"):
+ * Three families (MODEL.md 10):
  *   picture   a picture made of photograph and mask goes through the network: crops, visual prompts, and cls, which
  *             does not look at the mask at all
  *   tokens    the network sees the photograph, the patches' vectors are averaged in the mask
