@@ -280,17 +280,6 @@ static bool write_trace(job *j) {
     return trace_write(&j->trace, j->o.trace, metadata, &j->c.e);
 }
 
-static bool print_results(job *j) {
-    if (!j->o.json) {
-        report_table(&j->r, stdout);
-        return true;
-    }
-    char *text = report_json(&j->r, &j->c.e);
-    if (text) puts(text);
-    mem_free(text);
-    return text != NULL;
-}
-
 static bool results(job *j) {
     report_score(&j->r, j->x.embedding, j->texts, (double)clip_logit_scale(j->c.model));
     for (size_t i = 0; i < j->r.count; i++)
@@ -301,19 +290,13 @@ static bool results(job *j) {
     report_time(&j->r, "writing");
     if (j->o.out && !report_write(&j->r, j->o.out, &j->c.e)) return false;
     cli_progress_end(&j->c);
-    return print_results(j);
+    return report_print(&j->r, j->o.json, &j->c.e);
 }
 
 static bool invert(job *j) {
     j->r.last = j->c.start;
     if (!check_explainer(j) || !cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
-    report_time(&j->r, "model");
-    j->r.embed = j->c.model->config.embed;
-    j->r.texts = j->o.text.texts.item;
-    j->r.text_count = j->o.text.texts.count;
-    j->r.model = checkpoint_name(j->c.weights);
-    j->r.image = j->o.image;
-    j->r.size = j->side;
+    report_about(&j->r, j->c.weights, j->o.image, j->side, &j->o.text.texts);
     if (!read_inputs(j)) return false;
     report_time(&j->r, "reading");
     if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;

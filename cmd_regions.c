@@ -197,23 +197,13 @@ static bool results(job *j) {
             return err_set(&j->c.e, "%s: its embedding is not finite", j->r.regions[i].file);
     if (j->o.out && !report_write(&j->r, j->o.out, &j->c.e)) return false;
     cli_progress_end(&j->c);
-    if (!j->o.json) return report_table(&j->r, stdout), true;
-    char *text = report_json(&j->r, &j->c.e);
-    if (text) puts(text);
-    mem_free(text);
-    return text != NULL;
+    return report_print(&j->r, j->o.json, &j->c.e);
 }
 
 static bool regions(job *j) {
     j->r.last = j->c.start;
     if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
-    report_time(&j->r, "model");
-    j->r.embed = j->c.model->config.embed;
-    j->r.texts = j->o.text.texts.item;
-    j->r.text_count = j->o.text.texts.count;
-    j->r.model = checkpoint_name(j->c.weights);
-    j->r.image = j->o.image;
-    j->r.size = j->side;
+    report_about(&j->r, j->c.weights, j->o.image, j->side, &j->o.text.texts);
     if (!picture_read(j->o.image, &j->photo, &j->c.e) || !read_masks(j)) return false;
     if (j->o.out && !cli_folder(&j->c, j->o.out, "result.json")) return false;
     if (!(j->vectors = mem_alloc(j->r.count + 1, j->r.embed * sizeof *j->vectors)))

@@ -6,6 +6,16 @@
 #include "cli.h"
 
 /* ---- making ------------------------------------------------------------------------------------ */
+void report_about(report *r, const checkpoint *weights, const char *image, size_t size, const text_list *texts) {
+    report_time(r, "model");
+    r->embed = checkpoint_model(weights)->config.embed;
+    r->model = checkpoint_name(weights);
+    r->image = image;
+    r->size = size;
+    r->texts = texts->item;
+    r->text_count = texts->count;
+}
+
 bool region_new(region_result *region, const report *r, size_t loss_count, err *e) {
     size_t doubles = loss_count + 2 * r->text_count;
     double *block = mem_alloc(1, doubles * sizeof *block + r->embed * sizeof(float) + 1);
@@ -147,6 +157,14 @@ char *report_json(const report *r, err *e) {
     cJSON_Delete(root);
     if (!text) err_set(e, "no memory for the results as JSON");
     return text;
+}
+
+bool report_print(const report *r, bool json, err *e) {
+    if (!json) return report_table(r, stdout), true;
+    char *text = report_json(r, e);
+    if (text) puts(text);
+    mem_free(text);
+    return text != NULL;
 }
 
 /* ---- files -------------------------------------------------------------------------------------------- */

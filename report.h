@@ -1,14 +1,16 @@
 /* report.h - what was found for each region: scores against the texts, as a table, as JSON, as embeddings.npy.
  *
- *     report r = {.regions = regions, .count = 2, .embed = E, .texts = texts, .text_count = 3, ...};
+ *     report r = {.regions = regions, .count = 2, .last = seconds_now()};
+ *     report_about(&r, weights, "photo.jpg", 448, &texts);
  *     report_score(&r, image_embedding, text_units, logit_scale);
- *     report_table(&r, stdout);
+ *     report_print(&r, false, &e);
  *     if (!report_write(&r, "out", &e)) ...                  // out/embeddings.npy, out/result.json
  */
 #ifndef REPORT_H
 #define REPORT_H
 #include <stdio.h>
-#include "err.h"
+#include "checkpoint.h"
+#include "flags.h"
 
 typedef struct {
     double similarity, probability;
@@ -40,6 +42,8 @@ typedef struct {
     double last; /* seconds_now() when the last of them ended */
 } report;
 
+/* What the report is of; ends the time of "model". weights and image must outlive it. */
+void report_about(report *r, const checkpoint *weights, const char *image, size_t size, const text_list *texts);
 /* Room for one region's result, all in one block that region->embedding heads: region_free gives it back. */
 bool region_new(region_result *region, const report *r, size_t loss_count, err *e);
 void region_free(region_result *region);
@@ -50,6 +54,8 @@ void report_score(report *r, const float *image_embedding, const float *text_uni
 void report_table(const report *r, FILE *out);
 /* result.json's text, mem_free it. */
 char *report_json(const report *r, err *e);
+/* The table, or the JSON, on standard output. */
+bool report_print(const report *r, bool json, err *e);
 bool report_write(const report *r, const char *folder, err *e);
 /* The region's texts, best first: order[text_count]. */
 void report_rank(const report *r, const region_result *region, size_t *order);
