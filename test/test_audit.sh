@@ -59,7 +59,7 @@ open_clip_f16_decomposed() {
     trace $data/nano-openclip-f16 --layers 2 --iters 3 --alpha 0.3 --size 32 --gradient decomposed && audit "$out/trace"
 }
 open_clip_bf16_autograd() {
-    trace $data/nanogelu-openclip-bf16 --layers 2 --iters 3 --decay 0.1 --lr 0.1 --gradient autograd && audit "$out/trace"
+    trace $data/nanogelu-openclip-bf16 --layers 3 --iters 3 --decay 0.1 --lr 0.1 --gradient autograd && audit "$out/trace"
 }
 pooled_by_mean() { # by the class token the same trace is wrong
     cp -r $data/nano-openclip-f16 "$out/mean" &&
