@@ -18,6 +18,7 @@
 #include "json.h"
 #include "threads.h"
 #include "x_seeded.h"
+#include "x_speed.h"
 
 typedef struct { const char *name; size_t patch, width, layers, heads, embed; } shape;
 static const shape SHAPES[] = {{"B/32", 32, 768, 12, 12, 512}, {"B/16", 16, 768, 12, 12, 512}, {"L/14", 14, 1024, 24, 16, 768}};
@@ -28,21 +29,6 @@ static pool *cores;
 static void stop(const char *what) {
     fprintf(stderr, "bench: %s\n", what);
     exit(1);
-}
-
-/* ---- the limit: sgemm's rate on this machine, now ---------------------------------------------------- */
-static double sgemm_rate(size_t n, size_t D) { /* FLOP/s */
-    size_t F = 4 * D, count = 1 + (size_t)(4e9 / (2.0 * (double)n * (double)F * (double)D));
-    real *x = mem_alloc(n * D, sizeof *x), *w = mem_alloc(F * D, sizeof *w), *y = mem_alloc(n * F, sizeof *y);
-    if (!x || !w || !y) stop("no memory");
-    double start = 0;
-    for (size_t i = 0; i <= count; i++) {
-        if (i == 1) start = seconds_now(); /* the first one warms up */
-        gemm_spread(cores, NO_T, T, n, F, D, 1, x, D, w, D, 0, y, F);
-    }
-    double seconds = seconds_now() - start;
-    mem_free(x), mem_free(w), mem_free(y);
-    return 2.0 * (double)(n * F) * (double)D * (double)count / seconds;
 }
 
 /* ---- what the products cost --------------------------------------------------------------------------- */
@@ -81,10 +67,10 @@ static void bench_forward(const shape *s, const clip_model *m, size_t side) {
     t.recording = false;
     for (int i = -1; i < RUNS; i++) {
         ag_mark mark = ag_tape_mark(&t);
-        double rate = sgemm_rate(1 + g * g, s->width), start = seconds_now();
+        double rate = sgemm_rate(cores, 1 + g * g, s->width), start = seconds_now();
         if (!clip_image(&t, m, clip_patches(&t, m, pixels, side, side), g, g)) stop("the forward pass failed");
         double seconds = seconds_now() - start;
-        rate = (rate + sgemm_rate(1 + g * g, s->width)) / 2;
+        rate = (rate + sgemm_rate(cores, 1 + g * g, s->width)) / 2;
         ag_tape_reset(&t, mark);
         if (i < 0) continue;
         took[i] = seconds;
@@ -126,7 +112,7 @@ static void bench_process(const shape *s, const char *folder, size_t side, int m
     char *json = NULL;
     int runs = flop > 5e11 ? 3 : RUNS;
     for (int i = -1; i < runs; i++) {
-        double rate = sgemm_rate((size_t)n, s->width), start = seconds_now();
+        double rate = sgemm_rate(cores, (size_t)n, s->width), start = seconds_now();
         struct rusage use;
         int status;
         pid_t child = fork();
@@ -137,7 +123,7 @@ static void bench_process(const shape *s, const char *folder, size_t side, int m
         }
         if (child < 0 || wait4(child, &status, 0, &use) != child || status != 0) stop("./maskinv invert failed");
         double seconds = seconds_now() - start;
-        rate = (rate + sgemm_rate((size_t)n, s->width)) / 2;
+        rate = (rate + sgemm_rate(cores, (size_t)n, s->width)) / 2;
         if (i < 0) continue; /* files are warm from here on */
         took[i] = seconds;
         ratio[i] = seconds * rate / flop;
@@ -189,7 +175,7 @@ static void bench(const shape *s) {
         c = checkpoint_open(folder, &e);
     }
     if (!c) stop(e.text);
-    double rate = sgemm_rate(785, s->width);
+    double rate = sgemm_rate(cores, 785, s->width);
     printf("\nViT-%s, sgemm %.0f GFLOP/s on %zu cores\n", s->name, rate / 1e9, cores->width);
     bench_forward(s, checkpoint_model(c), 224);
     bench_forward(s, checkpoint_model(c), 448);

@@ -14,6 +14,7 @@
 #include "maskinv.h"
 #include "threads.h"
 #include "x_seeded.h"
+#include "x_speed.h"
 
 static const char *const NAMES[] = {"factored", "decomposed", "autograd"};
 static const size_t MASKS[] = {1, 10, 100}, STEPS[] = {10, 100}, SIDES[] = {224, 448};
@@ -146,23 +147,9 @@ static void print_row(const char *name, const cost *c) {
     printf("\n");
 }
 
-static double sgemm_rate(size_t n, size_t D) { /* FLOP/s of n x 4D x D products, all cores: how busy the machine is */
-    size_t F = 4 * D, count = 10;
-    real *x = mem_alloc(n * D, sizeof *x), *w = mem_alloc(F * D, sizeof *w), *y = mem_alloc(n * F, sizeof *y);
-    if (!x || !w || !y) stop("no memory");
-    double start = 0;
-    for (size_t i = 0; i <= count; i++) {
-        if (i == 1) start = seconds_now(); /* the first one warms up */
-        gemm_spread(cores, NO_T, T, n, F, D, 1, x, D, w, D, 0, y, F);
-    }
-    double seconds = seconds_now() - start;
-    mem_free(x), mem_free(w), mem_free(y);
-    return 2.0 * (double)(n * F) * (double)D * (double)count / seconds;
-}
-
 static void table(const clip_model *m, size_t side) {
     size_t n = 1 + (side / PATCH) * (side / PATCH);
-    double rate = sgemm_rate(n, m->config.vision.width), loss = NAN;
+    double rate = sgemm_rate(cores, n, m->config.vision.width), loss = NAN;
     printf("\nViT-B/16 at %zu (n = %zu), %zu cores, sgemm %.0f GFLOP/s before", side, n, cores->width, rate / 1e9);
     cost all[KINDS] = {0};
     for (size_t kind = 0; kind < KINDS; kind++) {
@@ -176,7 +163,7 @@ static void table(const clip_model *m, size_t side) {
         all[kind].peak = s.memory.peak;
         subject_free(&s);
     }
-    printf(", %.0f after\n\n| gradient | opening | a step of a mask | memory |", sgemm_rate(n, m->config.vision.width) / 1e9);
+    printf(", %.0f after\n\n| gradient | opening | a step of a mask | memory |", sgemm_rate(cores, n, m->config.vision.width) / 1e9);
     for (size_t i = 0; i < 3; i++)
         for (size_t j = 0; j < 2; j++) printf(" %zu x %zu |", MASKS[i], STEPS[j]);
     printf("\n|---|---|---|---|---|---|---|---|---|---|\n");

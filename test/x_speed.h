@@ -1,0 +1,11 @@
+/* x_speed.h - this machine's own limit, now: what measurements stand beside.
+ *
+ *     double rate = sgemm_rate(cores, 785, 768);        // FLOP/s
+ */
+#ifndef X_SPEED_H
+#define X_SPEED_H
+#include "gemm.h"
+
+/* FLOP/s of products n x 4D x D on all cores, for some 4 GFLOP; 0: no memory. */
+double sgemm_rate(pool *cores, size_t n, size_t D);
+#endif
