@@ -317,7 +317,7 @@ static const char OPEN_CLIP_CONFIG[] = "open_clip_config.json", HUGGING_FACE_CON
 /* config.json's pixels stand in a file of their own. */
 static bool read_configs(checkpoint *c, const char *folder, const char *config, err *e) {
     clip_config *out = &c->model.config;
-    if (!read_config(folder, config, checkpoint_parse_config, out, e)) return false;
+    if (!read_config(folder, config, config_parse, out, e)) return false;
     if (config == OPEN_CLIP_CONFIG || !beside(folder, PREPROCESSOR)) return true;
     return read_config(folder, PREPROCESSOR, config_parse_preprocessor, out, e);
 }
@@ -397,7 +397,7 @@ checkpoint *checkpoint_parse(const char *name, checkpoint_bytes weights, checkpo
     if (!c) return NULL;
     c->merges = merges;
     bool ok =
-        make_file_table(c, 1, e) && checkpoint_parse_config(config.data, config.length, name, &c->model.config, e);
+        make_file_table(c, 1, e) && config_parse(config.data, config.length, name, &c->model.config, e);
     if (ok) {
         c->files[0] = st_parse(weights.data, weights.length, name, e);
         c->file_count = c->files[0] != NULL;

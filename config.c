@@ -248,7 +248,7 @@ static bool parse_root(const json_scope *root, clip_config *c) {
                    root->file);
 }
 
-bool checkpoint_parse_config(const char *json, size_t length, const char *name, clip_config *out, err *e) {
+bool config_parse(const char *json, size_t length, const char *name, clip_config *out, err *e) {
     cJSON *j = parse_object(json, length, name, e);
     if (!j) return false;
     json_scope root = {.object = j, .file = name, .e = e};

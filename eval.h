@@ -1,8 +1,10 @@
 /* eval.h - the comparison of region embeddings and of maps, on a set of scenes.
  *
- *     eval_head h;                                                // what is compared, on what: eval_head_make
- *     if (!eval_run(&h, &bench, "out", true, cores, &memory, show, arg, &e)) ...   // out/results.jsonl, a line a scene
- *     if (!eval_finish("out", stdout, &e)) ...                    // table.csv, table.json, report.html from it
+ *     eval_head h;                                                     // what is compared, on what: eval_head_make
+ *     eval_bench b;
+ *     if (!eval_bench_open(&b, &h, weights, &memory, cores, &e)) ...   // the names' embeddings
+ *     if (!eval_run(&b, "out", &options, cores, &memory, &e)) ...      // out/results.jsonl, a line a scene
+ *     if (!eval_finish("out", stdout, &e)) ...                         // table.csv, table.json, report.html from it
  *
  * Downwards: eval_head.c what is compared; eval_scene.c one scene; eval_record.c its line in results.jsonl; eval.c the
  * run over all scenes; eval_table.c and eval_page.c what comes out. The tables are made from results.jsonl alone, line

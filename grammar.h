@@ -2,7 +2,7 @@
  *
  *     grammar_measure(&object, side);                 // its size and place, from its box
  *     grammar_caption(&scene, &r, text, sizeof text); // "a blue house and a striped umbrella"
- *     grammar_phrases(&scene, k, phrases, 16);        // "the fish", "the red fish", "the fish on the left", ...
+ *     grammar_phrases(&scene, k, phrases);            // "the fish", "the red fish", "the fish on the left", ...
  *
  * caption  := [prefix] list | relation | places          (prefix: "a photo of", "a picture of", ...)
  * list     := noun {", " noun} " and " noun

@@ -1,5 +1,9 @@
 /* kernels.h - the loops that are no matrix products: element by element or row by row.
  *
+ *     k_layernorm(x, gamma, beta, 1e-5f, y, NULL, NULL, rows, cols);
+ *     k_act(ACT_GELU, 0, y, y, rows * cols);
+ *     k_softmax(s, s, rows, cols, false);
+ *
  * Plain C that compilers vectorise (`#pragma omp simd`, no -ffast-math). On x86-64 with glibc each
  * kernel is compiled for several instruction sets and the loader picks one; elsewhere there is one.
  * All work on one core, on contiguous rows; callers spread rows over cores (kernels never know the pool).

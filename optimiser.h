@@ -3,8 +3,8 @@
  *     optimiser o;
  *     if (!optimiser_new(&o, &params, cores, &e)) ...
  *     optimiser_begin(&o, &config, seed);                       // CLIP's initial weights
- *     o.rates = (optimiser_rates){.lr = 1e-3, ...};
- *     optimiser_step(&o, gradient, lr);                         // o.weights and o.average move, o.step counts
+ *     o.rates = (optimiser_rates){.beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-6f, ...};
+ *     optimiser_step(&o, gradient, optimiser_norm(&o, gradient), 1e-3);  // o.weights and o.average move, o.step counts
  *     optimiser_save(&o, "run/checkpoint.safetensors", settings, count, &e);
  *
  * Everything that the next step depends on is in the state: a run that goes on from a checkpoint makes

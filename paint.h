@@ -3,7 +3,8 @@
  *     rng r = rng_start(seed, index);
  *     float angle = rng_range(&r, -20, 20);
  *     tile t = tile_cut(scratch, side, x0, y0, x1, y1);    // the box that one object fills, clipped to the canvas
- *     shape_paint(...);  canvas_put(&c, &t);
+ *     shape_paint(&pose, &look, &t);                       // shapes.h
+ *     canvas_put(&c, &t, 1);
  *
  * Planes are floats, one a channel, 0..255; alpha is 0..1. Everything is + - * / and sqrt, so the same numbers come out
  * wherever IEEE single precision is kept.

@@ -1,4 +1,9 @@
-/* threads.h - the pool's threads. Stands above the core, which only knows `pool`. */
+/* threads.h - the pool's threads. Stands above the core, which only knows `pool`.
+ *
+ *     pool *cores = pool_start(0);                    // all there are
+ *     spread(cores, 100, task, &job);                 // task(&job, 0) .. task(&job, 99), then returns (gemm.h)
+ *     pool_stop(cores);
+ */
 #ifndef THREADS_H
 #define THREADS_H
 #include "gemm.h"

@@ -13,7 +13,7 @@ static void check_written(const clip_config *c) {
     bool ok = config_write(f, c, &e);
     long length = ftell(f);
     fclose(f);
-    if (!ok || length <= 0 || !checkpoint_parse_config(text, (size_t)length, "written", &back, &e)) __builtin_trap();
+    if (!ok || length <= 0 || !config_parse(text, (size_t)length, "written", &back, &e)) __builtin_trap();
     if (back.vision.mlp != c->vision.mlp || back.text.mlp != c->text.mlp) __builtin_trap();
     if (back.vision.heads != c->vision.heads || back.patch != c->patch || back.pool != c->pool) __builtin_trap();
     for (int i = 0; i < 3; i++)
@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     err e = {0};
     clip_config c;
     mem_hook_cjson();
-    if (checkpoint_parse_config((const char *)bytes, length, "fuzz", &c, &e)) {
+    if (config_parse((const char *)bytes, length, "fuzz", &c, &e)) {
         /* what is let through can be computed with */
         if (!c.patch || !c.image || c.image % c.patch || !c.vision.heads || c.vision.width % c.vision.heads)
             __builtin_trap();

@@ -492,7 +492,7 @@ static void test_json(void **state) {
 
 static bool parse(const char *text, clip_config *c, err *e) {
     *e = (err){0};
-    return checkpoint_parse_config(text, strlen(text), "x.json", c, e);
+    return config_parse(text, strlen(text), "x.json", c, e);
 }
 
 static void test_config_defaults(void **state) {
@@ -747,7 +747,7 @@ static void test_config_written_and_read(void **state) {
         fclose(f);
         size_t length;
         char *text = slurp(in_folder("c.json"), &length);
-        if (!checkpoint_parse_config(text, length, "c.json", &back, &e)) fail_msg("%s\n%s", e.text, text);
+        if (!config_parse(text, length, "c.json", &back, &e)) fail_msg("%s\n%s", e.text, text);
         mem_free(text);
         assert_int_equal(back.vision.mlp, c.vision.mlp);
         assert_int_equal(back.text.mlp, c.text.mlp);
