@@ -107,7 +107,7 @@ ag_tensor *ag_normalize(ag_tape *t, ag_tensor *x);                      /* each 
 ag_tensor *ag_max(ag_tape *t, ag_tensor *x);                            /* -> [1,1,1]; gradient to the first largest */
 ag_tensor *ag_min(ag_tape *t, ag_tensor *x);
 ag_tensor *ag_reshape(ag_tape *t, ag_tensor *x, size_t batch, size_t rows, size_t cols); /* no copy */
-/* Rows of x flattened [batch*rows, cols] picked by index[count] (repeats allowed) -> [1,count,cols]. index is copied. */
+/* Rows of x flattened [batch*rows, cols] picked by index[count], repeats allowed -> [1,count,cols]. index is copied. */
 ag_tensor *ag_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t count);
 /* The transpose: rows of x [.., cols] added into a zeroed [batch, rows, cols] at index[]. */
 ag_tensor *ag_scatter_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t batch, size_t rows);

@@ -396,8 +396,7 @@ checkpoint *checkpoint_parse(const char *name, checkpoint_bytes weights, checkpo
     checkpoint *c = make(name, e);
     if (!c) return NULL;
     c->merges = merges;
-    bool ok =
-        make_file_table(c, 1, e) && config_parse(config.data, config.length, name, &c->model.config, e);
+    bool ok = make_file_table(c, 1, e) && config_parse(config.data, config.length, name, &c->model.config, e);
     if (ok) {
         c->files[0] = st_parse(weights.data, weights.length, name, e);
         c->file_count = c->files[0] != NULL;

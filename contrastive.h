@@ -34,7 +34,7 @@ clip_model *contrastive_model(const clip_config *config, const real *flat, arena
 /* ---- the step ------------------------------------------------------------------------------------ */
 typedef struct {
     size_t shares, pairs, images_chunk, texts_chunk;
-} contrastive_plan; /* pairs: the largest batch */
+} contrastive_plan; /* each at least 1; pairs: the largest batch */
 
 typedef struct {
     const real *patches; /* [pairs, grid*grid, 3*p*p], normalised, as clip_patches lays them out */

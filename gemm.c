@@ -130,7 +130,7 @@ void gemm(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, 
     if (m == 0 || n == 0) return;
 #ifdef HAVE_CBLAS
     bool fits = (m | n | k | lda | ldb | ldc) <= INT_MAX; /* a BLAS counts in int */
-    if (k > 0 && fits) {                                   /* and may leave C alone when k is 0 */
+    if (k > 0 && fits) {                                  /* and may leave C alone when k is 0 */
         CBLAS_GEMM(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
                    (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
         return;

@@ -481,7 +481,7 @@ bool method_map(explainer *x, const real *grid, real *map, fault *f) {
     return map_from_grid(grid, x->gh, x->gw, x->model->config.patch, x->blocks, map, x->memory, f);
 }
 
-/* ---- points for SAM ----------------------------------------------------------------------------------------------- */
+/* ---- points for SAM ---------------------------------------------------------------------------------------------- */
 static bool rises(const real *value, uint32_t a, uint32_t b) { /* equal ones as they stand */
     return value[a] < value[b] || (value[a] == value[b] && a < b);
 }

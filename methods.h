@@ -62,7 +62,8 @@ typedef struct {
     explained legrad;
 } explainer;
 
-/* One forward pass over pixels [3,height,width]. Keeps what it needs in memory. Faults: RANGE (blocks), MEMORY, TAPE. */
+/* One forward pass over pixels [3,height,width]. Keeps what it needs in memory. Faults: RANGE (blocks), SHAPE (pixels),
+ * MEMORY, TAPE. */
 bool method_open(explainer *x, const method *how, const clip_model *m, const real *pixels, size_t height, size_t width,
                  const method_options *o, arena *memory, pool *cores, fault *f);
 /* texts [count,E] of unit length -> grids [count,gh,gw], relevance as the method defines it, not normalised.
@@ -80,7 +81,7 @@ bool method_points(explainer *x, const real *grid, size_t height, size_t width, 
 
 /* The gradient family on x->tape, differentiable in e_unit [1,1,E] when flags say so: R as [1,gh,gw]. */
 ag_tensor *method_tape_grid(explainer *x, ag_tensor *e_unit, int flags);
-/* gradcam, chefer or rollout as an inversion's explainer (explain_options.other); NULL: name is none of them. rollout is
- * its gradient-weighted form, since the plain one does not know e. x is the caller's and outlives the inversion. */
+/* gradcam, chefer or rollout as an inversion's explainer (explain_options.other); NULL: name is none of them. rollout
+ * is its gradient-weighted form, since the plain one does not know e. x is the caller's and outlives the inversion. */
 const explain_other *method_other(explainer *x, const char *name, explain_other *other);
 #endif

@@ -259,7 +259,8 @@ static bool embed_pictures(const region_method *how, size_t side, const clip_mod
 }
 
 /* ---- embeddings: tokens, averaged in the mask ------------------------------------------------------------------ */
-/* (10.1)  v = sum_i w_i F_i/|F_i| / sum w: its product with a unit text is the mean of the patches' cosines in the mask. */
+/* (10.1)  v = sum_i w_i F_i/|F_i| / sum w: its product with a unit text is the mean of the patches' cosines in the
+ * mask. */
 static bool average_tokens(const explainer *x, const mask_image *mask, double *w, float *v, err *e) {
     size_t E = x->model->config.embed, cells = x->gh * x->gw;
     double all = 0;
