@@ -22,7 +22,7 @@
 
 typedef struct { const char *name; size_t patch, width, layers, heads, embed; } shape;
 static const shape SHAPES[] = {{"B/32", 32, 768, 12, 12, 512}, {"B/16", 16, 768, 12, 12, 512}, {"L/14", 14, 1024, 24, 16, 768}};
-enum { RUNS = 5, MASKS = 10, STEPS = 10, MASK_SIDE = 480 };
+enum { RUNS = 5, MASKS = 10, STEPS = 10, WIDE = 640, HIGH = 480 };
 
 static pool *cores;
 
@@ -115,6 +115,7 @@ static void bench_process(const shape *s, const char *folder, size_t side, int m
         double rate = sgemm_rate(cores, (size_t)n, s->width), start = seconds_now();
         struct rusage use;
         int status;
+        fflush(stdout); /* or the child would write it again */
         pid_t child = fork();
         if (child == 0) {
             if (!freopen("/dev/null", "w", stdout)) _exit(127);
@@ -145,19 +146,19 @@ static void bench_process(const shape *s, const char *folder, size_t side, int m
 static void make_pictures(void) {
     err e = {0};
     picture p;
-    static float soft[MASK_SIDE * MASK_SIDE];
-    if (!picture_new(640, MASK_SIDE, &p, &e)) stop(e.text);
+    static float soft[WIDE * HIGH];
+    if (!picture_new(WIDE, HIGH, &p, &e)) stop(e.text);
     for (size_t i = 0; i < p.width * p.height * 3; i++)
         p.rgb[i] = (unsigned char)(128 + 100 * sin((double)(i % 1920) / 90) * cos((double)(i / 1920) / 40));
     if (!picture_write_png("build/bench/photo.png", &p, &e)) stop(e.text);
     picture_free(&p);
     for (int k = 0; k < MASKS; k++) {
         char name[64];
-        for (int y = 0; y < MASK_SIDE; y++)
-            for (int x = 0; x < MASK_SIDE; x++)
-                soft[y * MASK_SIDE + x] = hypot(x - 60 - 40 * k, y - 240 + 15 * k) < 60 + 8 * k;
+        for (int y = 0; y < HIGH; y++)
+            for (int x = 0; x < WIDE; x++)
+                soft[y * WIDE + x] = hypot(x - 60 - 40 * k, y - 240 + 15 * k) < 60 + 8 * k;
         snprintf(name, sizeof name, "build/bench/mask%d.png", k);
-        if (!mask_write_png(name, soft, MASK_SIDE, MASK_SIDE, &e)) stop(e.text);
+        if (!mask_write_png(name, soft, WIDE, HIGH, &e)) stop(e.text);
     }
 }
 
