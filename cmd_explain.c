@@ -4,9 +4,9 @@
  * (one forward pass for all texts) and its maps are written; the sheet and the points come last.
  */
 #include "cli.h"
+#include "json.h"
 #include "methods.h"
 #include "sheet.h"
-#include <cjson/cJSON.h>
 #include <math.h>
 #include <string.h>
 
@@ -267,8 +267,7 @@ static bool add_point(cJSON *coords, cJSON *labels, const map_point *p) {
 static bool points_to_json(cJSON *to, const char *name, const map_point *points, size_t count) {
     cJSON *item = to ? cJSON_CreateObject() : NULL;
     if (!item || !cJSON_AddItemToArray(to, item)) return cJSON_Delete(item), false;
-    cJSON *text = cJSON_AddStringToObject(item, "text", name);
-    cJSON *coords = text ? cJSON_AddArrayToObject(item, "point_coords") : NULL;
+    cJSON *coords = json_add_text(item, "text", name) ? cJSON_AddArrayToObject(item, "point_coords") : NULL;
     cJSON *labels = coords ? cJSON_AddArrayToObject(item, "point_labels") : NULL;
     bool ok = labels != NULL;
     for (size_t k = 0; ok && k < count; k++) ok = add_point(coords, labels, &points[k]);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
+#include "words.h"
 
 /* ---- the grammar -------------------------------------------------------------------------------- */
 typedef struct {
@@ -281,4 +282,19 @@ bool json_object(const json_scope *s, const char *key, json_scope *inner) {
     *inner = (json_scope){.object = v, .file = s->file, .e = s->e};
     snprintf(inner->path, sizeof inner->path, "%.60s%s%.30s", s->path, *s->path ? "." : "", key);
     return true;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------ */
+bool json_add_text(cJSON *to, const char *key, const char *text) {
+    size_t left = strlen(text), n = 0, used;
+    char *clean = left < SIZE_MAX / 3 ? mem_alloc(3 * left + 1, 1) : NULL; /* a byte becomes three at most */
+    for (; clean && left > 0; text += used, left -= used) {
+        unsigned char bytes[4];
+        size_t many = utf8_encode(utf8_decode(text, left, &used), bytes);
+        memcpy(clean + n, bytes, many);
+        n += many;
+    }
+    bool ok = clean && cJSON_AddStringToObject(to, key, clean);
+    mem_free(clean);
+    return ok;
 }

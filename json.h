@@ -46,4 +46,8 @@ bool json_wrong(const json_scope *s, const char *key, const cJSON *v, const char
 void json_describe(const cJSON *v, char *out, size_t size);
 /* v is a whole number from 0 to 2^53 - 1: exact in a double, and fits size_t. */
 bool json_whole(const cJSON *v, size_t *out);
+
+/* ---- writing --------------------------------------------------------------------------------- */
+/* A string under key. JSON is UTF-8, paths are any bytes: what is none becomes U+FFFD. false: no memory. */
+bool json_add_text(cJSON *to, const char *key, const char *text);
 #endif

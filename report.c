@@ -1,9 +1,9 @@
 /* report.c - results as a table, as JSON, as npy (see report.h). */
 #include "report.h"
-#include <cjson/cJSON.h>
 #include <math.h>
 #include <string.h>
 #include "cli.h"
+#include "json.h"
 
 /* ---- making ------------------------------------------------------------------------------------ */
 void report_about(report *r, const checkpoint *weights, const char *image, size_t size, const text_list *texts) {
@@ -106,8 +106,7 @@ void report_table(const report *r, FILE *out) {
 
 /* ---- JSON: every call may fail for want of memory -------------------------------------------------- */
 static bool add_text(cJSON *to, const char *text, const text_score *s) {
-    return to && cJSON_AddStringToObject(to, "text", text) &&
-           cJSON_AddNumberToObject(to, "similarity", s->similarity) &&
+    return to && json_add_text(to, "text", text) && cJSON_AddNumberToObject(to, "similarity", s->similarity) &&
            cJSON_AddNumberToObject(to, "probability", s->probability);
 }
 
@@ -120,8 +119,7 @@ static cJSON *append(cJSON *array) {
 }
 
 static bool add_region(cJSON *to, const report *r, const region_result *g) {
-    if (!to || !cJSON_AddStringToObject(to, "name", g->name) || !cJSON_AddStringToObject(to, "file", g->file))
-        return false;
+    if (!to || !json_add_text(to, "name", g->name) || !json_add_text(to, "file", g->file)) return false;
     cJSON *losses = cJSON_AddArrayToObject(to, "loss");
     for (size_t i = 0; i < g->loss_count; i++) {
         cJSON *number = losses ? cJSON_CreateNumber(g->losses[i]) : NULL;
@@ -138,7 +136,7 @@ static bool add_report(cJSON *to, const report *r) {
     cJSON *masks = cJSON_AddArrayToObject(to, "masks");
     for (size_t i = 0; masks && i < r->count; i++)
         if (!add_region(append(masks), r, &r->regions[i])) return false;
-    if (!masks || !cJSON_AddStringToObject(to, "model", r->model) || !cJSON_AddStringToObject(to, "image", r->image) ||
+    if (!masks || !json_add_text(to, "model", r->model) || !json_add_text(to, "image", r->image) ||
         !cJSON_AddNumberToObject(to, "size", (double)r->size))
         return false;
     cJSON *seconds = cJSON_AddObjectToObject(to, "seconds");

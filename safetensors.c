@@ -6,6 +6,7 @@
 #include <string.h>
 #include "files.h"
 #include "json.h"
+#include "words.h"
 
 enum { HEADER_MOST = 100000000 }; /* MODEL.md 7 */
 
@@ -375,17 +376,21 @@ bool st_floats(const st_tensor *t, float *out, size_t count, err *e) {
 }
 
 /* ---- writing -------------------------------------------------------------------------------------------------- */
-/* A JSON string; to holds 6 bytes for each of the text's, and 2. */
+/* A JSON string; to holds 6 bytes for each of the text's, and 2. Bytes that are no UTF-8 become U+FFFD. */
 static char *put_string(char *to, const char *text) {
+    size_t left = strlen(text), used;
     *to++ = '"';
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
+    for (; left > 0; text += used, left -= used) {
+        unsigned char bytes[4];
+        uint32_t c = utf8_decode(text, left, &used);
         if (c < 0x20) {
-            to += sprintf(to, "\\u%04x", c);
+            to += sprintf(to, "\\u%04x", (unsigned)c);
             continue;
         }
         if (c == '"' || c == '\\') *to++ = '\\';
-        *to++ = (char)c;
+        size_t n = utf8_encode(c, bytes);
+        memcpy(to, bytes, n);
+        to += n;
     }
     *to++ = '"';
     return to;

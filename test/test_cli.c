@@ -1,7 +1,7 @@
 /* test_cli.c - what the commands promise: numbers against the fixtures, files, JSON, tables, flags. */
 #include "x_cli.h"
 #include "x_fixture.h"
-#include <cjson/cJSON.h>
+#include "json.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -487,6 +487,31 @@ static void result_format(void **state) {
     cJSON_Delete(printed);
 }
 
+/* Paths may hold any bytes, JSON holds UTF-8 only. */
+static void result_of_any_path(void **state) {
+    (void)state;
+    fixture x;
+    err e = {0};
+    size_t n;
+    fixture_open(&x, fixture_names[0]);
+    char *bytes = bytes_at(MASK0, &n), want[64];
+    put_bytes(scratch("caf\xe9 \xc3\xa9\n\".png"), bytes, n);
+    mem_free(bytes);
+    must(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", scratch("caf\xe9 \xc3\xa9\n\".png"), "--iters", "1",
+             "--json", "--trace", scratch("any.safetensors"), NULL));
+    cJSON *result = json_parse(said.out, strlen(said.out), "--json", &e);
+    if (!result) fail_msg("%s", e.text);
+    snprintf(want, sizeof want, "caf\xef\xbf\xbd \xc3\xa9\n\"");
+    assert_string_equal(cJSON_GetObjectItem(region(result, 0), "name")->valuestring, want);
+    json_free(result);
+    safetensors *s = st_open(scratch("any.safetensors"), &e);
+    if (!s) fail_msg("%s", e.text);
+    snprintf(want, sizeof want, "caf\xef\xbf\xbd \xc3\xa9\n\".mask");
+    assert_non_null(st_find(s, want));
+    st_free(s);
+    fixture_close(&x);
+}
+
 /* The similarities are those of the embeddings that embed -t and invert write. */
 static void similarities(void **state) {
     (void)state;
@@ -697,35 +722,21 @@ static int clean(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_command),
-        cmocka_unit_test(help_and_version),
-        cmocka_unit_test(manual_page),
-        cmocka_unit_test(flags_refused),
-        cmocka_unit_test(flags_missing),
-        cmocka_unit_test(flag_spellings),
-        cmocka_unit_test(embeds),
-        cmocka_unit_test(embeds_many),
-        cmocka_unit_test(ids_refused),
-        cmocka_unit_test(texts_and_ids),
-        cmocka_unit_test(tokenizes),
-        cmocka_unit_test(tells_about_a_model),
-        cmocka_unit_test(explains),
-        cmocka_unit_test(explains_rows),
-        cmocka_unit_test(inverts_factored),
-        cmocka_unit_test(inverts_decomposed),
-        cmocka_unit_test(inverts_autograd),
-        cmocka_unit_test(standard_settings),
-        cmocka_unit_test(same_bytes),
-        cmocka_unit_test(names_are_unique),
-        cmocka_unit_test(result_format),
-        cmocka_unit_test(similarities),
-        cmocka_unit_test(table_ranks),
-        cmocka_unit_test(templates),
-        cmocka_unit_test(traces),
-        cmocka_unit_test(odd_sizes),
-        cmocka_unit_test(sizes_off_the_patch),
-        cmocka_unit_test(threads_agree),
-        cmocka_unit_test(corrupted_weights),
+        cmocka_unit_test(no_command),       cmocka_unit_test(help_and_version),
+        cmocka_unit_test(manual_page),      cmocka_unit_test(flags_refused),
+        cmocka_unit_test(flags_missing),    cmocka_unit_test(flag_spellings),
+        cmocka_unit_test(embeds),           cmocka_unit_test(embeds_many),
+        cmocka_unit_test(ids_refused),      cmocka_unit_test(texts_and_ids),
+        cmocka_unit_test(tokenizes),        cmocka_unit_test(tells_about_a_model),
+        cmocka_unit_test(explains),         cmocka_unit_test(explains_rows),
+        cmocka_unit_test(inverts_factored), cmocka_unit_test(inverts_decomposed),
+        cmocka_unit_test(inverts_autograd), cmocka_unit_test(standard_settings),
+        cmocka_unit_test(same_bytes),       cmocka_unit_test(names_are_unique),
+        cmocka_unit_test(result_format),    cmocka_unit_test(result_of_any_path),
+        cmocka_unit_test(similarities),     cmocka_unit_test(table_ranks),
+        cmocka_unit_test(templates),        cmocka_unit_test(traces),
+        cmocka_unit_test(odd_sizes),        cmocka_unit_test(sizes_off_the_patch),
+        cmocka_unit_test(threads_agree),    cmocka_unit_test(corrupted_weights),
     };
     mem_hook_cjson();
     return cmocka_run_group_tests(tests, NULL, clean);
