@@ -50,6 +50,12 @@ bool parameters_of(const clip_config *config, arena *memory, parameters *out, fa
     return true;
 }
 
+size_t parameters_scale(const parameters *p) {
+    for (size_t i = 0; i < p->count; i++)
+        if (p->list[i].kind == W_LOGIT_SCALE) return p->list[i].offset;
+    return 0;
+}
+
 typedef struct {
     const real *flat;
     size_t numbers;
@@ -364,15 +370,9 @@ static bool shares_run(contrastive *c, pool_task *task, fault *why) {
     return true;
 }
 
-static size_t scale_place(const contrastive *c) {
-    for (size_t i = 0; i < c->params.count; i++)
-        if (c->params.list[i].kind == W_LOGIT_SCALE) return c->params.list[i].offset;
-    return 0;
-}
-
 bool contrastive_step(contrastive *c, const contrastive_batch *b, real *gradient, contrastive_result *out, fault *why) {
     real ds = 0;
-    size_t scale = scale_place(c);
+    size_t scale = parameters_scale(&c->params);
     if (b->pairs < 1 || b->pairs > c->plan.pairs)
         return fault_set(why, FAULT_RANGE, "pairs", (size_t[]){b->pairs, 1, c->plan.pairs}, 3);
     c->batch = b, c->sum = gradient;

@@ -154,13 +154,7 @@ static void adamw_task(void *arg, size_t index) {
     }
 }
 
-static size_t scale_index(const optimiser *o) {
-    size_t i = 0;
-    while (i + 1 < o->params->count && o->params->list[i].kind != W_LOGIT_SCALE) i++;
-    return o->params->list[i].offset;
-}
-
-double optimiser_scale(const optimiser *o) { return exp((double)o->weights[scale_index(o)]); }
+double optimiser_scale(const optimiser *o) { return exp((double)o->weights[parameters_scale(o->params)]); }
 
 void optimiser_step(optimiser *o, const real *gradient, double norm, double lr) {
     const optimiser_rates *r = &o->rates;
@@ -171,7 +165,7 @@ void optimiser_step(optimiser *o, const real *gradient, double norm, double lr) 
     /* a young average forgets faster: it would carry the initial weights along */
     j.keep = (real)fmin((double)r->average, (1 + t) / (10 + t));
     spread(o->cores, o->params->count, adamw_task, &j);
-    real *s = &o->weights[scale_index(o)], most = (real)log(100);
+    real *s = &o->weights[parameters_scale(o->params)], most = (real)log(100);
     if (*s > most) *s = most; /* Radford et al. 2021, 2.5: logits are never scaled by more than 100 */
 }
 
