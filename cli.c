@@ -53,7 +53,10 @@ bool cli_usage(cli *c, const char *format, ...) {
     return false;
 }
 
-bool cli_fault(cli *c, const fault *f) { return err_fault(&c->e, f); }
+bool cli_fault(cli *c, const fault *f) {
+    err_fault(&c->e, f);
+    return f->code == FAULT_MEMORY ? err_prefix(&c->e, "--memory") : false;
+}
 
 void cli_warn(cli *c, const char *format, ...) {
     va_list args;
