@@ -108,7 +108,7 @@ static bool read_open_clip_tower(const json_scope *s, size_t width, clip_tower *
     json_scope norm;
     double ratio;
     if (!json_size(s, "width", 1, WIDTH_MOST, width, &t->width) ||
-        !json_size(s, "layers", 1, LAYERS_MOST, 12, &t->layers) || !json_number(s, "mlp_ratio", 1e-3, 256, 4, &ratio) ||
+        !json_size(s, "layers", 1, LAYERS_MOST, 12, &t->layers) || !json_number(s, "mlp_ratio", 1e-5, 1e6, 4, &ratio) ||
         !json_object(s, "norm_kwargs", &norm) || !check_switches(&norm, NORM_FIELDS) ||
         !read_eps(&norm, "eps", &t->eps))
         return false;
