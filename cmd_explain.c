@@ -131,8 +131,8 @@ static bool read_embeddings(job *j) {
     size_t cols = a.rank == 2 ? a.shape[1] : a.rank == 1 ? a.shape[0] : 0;
     j->count = a.rank == 2 ? a.shape[0] : 1;
     if (a.rank == 0 || a.rank > 2 || cols != embed || !j->count) {
-        err_set(&j->c.e, "%s: rank %zu with rows of %zu found, [count, %zu] expected by this model", path, a.rank, cols,
-                embed);
+        err_set(&j->c.e, "%s: rank %zu, %zu rows of %zu found, [count, %zu] expected by this model", path, a.rank,
+                a.rank == 1 || a.rank == 2 ? j->count : 0, cols, embed);
         npy_free(&a);
         return false;
     }
