@@ -56,9 +56,8 @@ static void say_share(longtext *t, estimate v) {
 }
 
 static void region_table(longtext *t, const eval_head *h, const eval_totals *all) {
-    say(t, "<h2>Region embeddings</h2>\n<table><tr><th>region by</th><th>n</th><th>Acc@1</th><th>Acc@5</th><th>mean "
-           "per class</th>"
-           "<th>referring</th><th>loss</th></tr>\n");
+    say(t, "<h2>Region embeddings</h2>\n<table><tr><th>region by</th><th>n</th><th>Acc@1</th><th>Acc@5</th>"
+           "<th>mean per class</th><th>another object</th><th>referring</th><th>loss</th></tr>\n");
     for (size_t i = 0; i < h->row_count; i++) {
         const row_totals *r = &all->rows[i];
         double n = r->n ? (double)r->n : 1;

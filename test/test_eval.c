@@ -374,6 +374,29 @@ static void sweeps_change_nothing(void **state) {
     mem_free(page);
 }
 
+static size_t occurrences(const char *from, const char *to, const char *what) {
+    size_t n = 0;
+    for (const char *p = from; (p = strstr(p, what)) && p < to; p++) n++;
+    return n;
+}
+
+/* A table's head has as many cells as each of its rows. */
+static void every_column_has_its_head(void **state) {
+    (void)state;
+    size_t n, tables = 0;
+    char *page = bytes_at(in(whole(), "report.html"), &n);
+    for (char *table = page; (table = strstr(table, "<table>")); table++, tables++) {
+        char *row = strstr(table, "</tr>"), *end = strstr(table, "</table>");
+        size_t heads = occurrences(table, row, "<th>");
+        for (char *next; (row = strstr(row + 1, "<tr")) && row < end; row = next) {
+            next = strstr(row, "</tr>");
+            assert_int_equal(occurrences(row, next, "<td"), heads);
+        }
+    }
+    assert_true(tables >= 1);
+    mem_free(page);
+}
+
 /* ---- shards --------------------------------------------------------------------------------------------------- */
 static void shards_merge_to_the_same_bytes(void **state) {
     (void)state;
@@ -699,6 +722,7 @@ int main(void) {
         cmocka_unit_test(table_has_its_shape),
         cmocka_unit_test(cls_counted_by_hand),
         cmocka_unit_test(sweeps_change_nothing),
+        cmocka_unit_test(every_column_has_its_head),
         cmocka_unit_test(shards_merge_to_the_same_bytes),
         cmocka_unit_test(shards_refused),
         cmocka_unit_test(under_gnu_parallel),
