@@ -26,10 +26,10 @@ import torch.nn.functional as F
 
 torch.set_num_threads(1)  # small matrices: more threads would only wait for each other
 
-# Largest difference allowed, relative to the tensor's largest value: what float32 may do to it. Maps and gradients are
-# differences of large sums; act' and gradients have kinks.
-ALLOWED = {'pixels': 1e-6, 'mask': 1e-7, 'tokens': 5e-5, 'attention': 5e-5, 'h': 5e-5, "act'(h)": 5e-5, 'z': 5e-5, 'u': 2e-4,
-           'a': 2e-4, 'map': 5e-4, 'loss': 1e-4, 'gradient': 2e-3, 'embedding': 5e-5}
+# Largest difference allowed, relative to the tensor's largest value: some ten times what float32 does to a ViT-B/16. In
+# gradients a relu's kink may fall to either side.
+ALLOWED = {'pixels': 1e-6, 'mask': 1e-7, 'tokens': 2e-5, 'attention': 5e-5, 'h': 2e-5, "act'(h)": 5e-5, 'z': 2e-5, 'u': 5e-5,
+           'a': 5e-5, 'map': 2e-4, 'loss': 2e-5, 'gradient': 2e-3, 'embedding': 2e-5}
 
 # Where numbers cannot be compared, and why.
 UNREAD = 'not an 8-bit PNG: unchecked'
