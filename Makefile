@@ -91,7 +91,7 @@ endif
 
 # ---- what there is -----------------------------------------------------------------------------------
 # The core: touches no file, prints nothing, allocates nothing. Only gemm.c knows the BLAS.
-CORE    = arena gemm kernels autograd clip explain methods maskinv
+CORE    = arena gemm kernels autograd clip map explain methods maskinv
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
 SOURCES = $(filter-out main train,$(basename $(wildcard *.c)))
 # In double: the core, and of what stands above it only what its tests need.
@@ -127,7 +127,7 @@ $(B)/test/%.o: test/%.c $(B)/flags.txt
 	$(call say,cc   $@)
 	$(Q)$(CC) $(ALL_FLAGS) -I. -MMD -MP -c -o $@ $<
 $(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
-$(B)/kernels.o $(B)/explain.o: ALL_FLAGS += $(LOOPS)
+$(B)/kernels.o $(B)/map.o $(B)/explain.o: ALL_FLAGS += $(LOOPS)
 $(B)/model.o: $(wildcard weights/default/*)
 $(B)/flags.txt: always
 	@mkdir -p $(B)/test
