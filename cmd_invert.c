@@ -114,25 +114,12 @@ static bool settings(job *j) {
     return cli_side(&j->c, j->o.size, 2, &j->side);
 }
 
-static void warn_of_aspect(job *j, const char *path, const mask_image *m) {
-    double height = (double)m->width * (double)j->photo.height / (double)j->photo.width;
-    if (fabs(height - (double)m->height) > 1 + .01 * (double)m->height)
-        cli_warn(&j->c,
-                 "%s is %zu x %zu, its aspect ratio differs from the photograph's %zu x %zu: it is stretched to fit",
-                 path, m->width, m->height, j->photo.width, j->photo.height);
-}
-
 static bool read_mask(job *j, size_t i) {
     const char *path = j->o.masks.item[i];
     region_result *g = &j->r.regions[i];
-    mask_image *m = &j->masks[i];
-    float most = 0;
     name_of(path, g->name, sizeof g->name, j->r.regions, sizeof *g, i);
     g->file = path;
-    if (!mask_read(path, m, &j->c.e)) return false;
-    for (size_t k = 0; k < m->width * m->height; k++) most = m->soft[k] > most ? m->soft[k] : most;
-    if (!(most > 0)) return err_set(&j->c.e, "%s: the mask is empty, every pixel of it is 0", path);
-    warn_of_aspect(j, path, m);
+    if (!cli_mask(&j->c, path, &j->photo, &j->masks[i])) return false;
     return region_new(g, &j->r, j->invert.iters, &j->c.e);
 }
 

@@ -103,7 +103,7 @@ static bool read_masks(job *j) {
         region_result *g = &j->r.regions[i];
         g->file = j->o.masks.item[i];
         name_of(g->file, g->name, sizeof g->name, j->r.regions, sizeof *g, i);
-        if (!mask_read(g->file, &j->masks[i], &j->c.e)) return false;
+        if (!cli_mask(&j->c, g->file, &j->photo, &j->masks[i])) return false;
         if (!region_new(g, &j->r, j->how->family == REGION_INVERT ? j->invert.iters : 0, &j->c.e)) return false;
     }
     return true;

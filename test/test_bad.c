@@ -65,6 +65,27 @@ static void bad_masks(void **state) {
     refused(MODEL, IMAGE, part_of(MASK1, .6, "half.png"), "half.png");
 }
 
+/* Another aspect ratio than the photograph's is warned of, another size is not; both work. */
+static void masks_of_other_shapes(void **state) {
+    (void)state;
+    picture photo;
+    err e = {0};
+    static float white[400 * 400];
+    for (size_t i = 0; i < sizeof white / sizeof *white; i++) white[i] = i % 7 > 2;
+    assert_true(picture_read(IMAGE, &photo, &e));
+    size_t w = photo.width, h = photo.height;
+    picture_free(&photo);
+    assert_true(2 * w <= 400 && 2 * h <= 400);
+    for (int stretched = 0; stretched < 2; stretched++) {
+        const char *mask = scratch("shape.png");
+        assert_true(mask_write_png(mask, white, 2 * w, stretched ? h : 2 * h, &e));
+        assert_int_equal(run("invert", "-m", DATA "nano-hf-f32", "-i", IMAGE, "-k", mask, NULL), 0);
+        assert_int_equal(strstr(said.err, "shape.png is") && strstr(said.err, "aspect ratio"), stretched);
+        assert_int_equal(run("regions", "--method", "crop", "-m", DATA "nano-hf-f32", "-i", IMAGE, "-k", mask, NULL), 0);
+        assert_int_equal(strstr(said.err, "shape.png is") && strstr(said.err, "aspect ratio"), stretched);
+    }
+}
+
 static void unreadable(void **state) {
     (void)state;
     if (geteuid() == 0) skip(); /* root reads everything */
@@ -340,7 +361,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_pictures),
         cmocka_unit_test(bad_masks),
-        cmocka_unit_test(unreadable),
+        cmocka_unit_test(masks_of_other_shapes), cmocka_unit_test(unreadable),
         cmocka_unit_test(bad_configs),
         cmocka_unit_test(bad_tensors),
         cmocka_unit_test(bad_model_files),
