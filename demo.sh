@@ -17,6 +17,6 @@ cat <<END
 Look at demo/regions/regions.png: for each region its mask, what speaks for the whole picture's embedding ("before"),
 and what speaks for the region's own ("after"): the heat has moved onto the region. Beside it stand the texts nearest to
 that embedding. The same maps over the whole picture are demo/regions/*.map.png, the numbers demo/regions/result.json.
-The scene has: $(echo $names). It was picked for all three to be named right; of a thousand scenes about four regions in
-ten are, among 54 names (weights/README.md). Another one: SEED=5 make demo
+The scene has: $(echo $names). It was picked for all three to be named right; of a thousand scenes about one region in
+three is, among 54 names (weights/README.md). Another one: SEED=5 make demo
 END
