@@ -276,54 +276,54 @@ static void forward_task(void *arg, size_t index) {
 /* ---- the loss: CLIP, Radford et al. 2021, figure 3 ------------------------------------------------------ */
 
 /* Share of rows of logits [n,n] whose largest entry is at a right column. */
-static real share_right(const real *logits, const real *targets, size_t n) {
+static real share_right(const real *logits, const real *right_ones, size_t n) {
     size_t right = 0;
     for (size_t i = 0; i < n; i++) {
         size_t best = 0;
         for (size_t j = 1; j < n; j++)
             if (logits[i * n + j] > logits[i * n + best]) best = j;
-        right += targets[i * n + best] > 0;
+        right += right_ones[i * n + best] > 0;
     }
     return (real)right / (real)n;
 }
 
-static real *own_targets(contrastive *c, size_t n) {
-    real *targets = arena_alloc(&c->memory, n * n, sizeof *targets);
-    if (targets) memset(targets, 0, n * n * sizeof *targets);
-    for (size_t i = 0; targets && i < n; i++) targets[i * n + i] = 1;
-    return targets;
+/* Each row of truth [n,n], or of its transpose, over its sum: all captions that are true of a picture are as right, and
+ * all pictures that a caption is true of. No truth: the diagonal. */
+static real *right_ones(contrastive *c, const real *truth, bool transposed, size_t n) {
+    real *y = arena_alloc(&c->memory, n * n, sizeof *y);
+    for (size_t i = 0; y && i < n; i++) {
+        real sum = 0;
+        for (size_t j = 0; j < n; j++) {
+            y[i * n + j] = truth ? truth[transposed ? j * n + i : i * n + j] : i == j;
+            sum += y[i * n + j];
+        }
+        for (size_t j = 0; j < n; j++) y[i * n + j] /= sum;
+    }
+    return y;
 }
 
-/* loss = -(1/2n) sum_ij Y_ij (log softmax(e^s I T^T) + log softmax(e^s T I^T))_ij, I and T unit rows.
+/* loss = -(1/2n) sum_ij (Y_ij log softmax(e^s I T^T)_ij + Y'_ij log softmax(e^s T I^T)_ij), I and T unit rows; MODEL.md 9.
  * Leaves dloss/dzi and dloss/dzt as the shares' seeds and dloss/ds in *ds. */
 static bool loss_task(contrastive *c, contrastive_result *out, real *scale, real *ds) {
     size_t n = c->batch->pairs, e = c->config.embed;
     ag_tape *t = &c->tape;
-    const real *y = c->batch->targets ? c->batch->targets : own_targets(c, n);
-    if (!y) return fault_memory(&t->fault, "targets", &c->memory, n * n * sizeof(real));
+    const real *y = right_ones(c, c->batch->truth, false, n), *yt = right_ones(c, c->batch->truth, true, n);
+    if (!y || !yt) return fault_memory(&t->fault, "truth", &c->memory, n * n * sizeof(real));
     ag_tensor *leaf[3] = {ag_leaf(t, c->zi, NULL, 1, n, e), ag_leaf(t, c->zt, NULL, 1, n, e),
                           ag_leaf(t, scale, NULL, 1, 1, 1)};
     ag_tensor *i = ag_normalize(t, leaf[0]), *k = ag_normalize(t, leaf[1]), *s = ag_exp(t, leaf[2]);
     ag_tensor *rows = ag_mul(t, ag_matmul(t, i, NO_T, k, T), s);
     ag_tensor *cols = ag_mul(t, ag_matmul(t, k, NO_T, i, T), s);
-    ag_tensor *right = ag_constant(t, y, 1, n, n);
-    ag_tensor *sum = ag_add(t, ag_dot(t, ag_logsoftmax(t, rows), right), ag_dot(t, ag_logsoftmax(t, cols), right));
+    ag_tensor *sum = ag_add(t, ag_dot(t, ag_logsoftmax(t, rows), ag_constant(t, y, 1, n, n)),
+                            ag_dot(t, ag_logsoftmax(t, cols), ag_constant(t, yt, 1, n, n)));
     ag_tensor *loss = ag_scale(t, sum, (real)-0.5 / (real)n, 0);
     if (!loss || !ag_grad(t, loss, NULL, leaf, 3, 0)) return false;
     out->loss = ag_item(loss);
-    out->accuracy = (share_right(rows->data, y, n) + share_right(cols->data, y, n)) / 2;
+    out->accuracy = (share_right(rows->data, y, n) + share_right(cols->data, yt, n)) / 2;
     if (!isfinite(out->loss)) return fault_set(&t->fault, FAULT_NAN, "loss", NULL, 0);
     c->seed_i = leaf[0]->grad->data, c->seed_t = leaf[1]->grad->data;
     *ds = ag_item(leaf[2]->grad);
     return true;
-}
-
-void contrastive_targets(const uint32_t *class, size_t pairs, real *targets) {
-    for (size_t i = 0; i < pairs; i++) {
-        size_t same = 0;
-        for (size_t j = 0; j < pairs; j++) same += class[i] == class[j];
-        for (size_t j = 0; j < pairs; j++) targets[i * pairs + j] = class[i] == class[j] ? 1 / (real)same : 0;
-    }
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------- */

@@ -41,7 +41,7 @@ typedef struct {
 typedef struct {
     const real *patches; /* [pairs, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
     const uint32_t *ids; /* [pairs, length], zero-padded; length may end where the longest caption does */
-    const real *targets; /* [pairs, pairs], symmetric, rows sum to 1: which captions are right for a picture.
+    const real *truth;   /* [pairs, pairs]: 1 where caption j is true of picture i, else 0; 1 on the diagonal.
                             NULL: its own alone. */
     size_t pairs, length;
 } contrastive_batch;
@@ -67,7 +67,4 @@ bool contrastive_texts(contrastive *c, const clip_model *m, const uint32_t *ids,
                        fault *why);
 /* Most bytes ever used by all shares together. */
 size_t contrastive_peak(const contrastive *c);
-/* targets [pairs,pairs] from class[pairs]: every caption of a picture's class is as right as its own, and a row's
- * shares sum to 1. Two pictures with the same caption are then no negatives of each other. */
-void contrastive_targets(const uint32_t *class, size_t pairs, real *targets);
 #endif

@@ -1,12 +1,20 @@
 /* feed.c - scenes made into batches (see feed.h). */
 #include "feed.h"
 #include "files.h"
-#include "optimiser.h"
+#include "grammar.h"
+#include "random.h"
 #include <stdio.h>
 #include <string.h>
 
 enum { KINDS = 2, CAPTION = sizeof(((scene *)0)->caption) };
 static const uint64_t HELD_OUT_SEED = 0x48454C44; /* "HELD"; training seeds are keyed apart by mix64 */
+
+/* What is to be remembered of a scene once its pixels are patches. */
+typedef struct {
+    scene_claim claim;
+    size_t count;
+    scene_object object[SCENE_MOST_OBJECTS]; /* without their masks */
+} told;
 
 struct feed {
     feed_plan plan;
@@ -15,9 +23,10 @@ struct feed {
     tokenizer *words;
     size_t numbers; /* of one picture's patches */
     /* the batch */
-    real *patches, *targets;
-    uint32_t *ids, *wide, *class; /* wide [pairs, context]: ids before they are cut to the longest */
+    real *patches, *truth;
+    uint32_t *ids, *wide; /* wide [pairs, context]: ids before they are cut to the longest */
     char (*caption)[CAPTION];
+    told *told; /* [pairs] */
     /* what the tasks are asked */
     uint64_t first, seed;
     double single;
@@ -61,6 +70,8 @@ static void picture_task(void *arg, size_t i) {
     f->errors[i].text[0] = 0;
     cut_patches(&f->plan.config, &sc.image, f->patches + i * f->numbers);
     memcpy(f->caption[i], sc.caption, CAPTION);
+    f->told[i].claim = sc.claim, f->told[i].count = sc.count;
+    memcpy(f->told[i].object, sc.object, sizeof sc.object);
     scene_free(&sc);
 }
 
@@ -80,13 +91,13 @@ feed *feed_open(const feed_plan *plan, pool *cores, err *e) {
     if (!f) return (void)err_set(e, "no memory for the feed"), NULL;
     *f = (feed){.plan = *plan, .cores = cores, .numbers = grid * grid * 3 * p * p, .seed = plan->seed};
     f->patches = mem_alloc(n * f->numbers, sizeof *f->patches);
-    f->targets = mem_alloc(n * n, sizeof *f->targets);
+    f->truth = mem_alloc(n * n, sizeof *f->truth);
     f->ids = mem_alloc(n * plan->config.context, sizeof *f->ids);
     f->wide = mem_alloc(n * plan->config.context, sizeof *f->wide);
-    f->class = mem_alloc(n, sizeof *f->class);
+    f->told = mem_alloc(n, sizeof *f->told);
     f->caption = mem_alloc(n, sizeof *f->caption);
     f->errors = mem_alloc(n, sizeof *f->errors);
-    bool good = f->patches && f->targets && f->ids && f->wide && f->class && f->caption && f->errors;
+    bool good = f->patches && f->truth && f->ids && f->wide && f->told && f->caption && f->errors;
     if (!good) err_set(e, "no memory for a batch of %zu pictures", n);
     if (good && plan->photographic < 1) good = (f->source[0] = scene_source_open(SCENE_DRAWN, NULL, e)) != NULL;
     if (good && plan->photographic > 0)
@@ -101,8 +112,8 @@ void feed_free(feed *f) {
     for (size_t i = 0; i < KINDS; i++)
         if (f->source[i]) scene_source_free(f->source[i]);
     if (f->words) tokenizer_free(f->words);
-    mem_free(f->patches), mem_free(f->targets), mem_free(f->ids), mem_free(f->wide);
-    mem_free(f->class), mem_free(f->caption), mem_free(f->errors), mem_free(f);
+    mem_free(f->patches), mem_free(f->truth), mem_free(f->ids), mem_free(f->wide);
+    mem_free(f->told), mem_free(f->caption), mem_free(f->errors), mem_free(f);
 }
 
 bool feed_has(const feed *f, scene_kind kind) { return f->source[kind] != NULL; }
@@ -188,6 +199,16 @@ static void narrow(const uint32_t *in, size_t count, size_t from, size_t to, uin
 
 /* ---- batches ---------------------------------------------------------------------------------------- */
 
+/* truth_ij: caption j is picture i's own, or says the same, or claims nothing that picture i has not. */
+static void find_truth(feed *f, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) {
+            const told *a = &f->told[j], *b = &f->told[i];
+            f->truth[i * n + j] = i == j || strcmp(f->caption[i], f->caption[j]) == 0 ||
+                                  grammar_true(&a->claim, a->object, b->object, b->count);
+        }
+}
+
 bool feed_batch(feed *f, uint64_t first, double progress, contrastive_batch *out, err *e) {
     const feed_plan *p = &f->plan;
     double way = p->single.over > 0 && progress < p->single.over ? progress / p->single.over : 1;
@@ -197,13 +218,8 @@ bool feed_batch(feed *f, uint64_t first, double progress, contrastive_batch *out
     if (!run_tasks(f, picture_task, f, n, e)) return false;
     if (!encode(f, (const char(*)[CAPTION])f->caption, n, f->wide, &longest, e)) return false;
     narrow(f->wide, n, p->config.context, longest, f->ids);
-    for (size_t i = 0; i < n; i++) {
-        size_t k = 0;
-        while (k < i && strcmp(f->caption[k], f->caption[i]) != 0) k++;
-        f->class[i] = (uint32_t)k;
-    }
-    contrastive_targets(f->class, n, f->targets);
-    *out = (contrastive_batch){f->patches, f->ids, f->targets, n, longest};
+    find_truth(f, n);
+    *out = (contrastive_batch){f->patches, f->ids, f->truth, n, longest};
     return true;
 }
 

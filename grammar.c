@@ -48,7 +48,6 @@ void grammar_where(const char *place, char out[40]) {
     snprintf(out, 40, "%s%s", before, place);
 }
 
-enum { SAY_COLOUR = 1, SAY_TEXTURE = 2, SAY_SIZE = 4, SAY_PLACE = 8 };
 static bool textured(const scene_object *o) { return o->texture[0] != 0 && strcmp(o->texture, "plain") != 0; }
 
 /* [size] [texture] [colour] name */
@@ -67,73 +66,7 @@ static void say_noun(sentence *s, const scene_object *o, int what) {
     say_word(s, words);
 }
 
-/* ---- captions ---------------------------------------------------------------------------------- */
-static int choose_words(const scene *sc, rng *r) {
-    bool alone = sc->count == 1;
-    int what = rng_chance(r, alone ? 0.45f : 0.3f) ? SAY_COLOUR : 0;
-    if (rng_chance(r, alone ? 0.25f : 0.12f) && (sc->count < 3 || what == 0)) what |= SAY_TEXTURE;
-    if (rng_chance(r, alone ? 0.15f : 0.1f) && (sc->count < 3 || what == 0)) what |= SAY_SIZE;
-    return what;
-}
-static const char *prefix(const scene *sc, rng *r) {
-    bool drawn = sc->object[0].texture[0] != 0;
-    switch (rng_below(r, 8)) {
-    case 0: case 1: case 2: return "a photo of";
-    case 3: return "a picture of";
-    case 4: return drawn ? "a drawing of" : "an image of";
-    case 5: return "there is";
-    default: return "";
-    }
-}
-/* What lies between two objects, seen from the first; "and" where no direction is clear. */
-static const char *relation(const scene_object *a, const scene_object *b, float side) {
-    float dx = (b->box[0] + b->box[2] - a->box[0] - a->box[2]) / (2 * side);
-    float dy = (b->box[1] + b->box[3] - a->box[1] - a->box[3]) / (2 * side);
-    bool across = fabsf(dx) > fabsf(dy);
-    if (fabsf(across ? dx : dy) < 0.15f) return "and";
-    return across ? (dx > 0 ? "left of" : "right of") : dy > 0 ? "above" : "below";
-}
-static void say_list(sentence *s, const scene *sc, const size_t *order, size_t n, rng *r) {
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0) say(s, i + 1 < n ? "," : " and");
-        say_noun(s, &sc->object[order[i]], choose_words(sc, r));
-    }
-}
-static void say_places(sentence *s, const scene *sc, const size_t *order, size_t n, rng *r) {
-    char where[40];
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0) say(s, i + 1 < n ? "," : " and");
-        say_noun(s, &sc->object[order[i]], n > 1 ? 0 : choose_words(sc, r));
-        grammar_where(sc->object[order[i]].place, where);
-        say_word(s, where);
-    }
-}
-static void say_relation(sentence *s, const scene *sc, const size_t *order, size_t n, rng *r) {
-    const scene_object *a = &sc->object[order[0]], *b = &sc->object[order[1]];
-    say_noun(s, a, choose_words(sc, r));
-    say_word(s, relation(a, b, (float)sc->side));
-    say_noun(s, b, choose_words(sc, r));
-    for (size_t i = 2; i < n; i++) say(s, i + 1 < n ? "," : " and"), say_noun(s, &sc->object[order[i]], 0);
-}
-
-void grammar_caption(const scene *sc, rng *r, char *out, size_t room) {
-    sentence s = {out, room, 0};
-    size_t order[SCENE_MOST_OBJECTS], n = sc->count;
-    out[0] = 0;
-    for (size_t i = 0; i < n; i++) order[i] = i;
-    for (size_t i = n; i > 1; i--) {
-        size_t j = rng_below(r, i), keep = order[j];
-        order[j] = order[i - 1], order[i - 1] = keep;
-    }
-    if (n > 1 && rng_chance(r, 0.2f)) n = 1 + rng_below(r, n - 1); /* one time in five, not all are mentioned */
-    if (rng_chance(r, 0.8f)) say_word(&s, prefix(sc, r));
-    float style = rng_unit(r);
-    if (n > 1 && style < 0.2f) say_relation(&s, sc, order, n, r);
-    else if (n < 4 && style > 0.85f) say_places(&s, sc, order, n, r);
-    else say_list(&s, sc, order, n, r);
-}
-
-/* ---- referring phrases ---------------------------------------------------------------------------- */
+/* ---- what fits -------------------------------------------------------------------------------------- */
 /* Do the two places have a word in common? */
 static bool near_places(const char *a, const char *b) {
     static const char *const words[] = {"left", "right", "top", "bottom", "middle"};
@@ -148,6 +81,113 @@ static bool fits(const scene_object *a, const scene_object *b, int what) {
            (!(what & SAY_SIZE) || strcmp(a->size, b->size) == 0) &&
            (!(what & SAY_PLACE) || near_places(a->place, b->place));
 }
+
+/* ---- captions ---------------------------------------------------------------------------------- */
+/* A caption on its way: the sentence, what it claims, and the scene in the order in which it is told. */
+typedef struct {
+    sentence s;
+    const scene *sc;
+    size_t order[SCENE_MOST_OBJECTS], n;
+    rng *r;
+    scene_claim claim;
+} telling;
+
+/* Of what was chosen, that which is so of this object. */
+static int worded(const scene_object *o, int what) {
+    if (o->colour[0] == 0) what &= ~SAY_COLOUR;
+    if (!textured(o)) what &= ~SAY_TEXTURE;
+    if (o->size[0] == 0) what &= ~SAY_SIZE;
+    return what;
+}
+/* Mostly nothing: a caption that names colours can be told from the others without a look at the shape. */
+static int choose_words(const telling *t) {
+    bool alone = t->sc->count == 1;
+    int what = rng_chance(t->r, alone ? 0.25f : 0.2f) ? SAY_COLOUR : 0;
+    if (rng_chance(t->r, alone ? 0.12f : 0.08f) && (t->sc->count < 3 || what == 0)) what |= SAY_TEXTURE;
+    if (rng_chance(t->r, alone ? 0.08f : 0.06f) && (t->sc->count < 3 || what == 0)) what |= SAY_SIZE;
+    return what;
+}
+static void tell(telling *t, size_t i, int what) {
+    const scene_object *o = &t->sc->object[t->order[i]];
+    what = worded(o, what);
+    say_noun(&t->s, o, what);
+    t->claim.of[t->claim.count].object = (unsigned char)t->order[i];
+    t->claim.of[t->claim.count++].what = (unsigned char)what;
+}
+static void tell_and(telling *t, size_t i) {
+    if (i > 0) say(&t->s, i + 1 < t->n ? "," : " and");
+}
+static const char *prefix(telling *t) {
+    bool drawn = t->sc->object[0].texture[0] != 0;
+    switch (rng_below(t->r, 8)) {
+    case 0: case 1: case 2: return "a photo of";
+    case 3: return "a picture of";
+    case 4: t->claim.drawing = drawn; return drawn ? "a drawing of" : "an image of";
+    case 5: return "there is";
+    default: return "";
+    }
+}
+/* What lies between two objects, seen from the first; "and" where no direction is clear. */
+static const char *relation(const scene_object *a, const scene_object *b, float side) {
+    float dx = (b->box[0] + b->box[2] - a->box[0] - a->box[2]) / (2 * side);
+    float dy = (b->box[1] + b->box[3] - a->box[1] - a->box[3]) / (2 * side);
+    bool across = fabsf(dx) > fabsf(dy);
+    if (fabsf(across ? dx : dy) < 0.15f) return "and";
+    return across ? (dx > 0 ? "left of" : "right of") : dy > 0 ? "above" : "below";
+}
+static void tell_list(telling *t) {
+    for (size_t i = 0; i < t->n; i++) tell_and(t, i), tell(t, i, choose_words(t));
+}
+static void tell_places(telling *t) {
+    char where[40];
+    t->claim.more = true;
+    for (size_t i = 0; i < t->n; i++) {
+        tell_and(t, i);
+        tell(t, i, t->n > 1 ? 0 : choose_words(t));
+        grammar_where(t->sc->object[t->order[i]].place, where);
+        say_word(&t->s, where);
+    }
+}
+static void tell_relation(telling *t) {
+    const scene_object *o = t->sc->object;
+    t->claim.more = true;
+    tell(t, 0, choose_words(t));
+    say_word(&t->s, relation(&o[t->order[0]], &o[t->order[1]], (float)t->sc->side));
+    tell(t, 1, choose_words(t));
+    for (size_t i = 2; i < t->n; i++) tell_and(t, i), tell(t, i, 0);
+}
+
+void grammar_caption(const scene *sc, rng *r, char *out, size_t room, scene_claim *claim) {
+    telling t = {.s = {out, room, 0}, .sc = sc, .n = sc->count, .r = r};
+    out[0] = 0;
+    for (size_t i = 0; i < t.n; i++) t.order[i] = i;
+    for (size_t i = t.n; i > 1; i--) {
+        size_t j = rng_below(r, i), keep = t.order[j];
+        t.order[j] = t.order[i - 1], t.order[i - 1] = keep;
+    }
+    /* every second time, not all are mentioned, and then mostly one: its name has to be found among the others */
+    if (t.n > 1 && rng_chance(r, 0.5f)) t.n = rng_chance(r, 0.7f) ? 1 : 1 + rng_below(r, t.n - 1);
+    if (rng_chance(r, 0.8f)) say_word(&t.s, prefix(&t));
+    float style = rng_unit(r);
+    if (t.n > 1 && style < 0.2f) tell_relation(&t);
+    else if (t.n < 4 && style > 0.9f) tell_places(&t);
+    else tell_list(&t);
+    if (claim != NULL) *claim = t.claim;
+}
+
+bool grammar_true(const scene_claim *claim, const scene_object *a, const scene_object *b, size_t count) {
+    unsigned met = 0; /* objects of b that something was already said of */
+    if (claim->more || (claim->drawing && b[0].texture[0] == 0)) return false;
+    for (size_t i = 0; i < claim->count; i++) {
+        size_t k = 0;
+        while (k < count && (met >> k & 1 || !fits(&a[claim->of[i].object], &b[k], claim->of[i].what))) k++;
+        if (k == count) return false;
+        met |= 1u << k;
+    }
+    return true;
+}
+
+/* ---- referring phrases ---------------------------------------------------------------------------- */
 static bool sayable(const scene_object *o, int what) {
     return (!(what & SAY_COLOUR) || o->colour[0] != 0) && (!(what & SAY_TEXTURE) || textured(o)) &&
            (!(what & SAY_SIZE) || o->size[0] != 0);

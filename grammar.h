@@ -16,6 +16,8 @@
 #include "scenes.h"
 
 enum { PHRASE_ROOM = 160, MOST_PHRASES = 12 };
+/* What can be said of an object beside its name. */
+enum { SAY_COLOUR = 1, SAY_TEXTURE = 2, SAY_SIZE = 4, SAY_PLACE = 8 };
 
 /* small: the box's longer side under 0.30 of the picture's; large: over 0.55. Places: centre before 0.38, beyond 0.62. */
 void grammar_measure(scene_object *o, size_t side);
@@ -23,7 +25,10 @@ void grammar_measure(scene_object *o, size_t side);
 const char *grammar_article(const char *words, const char *name);
 /* "on the left", "at the top", "in the middle", ... for a place. */
 void grammar_where(const char *place, char out[40]);
-void grammar_caption(const scene *sc, rng *r, char *out, size_t room);
+/* claim may be NULL. */
+void grammar_caption(const scene *sc, rng *r, char *out, size_t room, scene_claim *claim);
+/* Is what is claimed of a's objects true of b's picture too? No, when that cannot be said. */
+bool grammar_true(const scene_claim *claim, const scene_object *a, const scene_object *b, size_t count);
 /* Phrases that are true of object k and of no other, plainest first; at least one. Returns how many. */
 size_t grammar_phrases(const scene *sc, size_t k, char out[MOST_PHRASES][PHRASE_ROOM]);
 #endif

@@ -1,23 +1,13 @@
 /* optimiser.c - AdamW, its schedule, and its state on disk (see optimiser.h). */
 #include "optimiser.h"
 #include "checkpoint.h"
+#include "random.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* ---- random numbers: splitmix64 (Steele, Lea, Flood 2014), keyed ------------------------------------ */
-
-static uint64_t scramble(uint64_t x) {
-    x += 0x9E3779B97F4A7C15u;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-
-uint64_t mix64(uint64_t a, uint64_t b) { return scramble(scramble(a) ^ (b * 0xD1342543DE82EF95u)); }
-
-double mix_unit(uint64_t a, uint64_t b) { return (double)(mix64(a, b) >> 11) * 0x1p-53; }
+/* ---- the first weights ----------------------------------------------------------------------------- */
 
 /* Box-Muller. */
 static double mix_normal(uint64_t a, uint64_t b) {
@@ -97,12 +87,46 @@ static bool is_gain(clip_kind k) {
            k == (clip_kind)(W_BLOCK + B_LN2_GAMMA);
 }
 
+/* ---- a patch projection that need not be learned: MODEL.md (9.4) ------------------------------------------- */
+
+/* The q-th of p*p pairs of frequencies, in order of u^2 + v^2, then of u. */
+static void nth_frequency(size_t q, size_t p, size_t *u, size_t *v) {
+    for (size_t square = 0;; square++)
+        for (size_t a = 0; a < p && a * a <= square; a++)
+            for (size_t b = 0; b < p && a * a + b * b <= square; b++)
+                if (a * a + b * b == square && q-- == 0) {
+                    *u = a, *v = b;
+                    return;
+                }
+}
+/* Entry x of the u-th of p orthonormal cosines. */
+static double cosine(size_t u, size_t x, size_t p) {
+    return sqrt((u ? 2.0 : 1.0) / (double)p) * cos(3.141592653589793 * ((double)x + 0.5) * (double)u / (double)p);
+}
+/* Each row is one frequency of one channel, over the deviation that pictures have there: patches of neighbouring pixels are
+ * nearly of one colour, and unweighted that is all that tokens would begin with. Rows beyond p*p frequencies stay random. */
+static void cosine_rows(real *w, size_t rows, size_t p) {
+    static const double channel[3][3] = {{0.57735, 0.57735, 0.57735}, {0.70711, -0.70711, 0}, {0.40825, 0.40825, -0.81650}};
+    static const double deviates[3] = {1.6, 0.5, 0.45}; /* light, red against green, yellow against blue */
+    size_t colours = rows * 5 / 16, share[3] = {rows - 2 * colours, colours, colours};
+    for (size_t c = 0; c < 3; c++)
+        for (size_t q = 0; q < share[c]; q++, w += 3 * p * p) {
+            size_t u, v;
+            if (q >= p * p) continue;
+            nth_frequency(q, p, &u, &v);
+            double f = sqrt((double)(u * u + v * v)), d = deviates[c] * (q == 0 ? (double)p - 1 : 3 / f);
+            for (size_t i = 0; i < 3 * p * p; i++)
+                w[i] = (real)(0.6 / fmax(d, 0.3) * channel[c][i / (p * p)] * cosine(u, i / p % p, p) * cosine(v, i % p, p));
+        }
+}
+
 void optimiser_begin(optimiser *o, const clip_config *config, uint64_t seed) {
     for (size_t i = 0; i < o->params->count; i++) {
         const parameter *p = &o->params->list[i];
         double s = deviation(config, p), fixed = is_gain(p->kind) ? 1 : p->kind == W_LOGIT_SCALE ? log(1 / 0.07) : 0;
         for (size_t k = 0; k < p->rows * p->cols; k++)
             o->weights[p->offset + k] = (real)(s > 0 ? s * mix_normal(mix64(seed, i), k) : fixed);
+        if (p->kind == W_PATCH && o->cosine_patch) cosine_rows(o->weights + p->offset, p->rows, config->patch);
     }
     memcpy(o->average, o->weights, o->params->numbers * sizeof(real));
     o->step = 0;
@@ -145,6 +169,7 @@ static void adamw_task(void *arg, size_t index) {
     real *restrict m = o->first + p->offset, *restrict v = o->second + p->offset;
     real b1 = r->beta1, b2 = r->beta2, eps = r->eps, lr = j->lr, c1 = 1 / j->bias1, c2 = 1 / j->bias2;
     real shrink = j->shrink, keep = j->keep;
+    if (p->kind == W_PATCH && o->cosine_patch) return;
     for (size_t i = 0; i < p->rows * p->cols; i++) {
         real gi = g[i] * shrink;
         m[i] = b1 * m[i] + (1 - b1) * gi;

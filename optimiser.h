@@ -30,11 +30,13 @@ typedef struct {
     double *square;                           /* [count] each weight's share of the squared norm */
     uint64_t step;                            /* steps made */
     double pictures;                          /* the schedule's length; 0: not yet known */
+    bool cosine_patch;                        /* the patch projection is given, not learned */
 } optimiser;
 
 bool optimiser_new(optimiser *o, const parameters *params, pool *cores, err *e);
 void optimiser_free(optimiser *o);
-/* Seeded weights as CLIP begins: normal, by width and depth; gains 1, biases 0, logit scale log(1/0.07). */
+/* Seeded weights as CLIP begins: normal, by width and depth; gains 1, biases 0, logit scale log(1/0.07). With
+ * cosine_patch, the patch projection is a cosine transform (MODEL.md 9.4) and no step changes it. */
 void optimiser_begin(optimiser *o, const clip_config *config, uint64_t seed);
 /* Norm of a gradient. */
 double optimiser_norm(optimiser *o, const real *gradient);
@@ -63,10 +65,4 @@ bool settings_load(const char *path, setting *settings, size_t count, err *e);
 /* The checkpoint to go on from: path, or path.previous where that is missing. NULL: none. */
 const char *checkpoint_latest(const char *path, char *room, size_t size);
 bool optimiser_load(optimiser *o, const char *path, err *e);
-
-/* ---- random numbers --------------------------------------------------------------------------------- */
-/* A number from 0 to 2^64-1 that depends on a and b alone. */
-uint64_t mix64(uint64_t a, uint64_t b);
-/* The same in [0,1). */
-double mix_unit(uint64_t a, uint64_t b);
 #endif

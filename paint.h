@@ -1,7 +1,5 @@
-/* paint.h - what every maker of scenes paints with: a random stream, a canvas, a tile, colours.
+/* paint.h - what every maker of scenes paints with: a canvas, a tile, colours (random numbers: random.h).
  *
- *     rng r = rng_start(seed, index);
- *     float angle = rng_range(&r, -20, 20);
  *     tile t = tile_cut(scratch, side, x0, y0, x1, y1);    // the box that one object fills, clipped to the canvas
  *     shape_paint(&pose, &look, &t);                       // shapes.h
  *     canvas_put(&c, &t, 1);
@@ -11,29 +9,7 @@
  */
 #ifndef PAINT_H
 #define PAINT_H
-#include "base.h"
-
-/* ---- random numbers: splitmix64 -------------------------------------------------------------- */
-typedef struct { uint64_t state; } rng;
-
-static inline uint64_t rng_next(rng *r) {
-    uint64_t z = (r->state += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-/* A stream for each (a, b): neighbours share nothing. */
-static inline rng rng_start(uint64_t a, uint64_t b) {
-    rng r = {a};
-    uint64_t first = rng_next(&r);
-    r.state = first ^ (b * 0xD1342543DE82EF95u + 0x632BE59BD9B4E019u);
-    r.state = rng_next(&r);
-    return r;
-}
-static inline float rng_unit(rng *r) { return (float)(rng_next(r) >> 40) * (1.0f / 16777216.0f); }
-static inline float rng_range(rng *r, float low, float high) { return low + (high - low) * rng_unit(r); }
-static inline size_t rng_below(rng *r, size_t n) { return (size_t)(((rng_next(r) >> 32) * (uint64_t)n) >> 32); }
-static inline bool rng_chance(rng *r, float p) { return rng_unit(r) < p; }
+#include "random.h"
 
 /* ---- planes ------------------------------------------------------------------------------------ */
 typedef struct { float r, g, b; } rgb;

@@ -42,7 +42,7 @@ static void put_captions(line *l, const scene *sc, uint64_t seed, uint64_t index
     strcpy(text[0], sc->caption);
     for (size_t tries = 0; tries < 8 && n < CAPTIONS; tries++) {
         bool known = false;
-        grammar_caption(sc, &r, text[n], sizeof text[n]);
+        grammar_caption(sc, &r, text[n], sizeof text[n], NULL);
         for (size_t i = 0; i < n; i++) known = known || strcmp(text[i], text[n]) == 0;
         n += !known;
     }

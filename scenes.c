@@ -280,7 +280,7 @@ static void name_objects(const scene_source *s, const plan *p, scene *out) {
 }
 static void describe_scene(scene *out, rng *r) {
     char phrases[MOST_PHRASES][PHRASE_ROOM];
-    grammar_caption(out, r, out->caption, sizeof out->caption);
+    grammar_caption(out, r, out->caption, sizeof out->caption, &out->claim);
     for (size_t k = 0; k < out->count; k++) {
         size_t n = grammar_phrases(out, k, phrases);
         strcpy(out->object[k].phrase, phrases[rng_chance(r, 0.5f) ? 0 : rng_below(r, n)]);

@@ -27,11 +27,22 @@ typedef struct {
     char phrase[160];         /* a referring phrase true of this object alone */
 } scene_object;
 
+/* What a caption claims: so much of each object that it mentions. grammar_true() asks of what pictures that is true. */
+typedef struct {
+    size_t count;
+    bool more;                /* places or relations as well, which grammar_true() cannot judge */
+    bool drawing;             /* "a drawing of" */
+    struct {
+        unsigned char object, what; /* which, and what is said of it beside its name (grammar.h) */
+    } of[SCENE_MOST_OBJECTS];
+} scene_claim;
+
 typedef struct {
     size_t side, count;
     picture image;
     scene_object object[SCENE_MOST_OBJECTS];
     char caption[256];        /* one caption of the whole, true of the picture */
+    scene_claim claim;        /* the caption's */
 } scene;
 
 typedef struct scene_source scene_source;

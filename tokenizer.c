@@ -7,6 +7,7 @@
 #include <string.h>
 #include "files.h"
 #include "json.h"
+#include "random.h"
 #include "words.h"
 
 enum { BYTES = 256, BASE = 2 * BYTES, CLIP_MERGES = 48894, FILE_MOST = 64 << 20 };
@@ -22,12 +23,6 @@ static bool grow(void *array, size_t *room, size_t need, size_t each, err *e) {
 /* ---- map: 64-bit keys to numbers, open addressing, nothing is ever taken out ----------------- */
 typedef struct { uint64_t *keys; uint32_t *values; size_t room, used; } map; /* values NONE: free; room 2^k */
 
-static uint64_t mixed(uint64_t x) { /* splitmix64's finaliser */
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-
 static void map_free(map *m) {
     mem_free(m->keys);
     mem_free(m->values);
@@ -35,7 +30,7 @@ static void map_free(map *m) {
 }
 
 static size_t map_slot(const map *m, uint64_t key) {
-    size_t i = (size_t)mixed(key) & (m->room - 1);
+    size_t i = (size_t)scramble(key) & (m->room - 1);
     while (m->values[i] != NONE && m->keys[i] != key) i = (i + 1) & (m->room - 1);
     return i;
 }

@@ -25,13 +25,13 @@ const setting train_settings[S_COUNT] = {
     [S_MERGES] = {"merges", 1000, 1, 48894, SET_SHAPE, "byte pairs that the tokenizer learns", false},
     [S_POOL] = {"pool", CLIP_POOL_CLASS, 0, 1, SET_SHAPE, "class, or tokens_mean: all tokens' mean before LN_post",
                 false},
-    [S_PHOTOGRAPHIC] = {"photographic", 0.5, 0, 1, SET_DATA, "share of pictures made of cut-outs (0: drawn ones only)",
+    [S_PHOTOGRAPHIC] = {"photographic", 0.4, 0, 1, SET_DATA, "share of pictures made of cut-outs (0: drawn ones only)",
                         false},
     [S_LEAST] = {"least-objects", 1, 1, 8, SET_DATA, "fewest objects in a picture", false},
     [S_MOST] = {"most-objects", 4, 1, 8, SET_DATA, "most objects in a picture", false},
-    [S_SINGLE_FROM] = {"single-from", 0.7, 0, 1, SET_DATA, "share of single-object pictures at the start", false},
-    [S_SINGLE_TO] = {"single-to", 0.25, 0, 1, SET_DATA, "and later", false},
-    [S_SINGLE_OVER] = {"curriculum", 0.4, 0, 1, SET_DATA, "share of the run over which it changes", false},
+    [S_SINGLE_FROM] = {"single-from", 0.8, 0, 1, SET_DATA, "share of single-object pictures at the start", false},
+    [S_SINGLE_TO] = {"single-to", 0.3, 0, 1, SET_DATA, "and later", false},
+    [S_SINGLE_OVER] = {"curriculum", 0.5, 0, 1, SET_DATA, "share of the run over which it changes", false},
     [S_BATCH] = {"batch", 192, 2, 65536, SET_DATA, "pictures a step", false},
     [S_SEED] = {"seed", 1, 0, 9007199254740992.0, SET_DATA, "of weights and pictures", false},
     [S_CAPTIONS] = {"captions", 50000, 1, 10000000, SET_DATA, "captions that the tokenizer learns from", false},
@@ -41,6 +41,8 @@ const setting train_settings[S_COUNT] = {
     [S_LR_END] = {"lr-end", 0.02, 0, 1, SET_FREE, "share of it left at the end of the cosine", false},
     [S_WARMUP] = {"warmup", 300, 0, 1e9, SET_FREE, "steps until the peak", false},
     [S_DECAY] = {"decay", 0.1, 0, 10, SET_FREE, "weight decay, on matrices only", false},
+    [S_COSINE_PATCH] = {"cosine-patch", 1, 0, 1, SET_DATA,
+                        "1: the patch projection is a cosine transform and stays so; 0: random, and learned", false},
     [S_CLIP] = {"clip", 1, 0, 1e9, SET_FREE, "largest norm of a gradient (0: any)", false},
     [S_EMA] = {"ema", 0.999, 0, 0.999999, SET_FREE,
                "decay of the averaged weights, which are the model (0: no average)", false},
@@ -173,6 +175,7 @@ static bool open_step(run *r, err *e) {
                                       (real)r->s[S_DECAY].value,
                                       (real)r->s[S_CLIP].value,
                                       (real)r->s[S_EMA].value};
+    r->best.cosine_patch = r->s[S_COSINE_PATCH].value > 0;
     r->gradient = arena_alloc(&r->memory, params->numbers, sizeof *r->gradient);
     if (!r->gradient) fault_memory(&why, "gradient", &r->memory, params->numbers * sizeof *r->gradient);
     r->average = contrastive_model(&r->config, r->best.average, &r->memory, &why);

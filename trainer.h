@@ -44,6 +44,7 @@ enum {
     S_LR_END,
     S_WARMUP,
     S_DECAY,
+    S_COSINE_PATCH,
     S_CLIP,
     S_EMA,
     S_THREADS,
