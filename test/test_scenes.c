@@ -200,11 +200,21 @@ static void things_differ(void **state) {
 
 /* ---- words ----------------------------------------------------------------------------------------- */
 /* A reader of captions that knows nothing of how they are made. It finds each mention "(a|an|some) ... NAME" and returns
- * the mention's object candidates as a bit set: those whose name, and every adjective before it, are true. */
+ * the mention's object candidates as a bit set: those whose name, and every adjective before it, are true. NOT_SO: a
+ * mention has none. */
 typedef struct { unsigned could; const char *after; } mention;
 
-static size_t read_mentions(const scene *sc, const char *text, mention *out, size_t most) {
-    size_t n = 0;
+enum { NOT_SO = -1 };
+static const char *const placing[] = {" left of ", " right of ", " above ", " below ", " on the ", " at the ", " in the "};
+/* Does a mention end here? ("an orange" does not, in "an orange crab") */
+static bool ends(const char *after) {
+    bool end = after[0] == 0 || after[0] == ',' || strncmp(after, " and ", 5) == 0;
+    for (size_t i = 0; i < sizeof placing / sizeof *placing; i++)
+        end = end || strncmp(after, placing[i], strlen(placing[i])) == 0;
+    return end;
+}
+static int read_mentions(const scene *sc, const char *text, mention *out, int most) {
+    int n = 0;
     for (const char *at = text; *at != 0;) {
         const char *start = at == text || at[-1] == ' ' ? at : NULL, *rest = NULL;
         if (start && strncmp(start, "a ", 2) == 0) rest = start + 2;
@@ -231,13 +241,13 @@ static size_t read_mentions(const scene *sc, const char *text, mention *out, siz
                     if ((said >> i & 1) && truths[i][0] != 0) strcat(strcat(words, truths[i]), " ");
                 strcat(words, o->name);
                 size_t reach = strlen(words);
-                if (strncmp(rest, words, reach) != 0 || (rest[reach] != 0 && strchr(" ,", rest[reach]) == NULL)) continue;
+                if (strncmp(rest, words, reach) != 0 || !ends(rest + reach)) continue;
                 if (reach < longest) continue; /* "lemon" in "lemon slice" */
                 if (reach > longest) out[n].could = 0;
                 longest = reach, out[n].could |= 1u << k, out[n].after = rest + reach;
             }
         }
-        if (out[n].could == 0) fail_msg("\"%s\": nothing in the picture is \"%s\"", text, rest);
+        if (out[n].could == 0) return NOT_SO;
         n++;
     }
     return n;
@@ -272,7 +282,9 @@ static void captions_are_true(void **state) {
         scene sc = make(s, 8, index, 48, 1, 4);
         mention m[16];
         assert_true(strlen(sc.caption) < 200);
-        size_t n = read_mentions(&sc, sc.caption, m, 16);
+        int mentions = read_mentions(&sc, sc.caption, m, 16);
+        if (mentions == NOT_SO) fail_msg("\"%s\": of scene %d of seed 8 that is not so", sc.caption, (int)index);
+        size_t n = (size_t)mentions;
         assert_true(n >= 1 && n <= sc.count);
         unsigned any = 0;
         for (size_t i = 0; i < n; i++) {
@@ -292,9 +304,43 @@ static void captions_are_true(void **state) {
         assert_true(any != 0);
         scene_free(&sc);
     }
-    /* Every way of saying comes up, and most captions name everything. */
+    /* Every way of saying comes up; many captions name everything, many do not. */
     assert_true(related > total / 50 && placed > total / 20);
-    assert_true((double)complete / (double)total > 0.75 && complete < total && mentioned > total && alone > 0);
+    assert_true((double)complete / (double)total > 0.55 && (double)complete / (double)total < 0.75);
+    assert_true(mentioned > total && alone > 0);
+}
+
+/* Can mentions i.. be told of objects that are each another one? */
+static bool told_apart(const mention *m, int i, int n, unsigned taken) {
+    if (i == n) return true;
+    for (unsigned k = 0; k < SCENE_MOST_OBJECTS; k++)
+        if ((m[i].could & ~taken) >> k & 1 && told_apart(m, i + 1, n, taken | 1u << k)) return true;
+    return false;
+}
+/* grammar_true() against that reader: whatever it grants of another picture can be read there, and the reverse, so far as no
+ * place is spoken of. */
+static void claims_are_true(void **state) {
+    (void)state;
+    enum { SCENES = 500 };
+    scene *all = test_malloc(2 * SCENES * sizeof *all);
+    size_t granted = 0, places = 0, count = 0;
+    each_source(s) for (uint64_t i = 0; i < SCENES; i++) all[count++] = make(s, 18, i, 48, 1, 4);
+    assert_true(count >= SCENES);
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < count; j++) {
+            const scene *a = &all[i], *b = &all[j];
+            mention m[16];
+            bool place = false, drawing = strstr(a->caption, "a drawing of") != NULL;
+            for (size_t k = 0; k < 7; k++) place = place || strstr(a->caption, placing[k]) != NULL;
+            int n = read_mentions(b, a->caption, m, 16);
+            bool so = n != NOT_SO && told_apart(m, 0, n, 0) && !place && !(drawing && b->object[0].texture[0] == 0);
+            bool claim = grammar_true(&a->claim, a->object, b->object, b->count);
+            granted += claim && i != j, places += place;
+            if (claim != so) fail_msg("\"%s\" of the picture \"%s\": %d, read %d", a->caption, b->caption, claim, so);
+        }
+    assert_true(granted > count && places > count);
+    for (size_t i = 0; i < count; i++) scene_free(&all[i]);
+    test_free(all);
 }
 /* Whoever knows the objects only by what is written of them must find exactly the one that is meant. */
 static void phrases_mean_one(void **state) {
@@ -694,6 +740,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(masks_match_pixels), cmocka_unit_test(masks_share_pixels), cmocka_unit_test(boxes_and_shares),
         cmocka_unit_test(colours_are_true),   cmocka_unit_test(things_differ),      cmocka_unit_test(captions_are_true),
+        cmocka_unit_test(claims_are_true),
         cmocka_unit_test(phrases_mean_one),   cmocka_unit_test(sizes_and_places),   cmocka_unit_test(articles),
         cmocka_unit_test(descriptions),       cmocka_unit_test(names_are_told_apart), cmocka_unit_test(same_on_any_core),
         cmocka_unit_test(any_side_any_count), cmocka_unit_test(without_memory),     cmocka_unit_test(sets_come_back),

@@ -250,6 +250,42 @@ static void test_adamw(void **state) {
     optimiser_free(&o);
 }
 
+/* The given patch projection: rows orthogonal, lowest frequencies first, rarer ones weighted more; no step changes it. */
+static void test_cosine_patch(void **state) {
+    (void)state;
+    enum { ROWS = 128, SIDE = 8, COLS = 3 * SIDE * SIDE };
+    parameter list[1] = {{W_PATCH, 0, ROWS, COLS, 0}};
+    parameters params = {list, 1, ROWS * COLS};
+    clip_config config = {.vision = {.width = ROWS, .layers = 1}, .text = {.width = 8, .layers = 1}, .patch = SIDE};
+    optimiser o;
+    err e = {{0}};
+    assert_true(optimiser_new(&o, &params, NULL, &e));
+    o.rates = (optimiser_rates){(real)0.9, (real)0.98, (real)1e-6, (real)0.1, 1, (real)0.5};
+    o.cosine_patch = true;
+    optimiser_begin(&o, &config, 3);
+    double length[ROWS], dot;
+    for (size_t i = 0; i < ROWS; i++)
+        for (size_t j = i + 1; j-- > 0;) {
+            dot = 0;
+            for (size_t k = 0; k < COLS; k++) dot += (double)o.weights[i * COLS + k] * (double)o.weights[j * COLS + k];
+            if (i == j) length[i] = sqrt(dot);
+            else if (!(fabs(dot) < 1e-4 * length[i])) fail_msg("rows %zu and %zu: %g", i, j, dot);
+        }
+    for (size_t k = 1; k < COLS; k++) assert_true(fabs((double)(o.weights[k] - o.weights[0])) < 1e-7); /* mean grey */
+    /* 0.6 over the deviations: grey 1.6 * 7, its lowest wave 1.6 * 3, the fourth 1.6 * 3/sqrt 2 */
+    assert_true(fabs(length[0] - 0.6 / 11.2) < 1e-4 && fabs(length[1] - 0.6 / 4.8) < 1e-4);
+    assert_true(fabs(length[3] - 0.6 * sqrt(2) / 4.8) < 1e-4);
+    real before = o.weights[77], *g = test_malloc(params.numbers * sizeof *g);
+    for (size_t i = 0; i < params.numbers; i++) g[i] = 1;
+    optimiser_step(&o, g, optimiser_norm(&o, g), 0.01);
+    assert_true(o.weights[77] == before && o.average[77] == before);
+    o.cosine_patch = false;
+    optimiser_step(&o, g, optimiser_norm(&o, g), 0.01);
+    assert_true(o.weights[77] != before && o.average[77] != before);
+    test_free(g);
+    optimiser_free(&o);
+}
+
 static void test_schedule(void **state) {
     (void)state;
     assert_true(fabs(schedule_lr(2, 0.1, 0, 10, 0) - 0.2) < 1e-12);
@@ -553,6 +589,7 @@ int main(void) {
         cmocka_unit_test(test_torch_class),   cmocka_unit_test(test_torch_mean),
         cmocka_unit_test(test_step_repeats),  cmocka_unit_test(test_step_faults),
         cmocka_unit_test(test_step_memory),
+        cmocka_unit_test(test_cosine_patch),
         cmocka_unit_test(test_adamw),         cmocka_unit_test(test_schedule),
         cmocka_unit_test(test_resume),        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_killed),        cmocka_unit_test(test_previous),
