@@ -140,19 +140,16 @@ size_t peak_bytes(void) {
 #endif
 }
 
-/* ---- names --------------------------------------------------------------------------------------- */
-static bool name_taken(const char *name, const void *before, size_t each, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (!strcmp(name, (const char *)before + i * each)) return true;
-    return false;
-}
-
-void name_of(const char *path, char *name, size_t room, const void *before, size_t each, size_t count) {
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
-    size_t n = dot && dot > base ? (size_t)(dot - base) : strlen(base);
-    if (n > room - 24) n = room - 24;
-    snprintf(name, room, "%.*s", (int)n, base);
-    for (size_t k = 2; name_taken(name, before, each, count); k++) snprintf(name, room, "%.*s_%zu", (int)n, base, k);
+/* ---- MaskInversion's settings -------------------------------------------------------------------- */
+invert_options cli_invert(const clip_config *m, size_t iters, double lr, double alpha) {
+    invert_options o = invert_defaults();
+    if (m->invert.lr > 0) o.lr = m->invert.lr;
+    if (m->invert.iters) o.iters = m->invert.iters;
+    if (m->invert.alpha > 0) o.alpha = m->invert.alpha;
+    if (!isnan(lr)) o.lr = (real)lr;
+    if (!isnan(alpha)) o.alpha = (real)alpha;
+    if (iters) o.iters = iters;
+    return o;
 }
 
 /* ---- the commands -------------------------------------------------------------------------------- */

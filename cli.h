@@ -17,6 +17,7 @@
 #include "explain.h"
 #include "flags.h"
 #include "image.h"
+#include "maskinv.h"
 #include "threads.h"
 
 #define MASKINV_VERSION "1.0.0"
@@ -86,8 +87,8 @@ void cli_progress_end(cli *c);
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side);
 /* Makes the folder of --out, and looks whether DIR/name can be written: now, not after the work. */
 bool cli_folder(cli *c, const char *dir, const char *name);
-/* The file's name without folder and ending; made different from the `count` names before it, each `each` bytes. */
-void name_of(const char *path, char *name, size_t room, const void *before, size_t each, size_t count);
+/* The flag where it was given (iters > 0, the others no NaN), else what the model's config likes, else the paper's. */
+invert_options cli_invert(const clip_config *m, size_t iters, double lr, double alpha);
 /* Largest memory this process ever held, in bytes. */
 size_t peak_bytes(void);
 

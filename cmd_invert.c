@@ -96,16 +96,9 @@ static bool check_explainer(job *j) {
     return true;
 }
 
-/* Flag, else what the model's config likes, else the paper's. */
 static bool settings(job *j) {
     const clip_config *m = &j->c.model->config;
-    j->invert = invert_defaults();
-    if (m->invert.lr > 0) j->invert.lr = m->invert.lr;
-    if (m->invert.iters) j->invert.iters = m->invert.iters;
-    if (m->invert.alpha > 0) j->invert.alpha = m->invert.alpha;
-    if (!isnan(j->o.lr)) j->invert.lr = (real)j->o.lr;
-    if (!isnan(j->o.alpha)) j->invert.alpha = (real)j->o.alpha;
-    if (j->o.iters) j->invert.iters = j->o.iters;
+    j->invert = cli_invert(m, j->o.iters, j->o.lr, j->o.alpha);
     j->invert.decay = (real)j->o.decay;
     j->layers = j->o.layers ? j->o.layers : !is_legrad(j) ? 0 : m->invert.layers ? m->invert.layers : 1;
     if (j->layers > m->vision.layers)
@@ -114,28 +107,15 @@ static bool settings(job *j) {
     return cli_side(&j->c, j->o.size, 2, &j->side);
 }
 
-static bool read_mask(job *j, size_t i) {
-    const char *path = j->o.masks.item[i];
-    region_result *g = &j->r.regions[i];
-    name_of(path, g->name, sizeof g->name, j->r.regions, sizeof *g, i);
-    g->file = path;
-    if (!cli_mask(&j->c, path, &j->photo, &j->masks[i])) return false;
-    return region_new(g, &j->r, j->invert.iters, &j->c.e);
-}
-
 static bool check_out(job *j) {
     return (!j->o.out || cli_folder(&j->c, j->o.out, "result.json")) && (!j->o.trace || out_check(j->o.trace, &j->c.e));
 }
 
 static bool read_inputs(job *j) {
-    size_t count = j->o.masks.count, largest = 0;
-    j->r.regions = mem_alloc(count, sizeof *j->r.regions);
-    j->masks = mem_alloc(count, sizeof *j->masks);
-    if (!j->r.regions || !j->masks) return err_set(&j->c.e, "no memory for %zu masks", count);
-    j->r.count = count;
+    size_t largest = 0;
     if (!picture_read(j->o.image, &j->photo, &j->c.e)) return false;
-    for (size_t i = 0; i < count; i++) {
-        if (!read_mask(j, i)) return false;
+    if (!masks_open(&j->c, &j->r, &j->o.masks, &j->photo, j->invert.iters, &j->masks)) return false;
+    for (size_t i = 0; i < j->r.count; i++) {
         size_t pixels = j->masks[i].width * j->masks[i].height;
         if (pixels > largest) largest = pixels;
     }
@@ -301,12 +281,7 @@ int cmd_invert(int argc, char **argv) {
         return code;
     }
     bool ok = invert(j);
-    for (size_t i = 0; i < j->r.count; i++) {
-        mask_free(&j->masks[i]);
-        region_free(&j->r.regions[i]);
-    }
-    mem_free(j->masks);
-    mem_free(j->r.regions);
+    masks_close(&j->r, j->masks);
     mem_free(j->before);
     mem_free(j->texts);
     picture_free(&j->photo);

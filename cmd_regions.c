@@ -78,35 +78,13 @@ typedef struct {
 static bool settings(job *j) {
     const clip_config *m = &j->c.model->config;
     j->how = region_method_find(j->o.method);
-    j->invert = invert_defaults();
-    if (m->invert.lr > 0) j->invert.lr = m->invert.lr;
-    if (m->invert.iters) j->invert.iters = m->invert.iters;
-    if (m->invert.alpha > 0) j->invert.alpha = m->invert.alpha;
-    if (!isnan(j->o.lr)) j->invert.lr = (real)j->o.lr;
-    if (!isnan(j->o.alpha)) j->invert.alpha = (real)j->o.alpha;
-    if (j->o.iters) j->invert.iters = j->o.iters;
+    j->invert = cli_invert(m, j->o.iters, j->o.lr, j->o.alpha);
     j->layers = j->o.layers ? j->o.layers : m->invert.layers ? m->invert.layers : 1;
     if (j->layers > m->vision.layers || j->o.blocks > m->vision.layers)
         return err_set(&j->c.e, "--%s: %zu found, 1 to %zu allowed, the model's depth",
                        j->layers > m->vision.layers ? "layers" : "blocks",
                        j->layers > m->vision.layers ? j->layers : j->o.blocks, m->vision.layers);
     return cli_side(&j->c, j->o.size, j->how->sides, &j->side);
-}
-
-static bool read_masks(job *j) {
-    size_t count = j->o.masks.count;
-    j->r.regions = mem_alloc(count, sizeof *j->r.regions);
-    j->masks = mem_alloc(count, sizeof *j->masks);
-    if (!j->r.regions || !j->masks) return err_set(&j->c.e, "no memory for %zu masks", count);
-    j->r.count = count;
-    for (size_t i = 0; i < count; i++) {
-        region_result *g = &j->r.regions[i];
-        g->file = j->o.masks.item[i];
-        name_of(g->file, g->name, sizeof g->name, j->r.regions, sizeof *g, i);
-        if (!cli_mask(&j->c, g->file, &j->photo, &j->masks[i])) return false;
-        if (!region_new(g, &j->r, j->how->family == REGION_INVERT ? j->invert.iters : 0, &j->c.e)) return false;
-    }
-    return true;
 }
 
 /* ---- what goes out beside the report ------------------------------------------------------------------- */
@@ -204,7 +182,9 @@ static bool regions(job *j) {
     j->r.last = j->c.start;
     if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
     report_about(&j->r, j->c.weights, j->o.image, j->side, &j->o.text.texts);
-    if (!picture_read(j->o.image, &j->photo, &j->c.e) || !read_masks(j)) return false;
+    size_t steps = j->how->family == REGION_INVERT ? j->invert.iters : 0;
+    if (!picture_read(j->o.image, &j->photo, &j->c.e)) return false;
+    if (!masks_open(&j->c, &j->r, &j->o.masks, &j->photo, steps, &j->masks)) return false;
     if (j->o.out && !cli_folder(&j->c, j->o.out, "result.json")) return false;
     if (!(j->vectors = mem_alloc(j->r.count + 1, j->r.embed * sizeof *j->vectors)))
         return err_set(&j->c.e, "no memory for %zu embeddings", j->r.count);
@@ -227,12 +207,7 @@ int cmd_regions(int argc, char **argv) {
         return code;
     }
     bool ok = regions(j);
-    for (size_t i = 0; i < j->r.count; i++) {
-        mask_free(&j->masks[i]);
-        region_free(&j->r.regions[i]);
-    }
-    mem_free(j->masks);
-    mem_free(j->r.regions);
+    masks_close(&j->r, j->masks);
     mem_free(j->vectors);
     mem_free(j->texts);
     picture_free(&j->photo);

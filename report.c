@@ -2,7 +2,6 @@
 #include "report.h"
 #include <math.h>
 #include <string.h>
-#include "cli.h"
 #include "json.h"
 
 /* ---- making ------------------------------------------------------------------------------------ */
@@ -16,7 +15,20 @@ void report_about(report *r, const checkpoint *weights, const char *image, size_
     r->text_count = texts->count;
 }
 
-bool region_new(region_result *region, const report *r, size_t loss_count, err *e) {
+/* The file's name without folder and ending; made different from those of the regions before it. */
+static void name_region(report *r, size_t i) {
+    region_result *g = &r->regions[i];
+    const char *slash = strrchr(g->file, '/'), *base = slash ? slash + 1 : g->file, *dot = strrchr(base, '.');
+    size_t n = dot && dot > base ? (size_t)(dot - base) : strlen(base), k = 2, j = 0;
+    if (n > sizeof g->name - 24) n = sizeof g->name - 24;
+    snprintf(g->name, sizeof g->name, "%.*s", (int)n, base);
+    while (j < i) {
+        bool taken = !strcmp(g->name, r->regions[j++].name);
+        if (taken) snprintf(g->name, sizeof g->name, "%.*s_%zu", (int)n, base, k++), j = 0;
+    }
+}
+/* All in one block, which region->texts heads. */
+static bool region_new(region_result *region, const report *r, size_t loss_count, err *e) {
     size_t doubles = loss_count + 2 * r->text_count;
     double *block = mem_alloc(1, doubles * sizeof *block + r->embed * sizeof(float) + 1);
     if (!block) return err_set(e, "no memory for the result of %s", region->name);
@@ -27,9 +39,26 @@ bool region_new(region_result *region, const report *r, size_t loss_count, err *
     return true;
 }
 
-void region_free(region_result *region) {
-    mem_free(region->texts); /* the block's head */
-    region->texts = NULL;
+bool masks_open(cli *c, report *r, const text_list *files, const picture *photo, size_t loss_count, mask_image **masks) {
+    r->regions = mem_alloc(files->count, sizeof *r->regions);
+    *masks = mem_alloc(files->count, sizeof **masks);
+    if (!r->regions || !*masks) return err_set(&c->e, "no memory for %zu masks", files->count);
+    for (r->count = 0; r->count < files->count;) {
+        size_t i = r->count++;
+        r->regions[i].file = files->item[i];
+        name_region(r, i);
+        if (!cli_mask(c, files->item[i], photo, &(*masks)[i])) return false;
+        if (!region_new(&r->regions[i], r, loss_count, &c->e)) return false;
+    }
+    return true;
+}
+void masks_close(report *r, mask_image *masks) {
+    for (size_t i = 0; i < r->count; i++) {
+        mask_free(&masks[i]);
+        mem_free(r->regions[i].texts);
+    }
+    mem_free(masks);
+    mem_free(r->regions);
 }
 
 void report_time(report *r, const char *what) {

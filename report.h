@@ -9,8 +9,7 @@
 #ifndef REPORT_H
 #define REPORT_H
 #include <stdio.h>
-#include "checkpoint.h"
-#include "flags.h"
+#include "cli.h"
 
 typedef struct {
     double similarity, probability;
@@ -44,9 +43,10 @@ typedef struct {
 
 /* What the report is of; ends the time of "model". weights and image must outlive it. */
 void report_about(report *r, const checkpoint *weights, const char *image, size_t size, const text_list *texts);
-/* Room for one region's result, all in one block that region->embedding heads: region_free gives it back. */
-bool region_new(region_result *region, const report *r, size_t loss_count, err *e);
-void region_free(region_result *region);
+/* Reads the masks of a photograph, and makes a region for each, with room for its result and loss_count losses; it is named
+ * after its file. masks [count]. False: see c->e. Either way masks_close() frees what was read. */
+bool masks_open(cli *c, report *r, const text_list *files, const picture *photo, size_t loss_count, mask_image **masks);
+void masks_close(report *r, mask_image *masks);
 /* The time since the last call (or since r->last was set) was spent on this. */
 void report_time(report *r, const char *what);
 /* Fills similarities and probabilities = softmax(scale * similarity) over the texts. text_units [texts, E]. */
