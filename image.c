@@ -350,7 +350,8 @@ static bool mask_from(const raster *r, const char *name, mask_image *m, err *e) 
         if (grey > largest) largest = grey;
     }
     if (largest == 0)
-        return err_set(e, "%s: the mask is empty: all of its %zux%zu pixels are 0", name, r->width, r->height);
+        return err_set(e, "%s: the mask is empty: all of its %zux%zu pixels are 0%s", name, r->width, r->height,
+                       r->channels % 2 == 0 ? "; its alpha is not looked at, white on black is expected" : "");
     float full = largest == 1 ? 1.0f : largest <= 255 ? 255.0f : 65535.0f;
     float *soft = mem_alloc(n, sizeof *soft);
     if (!soft) return err_set(e, "%s: no memory for a mask of %zux%zu pixels", name, r->width, r->height);
