@@ -24,6 +24,7 @@ static void help(void) {
            "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n"
            "  -o FOLDER              where the run lives\n"
            "  --resume               go on from the folder's last checkpoint, with its settings\n"
+           "  --from FOLDER          begin with this model's weights and merges, of the same shape but for --image\n"
            "  --overfit              32 drawn pictures again and again, until all are right; a minute at most\n"
            "  --stamps FOLDER        cut-outs (default: those of Debian's tuxpaint-stamps-default)\n"
            "  --kind KIND            drawn, photographic or mixed: --photographic 0, 1 or 0.5\n"
@@ -112,6 +113,7 @@ static bool parse_value(setting *s, command_line *c, const char *flag, const cha
     if (strcmp(flag, "objects") == 0) return parse_objects(s, text, e);
     if (strcmp(flag, "steps") == 0) return number(flag, text, 1, 1e9, steps, e);
     if (strcmp(flag, "stamps") == 0) return c->run.stamps = text, true;
+    if (strcmp(flag, "from") == 0) return c->run.from = text, true;
     if (strcmp(flag, "o") == 0) return c->run.folder = text, true;
     return parse_setting(s, flag, text, e);
 }

@@ -142,11 +142,29 @@ static bool paths_make(run *r, err *e) {
     return folder_make(d, e) && folder_make(r->model, e);
 }
 
-/* The feed with its words: those of the folder where the run goes on, new ones otherwise. */
+static bool copy_file(const char *from, const char *to, err *e) {
+    file_map in;
+    out_file out;
+    if (!file_map_open(from, &in, e)) return false;
+    bool good = out_open(&out, to, e);
+    if (good) fwrite(in.data, 1, in.length, out.stream);
+    good = good && out_close(&out, e);
+    file_map_close(&in);
+    return good;
+}
+
+/* The feed with its words: those of the folder where the run goes on, of the model it begins with, or new ones. */
 static bool open_feed(run *r, bool on, err *e) {
     feed_plan plan = feed_of(r->s, &r->config, r->options->stamps);
     r->feed = feed_open(&plan, r->cores, e);
     if (!r->feed) return false;
+    if (!on && r->options->from) {
+        char path[PATH];
+        if ((size_t)snprintf(path, sizeof path, "%s/merges.txt", r->options->from) >= sizeof path)
+            return err_set(e, "--from: the path is too long");
+        if (!copy_file(path, r->merges, e)) return err_prefix(e, "--from");
+        on = true;
+    }
     if (on && file_exists(r->merges)) {
         if (!feed_tokens(r->feed, r->merges, e)) return false;
     } else if (!feed_learn(r->feed, count_of(r->s, S_CAPTIONS), count_of(r->s, S_MERGES),
@@ -209,10 +227,65 @@ static bool run_save(run *r, err *e) {
     return checkpoint_write(r->model, r->average, "F16", e) && log_curve(&r->log, r->curve, e);
 }
 
+/* ---- beginning with another model's weights --------------------------------------------------------------- */
+
+typedef struct {
+    run *r;
+    const clip_model *m;
+    size_t index;
+    arena memory; /* for one weight at a time */
+    fault why;
+} taking;
+
+/* The next weight into the flat block; positions are resized to this run's grid. */
+static bool take_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
+    taking *g = arg;
+    const parameter *p = &g->r->best.params->list[g->index++];
+    size_t grid = g->r->config.image / g->r->config.patch, mark = arena_mark(&g->memory);
+    ag_tape t;
+    (void)layer, (void)rows, (void)cols;
+    bool made = ag_tape_init(&t, &g->memory, g->r->cores, 64);
+    t.recording = false;
+    ag_tensor *x = !made ? NULL : kind == W_POSITION ? clip_position(&t, g->m, grid, grid, POSITION_BICUBIC) : clip_use(&t, w);
+    for (size_t i = 0; x && i < p->rows; i++)
+        for (size_t j = 0; j < p->cols; j++)
+            g->r->best.weights[p->offset + i * p->cols + j] = x->data[w->transposed ? j * p->rows + i : i * p->cols + j];
+    g->why = t.fault;
+    arena_reset(&g->memory, mark);
+    return x != NULL;
+}
+
+static bool same_tower(const clip_tower *a, const clip_tower *b) {
+    return a->width == b->width && a->layers == b->layers && a->heads == b->heads && a->mlp == b->mlp;
+}
+
+static bool take_weights(run *r, const char *folder, err *e) {
+    checkpoint *c = checkpoint_open(folder, e);
+    if (!c || !checkpoint_check_finite(c, e)) return checkpoint_free(c), err_prefix(e, "--from");
+    clip_model m = *checkpoint_model(c); /* clip_each_weight visits what could be changed */
+    const clip_config *a = &m.config, *b = &r->config;
+    taking g = {.r = r, .m = &m};
+    bool good = same_tower(&a->vision, &b->vision) && same_tower(&a->text, &b->text) && a->patch == b->patch &&
+                a->embed == b->embed && a->vocab == b->vocab && a->context == b->context && a->pool == b->pool;
+    if (!good)
+        err_set(e, "--from %s: a model of another shape than --width, --layers, --heads, --patch, --embed, --text-..., "
+                   "--context and --pool say", folder);
+    size_t size = 2 * r->best.params->numbers * sizeof(real) + ((size_t)1 << 20);
+    void *room = mem_reserve(size);
+    if (good && !room) good = err_set(e, "--from: no memory for %zu weights", r->best.params->numbers);
+    if (good) arena_init(&g.memory, room, size);
+    if (good && !clip_each_weight(&m, take_weight, &g)) good = faulty(e, &g.why);
+    if (room) mem_release(room, size);
+    if (good) memcpy(r->best.average, r->best.weights, r->best.params->numbers * sizeof *r->best.average);
+    checkpoint_free(c);
+    return good;
+}
+
 /* Where the run stands: a new one, or one that goes on. */
 static bool run_begin(run *r, const char *from, err *e) {
     optimiser_begin(&r->best, &r->config, (uint64_t)r->s[S_SEED].value);
     r->best.pictures = r->s[S_HOURS].value > 0 ? 0 : r->s[S_IMAGES].value;
+    if (!from && r->options->from && !take_weights(r, r->options->from, e)) return false;
     if (from) {
         if (!optimiser_load(&r->best, from, e)) return false;
         if (r->s[S_IMAGES].given) r->best.pictures = r->s[S_IMAGES].value;

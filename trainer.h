@@ -63,6 +63,7 @@ extern const setting train_settings[S_COUNT];
 typedef struct {
     const char *folder;
     const char *stamps; /* NULL: where the package puts them */
+    const char *from;   /* a model's folder whose weights and words the run begins with; NULL: none */
     bool resume;
     bool quiet;
 } train_options;

@@ -550,6 +550,57 @@ static void test_no_stamps(void **state) {
     assert_non_null(strstr(e.text, "tuxpaint-stamps-default"));
 }
 
+/* Begins with the weights of "whole", one step at a rate of 0: the model written is the model read. */
+static bool train_from(const char *run, const char *from, int which, double value, err *e) {
+    setting s[S_COUNT];
+    char room[256], room2[256];
+    tiny(s);
+    s[S_IMAGES].value = TINY_BATCH, s[S_LR].value = 0, s[S_EMA].value = 0;
+    if (which < S_COUNT) s[which].value = value;
+    train_options o = {.folder = path_of(run, NULL, room), .from = path_of(from, "model", room2), .quiet = true};
+    return trainer_run(s, &o, e);
+}
+
+static void test_from(void **state) {
+    (void)state;
+    err e = {{0}};
+    char room[256];
+    if (!train_from("from", "whole", S_COUNT, 0, &e)) fail_msg("%s", e.text);
+    size_t la, lb;
+    char *x = bytes_of("whole", "model/open_clip_model.safetensors", &la), *y = bytes_of("from", "model/open_clip_model.safetensors", &lb);
+    assert_int_equal(la, lb);
+    for (size_t i = 0; i < la; i++) /* but for a -0 that became 0 */
+        if (x[i] != y[i] && ((x[i] ^ y[i]) != (char)0x80 || (x[i] & 0x7f) || x[i - 1])) fail_msg("byte %zu differs", i);
+    mem_free(x), mem_free(y);
+    assert_true(same_file("whole", "from", "model/merges.txt"));
+
+    /* larger pictures: the positions are resized, nothing else changes */
+    if (!train_from("larger", "whole", S_IMAGE, 48, &e)) fail_msg("%s", e.text);
+    checkpoint *a = checkpoint_open(path_of("whole", "model", room), &e), *b = checkpoint_open(path_of("larger", "model", room), &e);
+    if (!a || !b) fail_msg("%s", e.text);
+    const clip_model *m = checkpoint_model(a), *n = checkpoint_model(b);
+    assert_int_equal(n->position.rows, 37);
+    assert_memory_equal(m->position.data, n->position.data, 16 * 2); /* the class token's, float16 */
+    assert_memory_equal(m->token.data, n->token.data, m->token.rows * m->token.cols * 2);
+    assert_memory_equal(m->proj.data, n->proj.data, m->proj.rows * m->proj.cols * 2);
+    unsigned char *bytes = test_malloc((size_t)1 << 20);
+    arena memory;
+    ag_tape t;
+    arena_init(&memory, bytes, (size_t)1 << 20);
+    assert_true(ag_tape_init(&t, &memory, NULL, 64));
+    t.recording = false;
+    ag_tensor *wide = clip_position(&t, m, 6, 6, POSITION_BICUBIC), *own = clip_use(&t, &n->position);
+    for (size_t i = 0; i < 37 * 16; i++) assert_true(fabs((double)(wide->data[i] - own->data[i])) < 1e-3);
+    test_free(bytes);
+    checkpoint_free(a), checkpoint_free(b);
+
+    assert_false(train_from("wider", "whole", S_WIDTH, 32, &e));
+    assert_non_null(strstr(e.text, "--from"));
+    assert_non_null(strstr(e.text, "--width"));
+    assert_false(train_from("nowhere", "no-such-run", S_COUNT, 0, &e));
+    assert_non_null(strstr(e.text, "no-such-run"));
+}
+
 /* ---- it learns ----------------------------------------------------------------------------------------------------
  */
 
@@ -594,6 +645,7 @@ int main(void) {
         cmocka_unit_test(test_resume),        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_killed),        cmocka_unit_test(test_previous),
         cmocka_unit_test(test_other_shape),   cmocka_unit_test(test_broken_checkpoint),
+        cmocka_unit_test(test_from),
         cmocka_unit_test(test_nan),           cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_no_stamps),     cmocka_unit_test(test_overfit),
         cmocka_unit_test(test_written_model),
