@@ -276,13 +276,13 @@ static void forward_task(void *arg, size_t index) {
 /* ---- the loss: CLIP, Radford et al. 2021, figure 3 ------------------------------------------------------ */
 
 /* Share of rows of logits [n,n] whose largest entry is at a right column. */
-static real share_right(const real *logits, const real *right_ones, size_t n) {
+static real share_right(const real *logits, const real *y, size_t n) {
     size_t right = 0;
     for (size_t i = 0; i < n; i++) {
         size_t best = 0;
         for (size_t j = 1; j < n; j++)
             if (logits[i * n + j] > logits[i * n + best]) best = j;
-        right += right_ones[i * n + best] > 0;
+        right += y[i * n + best] > 0;
     }
     return (real)right / (real)n;
 }

@@ -1,7 +1,7 @@
 /* contrastive.h - one training step of CLIP: a batch of pictures and captions in, loss and gradients out.
  *
  *     contrastive *c = contrastive_new(&config, weights, cores, &plan, &memory, &why);  // weights: one flat block
- *     contrastive_batch b = {patches, ids, targets, 192, length};
+ *     contrastive_batch b = {patches, ids, truth, 192, length};
  *     contrastive_result r;
  *     if (!contrastive_step(c, &b, gradient, &r, &why)) ...        // r.loss, r.accuracy; gradient as flat as weights
  *

@@ -72,6 +72,7 @@ static void picture_task(void *arg, size_t i) {
     memcpy(f->caption[i], sc.caption, CAPTION);
     f->told[i].claim = sc.claim, f->told[i].count = sc.count;
     memcpy(f->told[i].object, sc.object, sizeof sc.object);
+    for (size_t k = 0; k < SCENE_MOST_OBJECTS; k++) f->told[i].object[k].mask = NULL;
     scene_free(&sc);
 }
 

@@ -35,7 +35,7 @@ bool feed_learn(feed *f, size_t captions, size_t merges, const char *path, err *
 /* Reads merges; batches can be made from now on. */
 bool feed_tokens(feed *f, const char *path, err *e);
 size_t feed_vocab(const feed *f);
-/* Pictures first..first+pairs-1. Two with the same caption are right for each other. */
+/* Pictures first..first+pairs-1. A caption is right for every picture that it is true of. */
 bool feed_batch(feed *f, uint64_t first, double progress, contrastive_batch *out, err *e);
 
 /* ---- held-out pictures of one object, to be named among all names of their kind -------------------- */

@@ -1,7 +1,7 @@
 /* grammar.h - what is said of a scene: places, sizes, captions, referring phrases. All of it is true of the picture.
  *
  *     grammar_measure(&object, side);                 // its size and place, from its box
- *     grammar_caption(&scene, &r, text, sizeof text); // "a blue house and a striped umbrella"
+ *     grammar_caption(&scene, &r, text, room, NULL);    // "a blue house and a striped umbrella"
  *     grammar_phrases(&scene, k, phrases);            // "the fish", "the red fish", "the fish on the left", ...
  *
  * caption  := [prefix] list | relation | places          (prefix: "a photo of", "a picture of", ...)
@@ -12,7 +12,7 @@
  */
 #ifndef GRAMMAR_H
 #define GRAMMAR_H
-#include "paint.h"
+#include "random.h"
 #include "scenes.h"
 
 enum { PHRASE_ROOM = 160, MOST_PHRASES = 12 };
@@ -27,7 +27,8 @@ const char *grammar_article(const char *words, const char *name);
 void grammar_where(const char *place, char out[40]);
 /* claim may be NULL. */
 void grammar_caption(const scene *sc, rng *r, char *out, size_t room, scene_claim *claim);
-/* Is what is claimed of a's objects true of b's picture too? No, when that cannot be said. */
+/* Is what is claimed of a's objects true of b's picture too? Yes only where it is; no also where that is not judged: of
+ * places and relations, and for some captions with two things of one name. */
 bool grammar_true(const scene_claim *claim, const scene_object *a, const scene_object *b, size_t count);
 /* Phrases that are true of object k and of no other, plainest first; at least one. Returns how many. */
 size_t grammar_phrases(const scene *sc, size_t k, char out[MOST_PHRASES][PHRASE_ROOM]);

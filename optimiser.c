@@ -245,7 +245,7 @@ const char *checkpoint_latest(const char *path, char *room, size_t size) {
 
 static bool read_number(const safetensors *s, const char *path, const char *name, double *out, err *e) {
     const st_tensor *t = st_find(s, name);
-    if (!t) return err_set(e, "%s: \"%s\" is missing", path, name);
+    if (!t) return err_set(e, "%s: \"%s\" is missing: no checkpoint, or one of an older version", path, name);
     if (t->bytes != sizeof *out || strcmp(t->type, "F64") != 0)
         return err_set(e, "%s: \"%s\" is %s of %zu bytes, expected one F64", path, name, t->type, t->bytes);
     memcpy(out, t->data, sizeof *out);

@@ -8,8 +8,8 @@
 #define RANDOM_H
 #include "base.h"
 
-#define GOLDEN 0x9E3779B97F4A7C15u /* 2^64 over the golden ratio: the step of the stream */
-#define KEYED 0xD1342543DE82EF95u  /* odd, spreads a second key over all bits */
+#define RNG_GOLDEN 0x9E3779B97F4A7C15u /* 2^64 over the golden ratio: the step of the stream */
+#define RNG_KEYED 0xD1342543DE82EF95u  /* odd, spreads a second key over all bits */
 
 static inline uint64_t scramble(uint64_t z) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -20,12 +20,12 @@ static inline uint64_t scramble(uint64_t z) {
 /* ---- streams -------------------------------------------------------------------------------------- */
 typedef struct { uint64_t state; } rng;
 
-static inline uint64_t rng_next(rng *r) { return scramble(r->state += GOLDEN); }
+static inline uint64_t rng_next(rng *r) { return scramble(r->state += RNG_GOLDEN); }
 /* A stream for each (a, b): neighbours share nothing. */
 static inline rng rng_start(uint64_t a, uint64_t b) {
     rng r = {a};
     uint64_t first = rng_next(&r);
-    r.state = first ^ (b * KEYED + 0x632BE59BD9B4E019u);
+    r.state = first ^ (b * RNG_KEYED + 0x632BE59BD9B4E019u);
     r.state = rng_next(&r);
     return r;
 }
@@ -36,7 +36,7 @@ static inline bool rng_chance(rng *r, float p) { return rng_unit(r) < p; }
 
 /* ---- numbers by key ------------------------------------------------------------------------------- */
 /* A number from 0 to 2^64-1 that depends on a and b alone. */
-static inline uint64_t mix64(uint64_t a, uint64_t b) { return scramble((scramble(a + GOLDEN) ^ (b * KEYED)) + GOLDEN); }
+static inline uint64_t mix64(uint64_t a, uint64_t b) { return scramble((scramble(a + RNG_GOLDEN) ^ (b * RNG_KEYED)) + RNG_GOLDEN); }
 /* The same in [0,1). */
 static inline double mix_unit(uint64_t a, uint64_t b) { return (double)(mix64(a, b) >> 11) * 0x1p-53; }
 #endif

@@ -24,7 +24,8 @@ static void help(void) {
            "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n"
            "  -o FOLDER              where the run lives\n"
            "  --resume               go on from the folder's last checkpoint, with its settings\n"
-           "  --from FOLDER          begin with this model's weights and merges, of the same shape but for --image\n"
+           "  --from FOLDER          begin with this folder's model and merges.txt, of the same shape but for --image;\n"
+           "                         once there is a checkpoint, --resume goes on with that\n"
            "  --overfit              32 drawn pictures again and again, until all are right; a minute at most\n"
            "  --stamps FOLDER        cut-outs (default: those of Debian's tuxpaint-stamps-default)\n"
            "  --kind KIND            drawn, photographic or mixed: --photographic 0, 1 or 0.5\n"
@@ -149,6 +150,7 @@ static bool parse(int argc, char **argv, setting *s, command_line *c, err *e) {
             return err_set(e, "--%s: a value expected", arg);
         if (!parse_value(s, c, arg, value, &steps, e)) return false;
     }
+    if (c->overfit && c->run.from) return err_set(e, "--overfit begins anew, it does not go with --from");
     if (steps > 0) give(s, S_IMAGES, steps * s[S_BATCH].value);
     if (!c->help && !c->overfit && !c->run.folder) return err_set(e, "-o FOLDER is missing; see --help");
     return true;

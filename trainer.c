@@ -42,7 +42,7 @@ const setting train_settings[S_COUNT] = {
     [S_WARMUP] = {"warmup", 300, 0, 1e9, SET_FREE, "steps until the peak", false},
     [S_DECAY] = {"decay", 0.1, 0, 10, SET_FREE, "weight decay, on matrices only", false},
     [S_COSINE_PATCH] = {"cosine-patch", 1, 0, 1, SET_DATA,
-                        "1: the patch projection is a cosine transform and stays so; 0: random, and learned", false},
+                        "1: the patch projection is a cosine transform (--from: the model's) and stays so; 0: random, and learned", false},
     [S_CLIP] = {"clip", 1, 0, 1e9, SET_FREE, "largest norm of a gradient (0: any)", false},
     [S_EMA] = {"ema", 0.999, 0, 0.999999, SET_FREE,
                "decay of the averaged weights, which are the model (0: no average)", false},
@@ -165,7 +165,9 @@ static bool open_feed(run *r, bool on, err *e) {
         if (!copy_file(path, r->merges, e)) return err_prefix(e, "--from");
         on = true;
     }
-    if (on && file_exists(r->merges)) {
+    if (r->options->from && (r->s[S_MERGES].given || r->s[S_CAPTIONS].given))
+        return err_set(e, "--from: the model brings its own merges, --merges and --captions do not go with it");
+    if (on) {
         if (!feed_tokens(r->feed, r->merges, e)) return false;
     } else if (!feed_learn(r->feed, count_of(r->s, S_CAPTIONS), count_of(r->s, S_MERGES),
                            r->options->folder ? r->merges : NULL, e))
@@ -255,21 +257,35 @@ static bool take_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer,
     return x != NULL;
 }
 
-static bool same_tower(const clip_tower *a, const clip_tower *b) {
-    return a->width == b->width && a->layers == b->layers && a->heads == b->heads && a->mlp == b->mlp;
+/* The model must be what the settings say, picture side excepted. */
+static bool same_shape(const clip_config *a, const clip_config *b, const char *folder, err *e) {
+    const struct {
+        const char *flag;
+        size_t there, here;
+    } shape[] = {{"width", a->vision.width, b->vision.width},       {"layers", a->vision.layers, b->vision.layers},
+                 {"heads", a->vision.heads, b->vision.heads},       {"patch", a->patch, b->patch},
+                 {"embed", a->embed, b->embed},                     {"text-width", a->text.width, b->text.width},
+                 {"text-layers", a->text.layers, b->text.layers},   {"text-heads", a->text.heads, b->text.heads},
+                 {"context", a->context, b->context},               {"pool", a->pool, b->pool}};
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
+        if (shape[i].there != shape[i].here)
+            return err_set(e, "--from %s: its %s is %zu, but --%s %zu is asked", folder, shape[i].flag, shape[i].there,
+                           shape[i].flag, shape[i].here);
+    if (a->vocab != b->vocab)
+        return err_set(e, "--from %s: %zu words in its weights, %zu in its merges", folder, a->vocab, b->vocab);
+    bool same = a->vision.mlp == b->vision.mlp && a->text.mlp == b->text.mlp && a->act_vision == b->act_vision &&
+                a->act_text == b->act_text;
+    for (size_t k = 0; k < 3; k++)
+        same = same && fabsf((float)(a->mean[k] - b->mean[k])) < 1e-6f && fabsf((float)(a->std[k] - b->std[k])) < 1e-6f;
+    return same || err_set(e, "--from %s: another MLP, activation, mean or deviation of pixels than train makes", folder);
 }
 
 static bool take_weights(run *r, const char *folder, err *e) {
     checkpoint *c = checkpoint_open(folder, e);
     if (!c || !checkpoint_check_finite(c, e)) return checkpoint_free(c), err_prefix(e, "--from");
     clip_model m = *checkpoint_model(c); /* clip_each_weight visits what could be changed */
-    const clip_config *a = &m.config, *b = &r->config;
     taking g = {.r = r, .m = &m};
-    bool good = same_tower(&a->vision, &b->vision) && same_tower(&a->text, &b->text) && a->patch == b->patch &&
-                a->embed == b->embed && a->vocab == b->vocab && a->context == b->context && a->pool == b->pool;
-    if (!good)
-        err_set(e, "--from %s: a model of another shape than --width, --layers, --heads, --patch, --embed, --text-..., "
-                   "--context and --pool say", folder);
+    bool good = same_shape(&m.config, &r->config, folder, e);
     size_t size = 2 * r->best.params->numbers * sizeof(real) + ((size_t)1 << 20);
     void *room = mem_reserve(size);
     if (good && !room) good = err_set(e, "--from: no memory for %zu weights", r->best.params->numbers);

