@@ -266,11 +266,14 @@ static bool same_shape(const clip_config *a, const clip_config *b, const char *f
                  {"heads", a->vision.heads, b->vision.heads},       {"patch", a->patch, b->patch},
                  {"embed", a->embed, b->embed},                     {"text-width", a->text.width, b->text.width},
                  {"text-layers", a->text.layers, b->text.layers},   {"text-heads", a->text.heads, b->text.heads},
-                 {"context", a->context, b->context},               {"pool", a->pool, b->pool}};
+                 {"context", a->context, b->context}};
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
         if (shape[i].there != shape[i].here)
             return err_set(e, "--from %s: its %s is %zu, but --%s %zu is asked", folder, shape[i].flag, shape[i].there,
                            shape[i].flag, shape[i].here);
+    static const char *const pools[] = {[CLIP_POOL_CLASS] = "class", [CLIP_POOL_MEAN] = "tokens_mean"};
+    if (a->pool != b->pool)
+        return err_set(e, "--from %s: it pools by %s, but --pool %s is asked", folder, pools[a->pool], pools[b->pool]);
     if (a->vocab != b->vocab)
         return err_set(e, "--from %s: %zu words in its weights, %zu in its merges", folder, a->vocab, b->vocab);
     bool same = a->vision.mlp == b->vision.mlp && a->text.mlp == b->text.mlp && a->act_vision == b->act_vision &&

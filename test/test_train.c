@@ -609,6 +609,8 @@ static void test_from(void **state) {
     if (!strstr(e.text, "width is 16") || !strstr(e.text, "--width 32")) fail_msg("%s", e.text);
     assert_false(train_from("longer", "whole", S_CONTEXT, 30, &e));
     if (!strstr(e.text, "--context 30")) fail_msg("%s", e.text);
+    assert_false(train_from("pooled", "whole", S_POOL, CLIP_POOL_MEAN, &e));
+    if (!strstr(e.text, "pools by class, but --pool tokens_mean")) fail_msg("%s", e.text);
     assert_false(train_from("nowhere", "no-such-run", S_COUNT, 0, &e));
     if (!strstr(e.text, "no-such-run")) fail_msg("%s", e.text);
     char path[256];
