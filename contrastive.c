@@ -287,7 +287,7 @@ static real share_right(const real *logits, const real *y, size_t n) {
     return (real)right / (real)n;
 }
 
-/* Each row of truth [n,n], or of its transpose, over its sum: all captions that are true of a picture are as right, and
+/* (9.1)  Y, or Y': each row of truth [n,n], or of its transpose, over its sum: all captions that are true of a picture are as right, and
  * all pictures that a caption is true of. No truth: the diagonal. */
 static real *right_ones(contrastive *c, const real *truth, bool transposed, size_t n) {
     real *y = arena_alloc(&c->memory, n * n, sizeof *y);
@@ -302,7 +302,7 @@ static real *right_ones(contrastive *c, const real *truth, bool transposed, size
     return y;
 }
 
-/* loss = -(1/2n) sum_ij (Y_ij log softmax(e^s I T^T)_ij + Y'_ij log softmax(e^s T I^T)_ij), I and T unit rows; MODEL.md 9.
+/* loss = -(1/2n) sum_ij (Y_ij log softmax(e^s I T^T)_ij + Y'_ij log softmax(e^s T I^T)_ij), I and T unit rows (9.1).
  * Leaves dloss/dzi and dloss/dzt as the shares' seeds and dloss/ds in *ds. */
 static bool loss_task(contrastive *c, contrastive_result *out, real *scale, real *ds) {
     size_t n = c->batch->pairs, e = c->config.embed;

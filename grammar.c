@@ -188,10 +188,6 @@ bool grammar_true(const scene_claim *claim, const scene_object *a, const scene_o
 }
 
 /* ---- referring phrases ---------------------------------------------------------------------------- */
-static bool sayable(const scene_object *o, int what) {
-    return (!(what & SAY_COLOUR) || o->colour[0] != 0) && (!(what & SAY_TEXTURE) || textured(o)) &&
-           (!(what & SAY_SIZE) || o->size[0] != 0);
-}
 /* The one farthest to a side among those of its name; NULL when it is not. */
 static const char *extreme(const scene *sc, size_t k) {
     bool left = true, right = true, top = true, bottom = true;
@@ -212,7 +208,7 @@ size_t grammar_phrases(const scene *sc, size_t k, char out[MOST_PHRASES][PHRASE_
     size_t n = 0;
     char words[PHRASE_ROOM], where[40];
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        bool alone = sayable(o, ways[i]);
+        bool alone = worded(o, ways[i]) == ways[i];
         for (size_t j = 0; j < sc->count; j++) alone = alone && (j == k || !fits(o, &sc->object[j], ways[i]));
         if (!alone) continue;
         describe(o, ways[i], words);

@@ -1,7 +1,7 @@
 /* grammar.h - what is said of a scene: places, sizes, captions, referring phrases. All of it is true of the picture.
  *
  *     grammar_measure(&object, side);                 // its size and place, from its box
- *     grammar_caption(&scene, &r, text, room, NULL);    // "a blue house and a striped umbrella"
+ *     grammar_caption(&scene, &r, text, room, NULL);  // "a blue house and a striped umbrella"
  *     grammar_phrases(&scene, k, phrases);            // "the fish", "the red fish", "the fish on the left", ...
  *
  * caption  := [prefix] list | relation | places          (prefix: "a photo of", "a picture of", ...)
@@ -25,7 +25,7 @@ void grammar_measure(scene_object *o, size_t side);
 const char *grammar_article(const char *words, const char *name);
 /* "on the left", "at the top", "in the middle", ... for a place. */
 void grammar_where(const char *place, char out[40]);
-/* claim may be NULL. */
+/* One caption of the scene into out[room], cut short where it does not fit; what it claims into claim, which may be NULL. */
 void grammar_caption(const scene *sc, rng *r, char *out, size_t room, scene_claim *claim);
 /* Is what is claimed of a's objects true of b's picture too? Yes only where it is; no also where that is not judged: of
  * places and relations, and for some captions with two things of one name. */
