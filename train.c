@@ -36,7 +36,7 @@ static void help(void) {
         const setting *s = &train_settings[i];
         char value[64];
         if (i == S_POOL)
-            snprintf(value, sizeof value, "class");
+            snprintf(value, sizeof value, s->value == CLIP_POOL_CLASS ? "class" : "tokens_mean");
         else
             snprintf(value, sizeof value, "%.10g", s->value);
         printf("  --%-20s %s (%s)\n", s->flag, s->help, value);

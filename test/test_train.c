@@ -471,7 +471,7 @@ static void refused(const char *run, bool resume, int which, double value, const
 static void test_other_shape(void **state) {
     (void)state;
     refused("whole", true, S_WIDTH, 32, "its width is 16, but --width 32");
-    refused("whole", true, S_POOL, 1, "its pool is 0");
+    refused("whole", true, S_POOL, CLIP_POOL_CLASS, "its pool is 1");
     refused("whole", true, S_MERGES, 99, "its merges is 100");
     refused("whole", true, S_SEED, 5, "its seed is 1");
     refused("whole", false, S_LR, 1e-3, "--resume");
@@ -609,8 +609,8 @@ static void test_from(void **state) {
     if (!strstr(e.text, "width is 16") || !strstr(e.text, "--width 32")) fail_msg("%s", e.text);
     assert_false(train_from("longer", "whole", S_CONTEXT, 30, &e));
     if (!strstr(e.text, "--context 30")) fail_msg("%s", e.text);
-    assert_false(train_from("pooled", "whole", S_POOL, CLIP_POOL_MEAN, &e));
-    if (!strstr(e.text, "pools by class, but --pool tokens_mean")) fail_msg("%s", e.text);
+    assert_false(train_from("pooled", "whole", S_POOL, CLIP_POOL_CLASS, &e));
+    if (!strstr(e.text, "pools by tokens_mean, but --pool class")) fail_msg("%s", e.text);
     assert_false(train_from("nowhere", "no-such-run", S_COUNT, 0, &e));
     if (!strstr(e.text, "no-such-run")) fail_msg("%s", e.text);
     char path[256];
