@@ -104,11 +104,11 @@ struct contrastive {
     share *shares;
     arena memory; /* the loss's */
     ag_tape tape;
-    real *zi, *zt; /* embeddings [pairs,E] */
+    real *zi, *zt; /* embeddings [pictures,E], [captions,E] */
     real *weights;
     /* the step's arguments, for the shares */
     const contrastive_batch *batch;
-    const real *seed_i, *seed_t; /* dloss/dzi, dloss/dzt [pairs,E] */
+    const real *seed_i, *seed_t; /* dloss/dzi [pictures,E], dloss/dzt [captions,E] */
     real *sum;
     struct {
         const clip_model *model;
@@ -122,7 +122,7 @@ struct contrastive {
 /* Tensors a chunk makes, backward's included: generous, the table holds pointers only. */
 static size_t nodes_of(const clip_config *c, const contrastive_plan *p) {
     size_t per = 512 + 160 * (c->vision.layers > c->text.layers ? c->vision.layers : c->text.layers);
-    size_t chunks = p->pairs / p->images_chunk + p->pairs / p->texts_chunk + 2 * p->shares;
+    size_t chunks = p->pictures / p->images_chunk + p->captions / p->texts_chunk + 2 * p->shares;
     return per * (chunks + 2);
 }
 
@@ -131,8 +131,8 @@ static size_t token_numbers(const clip_tower *t, size_t tokens) {
     return t->layers * (16 * t->width + 4 * t->mlp + 4 * t->heads * tokens + 64) + 16 * t->width;
 }
 
-static size_t loss_room(const clip_config *c, size_t pairs) {
-    return sizeof(real) * (32 * pairs * (pairs + 16) + 48 * pairs * c->embed) + ((size_t)1 << 20);
+static size_t loss_room(const clip_config *c, const contrastive_plan *p) {
+    return sizeof(real) * (32 * p->captions * (p->pictures + 16) + 48 * p->captions * c->embed) + ((size_t)1 << 20);
 }
 
 size_t contrastive_room(const clip_config *c, const contrastive_plan *p) {
@@ -143,7 +143,8 @@ size_t contrastive_room(const clip_config *c, const contrastive_plan *p) {
                           c->text.layers * 14 * c->text.width * c->text.width + n * c->vision.width);
     /* forward keeps every chunk; backward holds some of one chunk's twice over, and weight gradients */
     size_t each = 8 * (image * p->images_chunk + text * p->texts_chunk) + 4 * flat + 8 * nodes_of(c, p) * 64;
-    return (image + text) * (p->pairs + p->shares) + p->shares * each + loss_room(c, p->pairs) + ((size_t)32 << 20);
+    return image * (p->pictures + p->shares) + text * (p->captions + p->shares) + p->shares * each + loss_room(c, p) +
+           ((size_t)32 << 20);
 }
 
 typedef struct {
@@ -163,7 +164,7 @@ static bool make_leaf(void *arg, clip_weight *w, clip_kind kind, size_t layer, s
 
 static bool share_start(contrastive *c, share *w, arena *memory, size_t room, fault *why) {
     size_t n = c->params.numbers,
-           chunks = c->plan.pairs / c->plan.images_chunk + c->plan.pairs / c->plan.texts_chunk + 2;
+           chunks = c->plan.pictures / c->plan.images_chunk + c->plan.captions / c->plan.texts_chunk + 2;
     unsigned char *buffer = arena_alloc(memory, room, 1);
     memset(w, 0, sizeof *w);
     if (buffer) {
@@ -188,9 +189,9 @@ static bool share_start(contrastive *c, share *w, arena *memory, size_t room, fa
 contrastive *contrastive_new(const clip_config *config, real *weights, pool *cores, const contrastive_plan *plan,
                              arena *memory, fault *why) {
     contrastive *c = arena_alloc(memory, 1, sizeof *c);
-    size_t room = loss_room(config, plan->pairs), z = plan->pairs * config->embed;
+    size_t room = loss_room(config, plan), e = config->embed;
     share *shares = arena_alloc(memory, plan->shares, sizeof *shares);
-    real *zi = arena_alloc(memory, z, sizeof *zi), *zt = arena_alloc(memory, z, sizeof *zt);
+    real *zi = arena_alloc(memory, plan->pictures * e, sizeof *zi), *zt = arena_alloc(memory, plan->captions * e, sizeof *zt);
     unsigned char *buffer = arena_alloc(memory, room, 1);
     if (!c || !shares || !zi || !zt || !buffer) {
         fault_memory(why, "contrastive", memory, room);
@@ -260,12 +261,13 @@ static void forward_task(void *arg, size_t index) {
     w->tape.recording = true;
     w->count = 0;
     memset(w->gradient, 0, c->params.numbers * sizeof(real));
-    share_of(b->pairs, index, c->plan.shares, &first, &last);
+    share_of(b->captions, index, c->plan.shares, &first, &last);
     for (size_t i = first; i < last; i += c->plan.texts_chunk) {
         chunk k = {ag_tape_mark(&w->tape), NULL, i, least(c->plan.texts_chunk, last - i), false};
         k.z = clip_text(&w->tape, w->model, b->ids + i * b->length, k.count, b->length);
         if (!keep_chunk(c, w, k)) return;
     }
+    share_of(b->pictures, index, c->plan.shares, &first, &last);
     for (size_t i = first; i < last; i += c->plan.images_chunk) {
         chunk k = {ag_tape_mark(&w->tape), NULL, i, least(c->plan.images_chunk, last - i), true};
         k.z = image_forward(&w->tape, w->model, b->patches + i * picture_numbers(&c->config), k.count);
@@ -275,51 +277,54 @@ static void forward_task(void *arg, size_t index) {
 
 /* ---- the loss: CLIP, Radford et al. 2021, figure 3 ------------------------------------------------------ */
 
-/* Share of rows of logits [n,n] whose largest entry is at a right column. */
-static real share_right(const real *logits, const real *y, size_t n) {
+/* Share of rows of logits [n,m] whose largest entry is at a right column. */
+static real share_right(const real *logits, const real *y, size_t n, size_t m) {
     size_t right = 0;
     for (size_t i = 0; i < n; i++) {
         size_t best = 0;
-        for (size_t j = 1; j < n; j++)
-            if (logits[i * n + j] > logits[i * n + best]) best = j;
-        right += y[i * n + best] > 0;
+        for (size_t j = 1; j < m; j++)
+            if (logits[i * m + j] > logits[i * m + best]) best = j;
+        right += y[i * m + best] > 0;
     }
     return (real)right / (real)n;
 }
 
-/* (9.1)  Y, or Y': each row of truth [n,n], or of its transpose, over its sum: all captions that are true of a picture are as right, and
- * all pictures that a caption is true of. No truth: the diagonal. */
-static real *right_ones(contrastive *c, const real *truth, bool transposed, size_t n) {
-    real *y = arena_alloc(&c->memory, n * n, sizeof *y);
-    for (size_t i = 0; y && i < n; i++) {
-        real sum = 0;
-        for (size_t j = 0; j < n; j++) {
-            y[i * n + j] = truth ? truth[transposed ? j * n + i : i * n + j] : i == j;
-            sum += y[i * n + j];
+/* (9.1)  Y [n,m], or Y' [m,n]: each row of truth [n,m], or of its transpose, over its sum: all captions that are true of a
+ * picture are as right, and all pictures that a caption is true of. */
+static real *right_ones(contrastive *c, const contrastive_batch *b, bool transposed) {
+    size_t n = b->pictures, m = b->captions, rows = transposed ? m : n, cols = transposed ? n : m;
+    real *y = arena_alloc(&c->memory, n * m, sizeof *y);
+    for (size_t i = 0; y && i < rows; i++) {
+        real sum = 0, *row = y + i * cols;
+        for (size_t j = 0; j < cols; j++) {
+            size_t p = transposed ? j : i, q = transposed ? i : j;
+            row[j] = b->truth ? b->truth[p * m + q] : q % n == p;
+            sum += row[j];
         }
-        for (size_t j = 0; j < n; j++) y[i * n + j] /= sum;
+        for (size_t j = 0; j < cols; j++) row[j] /= sum;
     }
     return y;
 }
 
-/* loss = -(1/2n) sum_ij (Y_ij log softmax(e^s I T^T)_ij + Y'_ij log softmax(e^s T I^T)_ij), I and T unit rows (9.1).
+/* loss = -(1/2n) sum_ij Y_ij log softmax(e^s I T^T)_ij - (1/2m) sum_ji Y'_ji log softmax(e^s T I^T)_ji, I and T unit rows (9.1).
  * Leaves dloss/dzi and dloss/dzt as the shares' seeds and dloss/ds in *ds. */
 static bool loss_task(contrastive *c, contrastive_result *out, real *scale, real *ds) {
-    size_t n = c->batch->pairs, e = c->config.embed;
+    size_t n = c->batch->pictures, m = c->batch->captions, e = c->config.embed;
     ag_tape *t = &c->tape;
-    const real *y = right_ones(c, c->batch->truth, false, n), *yt = right_ones(c, c->batch->truth, true, n);
-    if (!y || !yt) return fault_memory(&t->fault, "truth", &c->memory, n * n * sizeof(real));
-    ag_tensor *leaf[3] = {ag_leaf(t, c->zi, NULL, 1, n, e), ag_leaf(t, c->zt, NULL, 1, n, e),
+    const real *y = right_ones(c, c->batch, false), *yt = right_ones(c, c->batch, true);
+    if (!y || !yt) return fault_memory(&t->fault, "truth", &c->memory, n * m * sizeof(real));
+    ag_tensor *leaf[3] = {ag_leaf(t, c->zi, NULL, 1, n, e), ag_leaf(t, c->zt, NULL, 1, m, e),
                           ag_leaf(t, scale, NULL, 1, 1, 1)};
     ag_tensor *i = ag_normalize(t, leaf[0]), *k = ag_normalize(t, leaf[1]), *s = ag_exp(t, leaf[2]);
     ag_tensor *rows = ag_mul(t, ag_matmul(t, i, NO_T, k, T), s);
     ag_tensor *cols = ag_mul(t, ag_matmul(t, k, NO_T, i, T), s);
-    ag_tensor *sum = ag_add(t, ag_dot(t, ag_logsoftmax(t, rows), ag_constant(t, y, 1, n, n)),
-                            ag_dot(t, ag_logsoftmax(t, cols), ag_constant(t, yt, 1, n, n)));
+    ag_tensor *of_pictures = ag_dot(t, ag_logsoftmax(t, rows), ag_constant(t, y, 1, n, m));
+    ag_tensor *of_captions = ag_dot(t, ag_logsoftmax(t, cols), ag_constant(t, yt, 1, m, n));
+    ag_tensor *sum = ag_add(t, of_pictures, ag_scale(t, of_captions, (real)n / (real)m, 0));
     ag_tensor *loss = ag_scale(t, sum, (real)-0.5 / (real)n, 0);
     if (!loss || !ag_grad(t, loss, NULL, leaf, 3, 0)) return false;
     out->loss = ag_item(loss);
-    out->accuracy = (share_right(rows->data, y, n) + share_right(cols->data, yt, n)) / 2;
+    out->accuracy = (share_right(rows->data, y, n, m) + share_right(cols->data, yt, m, n)) / 2;
     if (!isfinite(out->loss)) return fault_set(&t->fault, FAULT_NAN, "loss", NULL, 0);
     c->seed_i = leaf[0]->grad->data, c->seed_t = leaf[1]->grad->data;
     *ds = ag_item(leaf[2]->grad);
@@ -373,8 +378,10 @@ static bool shares_run(contrastive *c, pool_task *task, fault *why) {
 bool contrastive_step(contrastive *c, const contrastive_batch *b, real *gradient, contrastive_result *out, fault *why) {
     real ds = 0;
     size_t scale = parameters_scale(&c->params);
-    if (b->pairs < 1 || b->pairs > c->plan.pairs)
-        return fault_set(why, FAULT_RANGE, "pairs", (size_t[]){b->pairs, 1, c->plan.pairs}, 3);
+    if (b->pictures < 1 || b->pictures > c->plan.pictures)
+        return fault_set(why, FAULT_RANGE, "pictures", (size_t[]){b->pictures, 1, c->plan.pictures}, 3);
+    if (b->captions < b->pictures || b->captions > c->plan.captions)
+        return fault_set(why, FAULT_RANGE, "captions", (size_t[]){b->captions, b->pictures, c->plan.captions}, 3);
     c->batch = b, c->sum = gradient;
     if (!shares_run(c, forward_task, why)) return false;
     size_t mark = arena_mark(&c->memory);

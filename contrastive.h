@@ -1,7 +1,7 @@
 /* contrastive.h - one training step of CLIP: a batch of pictures and captions in, loss and gradients out.
  *
  *     contrastive *c = contrastive_new(&config, weights, cores, &plan, &memory, &why);  // weights: one flat block
- *     contrastive_batch b = {patches, ids, truth, 192, length};
+ *     contrastive_batch b = {patches, ids, truth, 192, 192, length};
  *     contrastive_result r;
  *     if (!contrastive_step(c, &b, gradient, &r, &why)) ...        // r.loss, r.accuracy; gradient as flat as weights
  *
@@ -35,15 +35,15 @@ clip_model *contrastive_model(const clip_config *config, const real *flat, arena
 
 /* ---- the step ------------------------------------------------------------------------------------ */
 typedef struct {
-    size_t shares, pairs, images_chunk, texts_chunk;
-} contrastive_plan; /* each at least 1; pairs: the largest batch */
+    size_t shares, pictures, captions, images_chunk, texts_chunk;
+} contrastive_plan; /* each at least 1; pictures, captions: of the largest batch */
 
 typedef struct {
-    const real *patches; /* [pairs, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
-    const uint32_t *ids; /* [pairs, length], zero-padded; length may end where the longest caption does */
-    const real *truth;   /* [pairs, pairs]: 1 where caption j is true of picture i, else 0; 1 on the diagonal.
-                            NULL: its own alone. */
-    size_t pairs, length;
+    const real *patches; /* [pictures, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
+    const uint32_t *ids; /* [captions, length], zero-padded; length may end where the longest caption does */
+    const real *truth;   /* [pictures, captions]: 1 where caption j is true of picture i, else 0; each has one that is.
+                            NULL: caption j is picture j % pictures' own, and true of that alone. */
+    size_t pictures, captions, length; /* captions: a multiple of pictures */
 } contrastive_batch;
 
 typedef struct {

@@ -11,7 +11,6 @@ static const uint64_t HELD_OUT_SEED = 0x48454C44; /* "HELD"; training seeds are 
 
 /* What is to be remembered of a scene once its pixels are patches. */
 typedef struct {
-    scene_claim claim;
     size_t count;
     scene_object object[SCENE_MOST_OBJECTS]; /* without their masks */
 } told;
@@ -24,9 +23,11 @@ struct feed {
     size_t numbers; /* of one picture's patches */
     /* the batch */
     real *patches, *truth;
-    uint32_t *ids, *wide; /* wide [pairs, context]: ids before they are cut to the longest */
+    size_t captions;      /* pairs (1 + more); picture i's are i, i + pairs, i + 2 pairs, ... */
+    uint32_t *ids, *wide; /* [captions, context]; wide: before they are cut to the longest */
     char (*caption)[CAPTION];
-    told *told; /* [pairs] */
+    scene_claim *claim; /* [captions] */
+    told *told;         /* [pairs] */
     /* what the tasks are asked */
     uint64_t first, seed;
     double single;
@@ -63,6 +64,16 @@ static bool make_scene(const feed *f, uint64_t n, size_t side, scene *out, err *
     return scene_make(f->source[kind], mix64(f->seed, 2), n, side, low, high, out, e);
 }
 
+/* Further captions, each naming one object: all in turn, from one that chance picks. */
+static void tell_more(feed *f, size_t i, const scene *sc) {
+    rng r = rng_start(mix64(f->seed, 3), f->first + i);
+    size_t from = rng_below(&r, sc->count);
+    for (size_t k = 0; k < f->plan.more; k++) {
+        size_t at = i + (k + 1) * f->plan.pairs;
+        grammar_one(sc, (from + k) % sc->count, &r, f->caption[at], CAPTION, &f->claim[at]);
+    }
+}
+
 static void picture_task(void *arg, size_t i) {
     feed *f = arg;
     scene sc;
@@ -70,7 +81,8 @@ static void picture_task(void *arg, size_t i) {
     f->errors[i].text[0] = 0;
     cut_patches(&f->plan.config, &sc.image, f->patches + i * f->numbers);
     memcpy(f->caption[i], sc.caption, CAPTION);
-    f->told[i].claim = sc.claim, f->told[i].count = sc.count;
+    f->claim[i] = sc.claim, f->told[i].count = sc.count;
+    tell_more(f, i, &sc);
     memcpy(f->told[i].object, sc.object, sizeof sc.object);
     for (size_t k = 0; k < SCENE_MOST_OBJECTS; k++) f->told[i].object[k].mask = NULL;
     scene_free(&sc);
@@ -90,15 +102,17 @@ feed *feed_open(const feed_plan *plan, pool *cores, err *e) {
     feed *f = mem_alloc(1, sizeof *f);
     size_t n = plan->pairs, grid = plan->config.image / plan->config.patch, p = plan->config.patch;
     if (!f) return (void)err_set(e, "no memory for the feed"), NULL;
-    *f = (feed){.plan = *plan, .cores = cores, .numbers = grid * grid * 3 * p * p, .seed = plan->seed};
+    size_t m = n * (1 + plan->more);
+    *f = (feed){.plan = *plan, .cores = cores, .numbers = grid * grid * 3 * p * p, .captions = m, .seed = plan->seed};
     f->patches = mem_alloc(n * f->numbers, sizeof *f->patches);
-    f->truth = mem_alloc(n * n, sizeof *f->truth);
-    f->ids = mem_alloc(n * plan->config.context, sizeof *f->ids);
-    f->wide = mem_alloc(n * plan->config.context, sizeof *f->wide);
+    f->truth = mem_alloc(n * m, sizeof *f->truth);
+    f->ids = mem_alloc(m * plan->config.context, sizeof *f->ids);
+    f->wide = mem_alloc(m * plan->config.context, sizeof *f->wide);
+    f->claim = mem_alloc(m, sizeof *f->claim);
     f->told = mem_alloc(n, sizeof *f->told);
-    f->caption = mem_alloc(n, sizeof *f->caption);
+    f->caption = mem_alloc(m, sizeof *f->caption);
     f->errors = mem_alloc(n, sizeof *f->errors);
-    bool good = f->patches && f->truth && f->ids && f->wide && f->told && f->caption && f->errors;
+    bool good = f->patches && f->truth && f->ids && f->wide && f->claim && f->told && f->caption && f->errors;
     if (!good) err_set(e, "no memory for a batch of %zu pictures", n);
     if (good && plan->photographic < 1) good = (f->source[0] = scene_source_open(SCENE_DRAWN, NULL, e)) != NULL;
     if (good && plan->photographic > 0)
@@ -114,7 +128,7 @@ void feed_free(feed *f) {
         if (f->source[i]) scene_source_free(f->source[i]);
     if (f->words) tokenizer_free(f->words);
     mem_free(f->patches), mem_free(f->truth), mem_free(f->ids), mem_free(f->wide);
-    mem_free(f->told), mem_free(f->caption), mem_free(f->errors), mem_free(f);
+    mem_free(f->claim), mem_free(f->told), mem_free(f->caption), mem_free(f->errors), mem_free(f);
 }
 
 bool feed_has(const feed *f, scene_kind kind) { return f->source[kind] != NULL; }
@@ -200,14 +214,14 @@ static void narrow(const uint32_t *in, size_t count, size_t from, size_t to, uin
 
 /* ---- batches ---------------------------------------------------------------------------------------- */
 
-/* truth_ij: caption j is picture i's own, or says the same, or claims nothing that picture i has not. */
-static void find_truth(feed *f, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < n; j++) {
-            const told *a = &f->told[j], *b = &f->told[i];
-            f->truth[i * n + j] = i == j || strcmp(f->caption[i], f->caption[j]) == 0 ||
-                                  grammar_true(&a->claim, a->object, b->object, b->count);
-        }
+/* truth_ij: caption j is one of picture i's own, or says the same as its first, or claims nothing that picture i has not. */
+static void truth_task(void *arg, size_t i) {
+    feed *f = arg;
+    size_t n = f->plan.pairs;
+    const told *b = &f->told[i];
+    for (size_t j = 0; j < f->captions; j++)
+        f->truth[i * f->captions + j] = j % n == i || strcmp(f->caption[i], f->caption[j]) == 0 ||
+                                        grammar_true(&f->claim[j], f->told[j % n].object, b->object, b->count);
 }
 
 bool feed_batch(feed *f, uint64_t first, double progress, contrastive_batch *out, err *e) {
@@ -217,10 +231,10 @@ bool feed_batch(feed *f, uint64_t first, double progress, contrastive_batch *out
     f->first = first, f->seed = p->seed;
     f->single = p->single.from + (p->single.to - p->single.from) * way;
     if (!run_tasks(f, picture_task, f, n, e)) return false;
-    if (!encode(f, (const char(*)[CAPTION])f->caption, n, f->wide, &longest, e)) return false;
-    narrow(f->wide, n, p->config.context, longest, f->ids);
-    find_truth(f, n);
-    *out = (contrastive_batch){f->patches, f->ids, f->truth, n, longest};
+    if (!encode(f, (const char(*)[CAPTION])f->caption, f->captions, f->wide, &longest, e)) return false;
+    narrow(f->wide, f->captions, p->config.context, longest, f->ids);
+    spread(f->cores, n, truth_task, f);
+    *out = (contrastive_batch){f->patches, f->ids, f->truth, n, f->captions, longest};
     return true;
 }
 

@@ -15,7 +15,8 @@
 
 typedef struct {
     clip_config config; /* image, patch, context, mean, std are used; vocab is known after feed_learn or feed_tokens */
-    size_t pairs;       /* the batch */
+    size_t pairs;       /* the batch: pictures with a caption each */
+    size_t more;        /* further captions of each picture, each of one object alone */
     uint64_t seed;
     double photographic; /* share of pictures composed of cut-outs; 0: the stamps are not needed */
     size_t least, most;  /* objects in a picture */

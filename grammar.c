@@ -175,6 +175,14 @@ void grammar_caption(const scene *sc, rng *r, char *out, size_t room, scene_clai
     if (claim != NULL) *claim = t.claim;
 }
 
+void grammar_one(const scene *sc, size_t k, rng *r, char *out, size_t room, scene_claim *claim) {
+    telling t = {.s = {out, room, 0}, .sc = sc, .order = {k}, .n = 1, .r = r};
+    out[0] = 0;
+    if (rng_chance(r, 0.8f)) say_word(&t.s, prefix(&t));
+    tell_list(&t);
+    *claim = t.claim;
+}
+
 bool grammar_true(const scene_claim *claim, const scene_object *a, const scene_object *b, size_t count) {
     unsigned met = 0; /* objects of b that something was already said of */
     if (claim->more || (claim->drawing && b[0].texture[0] == 0)) return false;

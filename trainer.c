@@ -34,6 +34,7 @@ const setting train_settings[S_COUNT] = {
     [S_SINGLE_OVER] = {"curriculum", 0.5, 0, 1, SET_DATA, "share of the run over which it changes", false},
     [S_BATCH] = {"batch", 192, 2, 65536, SET_DATA, "pictures a step", false},
     [S_SEED] = {"seed", 1, 0, 9007199254740992.0, SET_DATA, "of weights and pictures", false},
+    [S_MORE] = {"more-captions", 0, 0, 8, SET_DATA, "of each picture, each of one object alone, beside the one of the whole", false},
     [S_CAPTIONS] = {"captions", 50000, 1, 10000000, SET_DATA, "captions that the tokenizer learns from", false},
     [S_IMAGES] = {"images", 2000000, 1, 1e12, SET_FREE, "pictures in all", false},
     [S_HOURS] = {"hours", 0, 0, 10000, SET_FREE, "instead of --images: as many as the first steps promise", false},
@@ -95,6 +96,7 @@ static clip_config config_of(const setting *s) {
 static feed_plan feed_of(const setting *s, const clip_config *c, const char *stamps) {
     return (feed_plan){.config = *c,
                        .pairs = count_of(s, S_BATCH),
+                       .more = count_of(s, S_MORE),
                        .seed = (uint64_t)s[S_SEED].value,
                        .photographic = s[S_PHOTOGRAPHIC].value,
                        .least = count_of(s, S_LEAST),
@@ -177,13 +179,14 @@ static bool open_feed(run *r, bool on, err *e) {
 }
 
 static bool open_step(run *r, err *e) {
-    contrastive_plan plan = {count_of(r->s, S_SHARES), count_of(r->s, S_BATCH), count_of(r->s, S_CHUNK),
+    size_t batch = count_of(r->s, S_BATCH);
+    contrastive_plan plan = {count_of(r->s, S_SHARES), batch, batch * (1 + count_of(r->s, S_MORE)), count_of(r->s, S_CHUNK),
                              count_of(r->s, S_TEXT_CHUNK)};
     fault why = {0};
     parameters *params;
     r->room_size = contrastive_room(&r->config, &plan);
     r->room = mem_reserve(r->room_size);
-    if (!r->room) return err_set(e, "no memory: a step of %zu pictures takes %zu MB", plan.pairs, r->room_size >> 20);
+    if (!r->room) return err_set(e, "no memory: a step of %zu pictures takes %zu MB", plan.pictures, r->room_size >> 20);
     arena_init(&r->memory, r->room, r->room_size);
     params = arena_alloc(&r->memory, 1, sizeof *params);
     if (!params) fault_memory(&why, "parameters", &r->memory, sizeof *params);

@@ -36,6 +36,7 @@ enum {
     S_SINGLE_OVER,
     S_BATCH,
     S_SEED,
+    S_MORE,
     S_CAPTIONS,
     /* the way there */
     S_IMAGES,

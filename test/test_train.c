@@ -74,7 +74,7 @@ static void step_open(step_case *c, clip_pool which) {
     floats(c, "ids", some, PAIRS * LENGTH);
     for (size_t i = 0; i < PAIRS * LENGTH; i++) c->ids[i] = (uint32_t)some[i];
     floats(c, "truth", c->truth, PAIRS * PAIRS);
-    c->batch = (contrastive_batch){c->patches, c->ids, c->truth, PAIRS, LENGTH};
+    c->batch = (contrastive_batch){c->patches, c->ids, c->truth, PAIRS, PAIRS, LENGTH};
     c->room = mem_reserve(ROOM);
     arena_init(&c->memory, c->room, ROOM);
     assert_true(parameters_of(&c->config, &c->memory, &c->params, &why));
@@ -93,7 +93,7 @@ static void step_close(step_case *c) {
 /* Loss and gradient with so many shares and so large chunks. */
 static real step_run(step_case *c, size_t shares, size_t images, size_t texts) {
     pool *cores = pool_start(2);
-    contrastive_plan plan = {shares, PAIRS, images, texts};
+    contrastive_plan plan = {shares, PAIRS, PAIRS, images, texts};
     contrastive_result out = {0};
     fault why = {0};
     size_t mark = arena_mark(&c->memory);
@@ -175,7 +175,7 @@ static void test_step_faults(void **state) {
     (void)state;
     step_case c;
     fault why = {0};
-    contrastive_plan plan = {1, PAIRS, 2, 2};
+    contrastive_plan plan = {1, PAIRS, PAIRS, 2, 2};
     contrastive_result out;
     step_open(&c, CLIP_POOL_CLASS);
     contrastive *k = contrastive_new(&c.config, c.weights, NULL, &plan, &c.memory, &why);
@@ -186,7 +186,7 @@ static void test_step_faults(void **state) {
     /* and goes on when the weight is good again */
     c.weights[c.params.list[0].offset] = 0;
     assert_true(contrastive_step(k, &c.batch, c.gradient, &out, &why));
-    c.batch.pairs = PAIRS + 1;
+    c.batch.pictures = PAIRS + 1;
     why.code = FAULT_NONE;
     assert_false(contrastive_step(k, &c.batch, c.gradient, &out, &why));
     assert_int_equal(why.code, FAULT_RANGE);
@@ -197,7 +197,7 @@ static void test_step_faults(void **state) {
 static void test_step_memory(void **state) {
     (void)state;
     step_case c;
-    contrastive_plan plan = {2, PAIRS, 2, 2};
+    contrastive_plan plan = {2, PAIRS, PAIRS, 2, 2};
     contrastive_result out;
     size_t faults = 0, good = 0;
     step_open(&c, CLIP_POOL_MEAN);
