@@ -3,6 +3,7 @@
 
 Weights are listed in the order in which clip_each_weight calls them, flat. Both poolings. Captions 1 and 3 are the
 same, so that they are right for each other's picture; caption 2 is true of pictures 0 and 4 too, not the reverse.
+"more": two further captions of each picture, with tokens_mean.
 """
 import json, os, struct
 import numpy as np
@@ -54,11 +55,13 @@ def step(weights, patches, ids, truth, mean_pool):
     for _ in range(TEXT_LAYERS):
         t = block(t, take(16), TEXT_HEADS, True)
     g, b, proj, scale = take(4)
-    t = F.layer_norm(t, (W,), g[0], b[0], 1e-5)[torch.arange(PAIRS), ids.argmax(1)]
+    t = F.layer_norm(t, (W,), g[0], b[0], 1e-5)[torch.arange(len(ids)), ids.argmax(1)]
     text = F.normalize(t @ proj.T, dim=-1)
     logits = scale[0, 0].exp() * image @ text.T
     rows, columns = truth / truth.sum(1, keepdim=True), truth.T / truth.T.sum(1, keepdim=True)
-    return -(rows * logits.log_softmax(1) + columns * logits.T.log_softmax(1)).sum() / (2 * PAIRS)
+    of_pictures = (rows * logits.log_softmax(1)).sum() / PAIRS
+    of_captions = (columns * logits.T.log_softmax(1)).sum() / len(ids)
+    return -(of_pictures + of_captions) / 2
 
 
 weights = [rng.standard_normal(s) * (0.3 if s[0] > 1 else 0.1) for s in SHAPES]
@@ -66,21 +69,32 @@ weights[-1][:] = np.log(1 / 0.07)
 for i in [3, 5, 15, 21, 31, 37, 42, 52, 58]:  # gains
     weights[i] += 1
 patches = rng.standard_normal((PAIRS, GRID * GRID, 3 * PATCH * PATCH))
-ids = np.zeros((PAIRS, LENGTH), np.int64)
-for i in range(PAIRS):
-    words = 1 + i % 4
-    ids[i, :words + 2] = [VOCAB - 2] + list(rng.integers(0, VOCAB - 2, words)) + [VOCAB - 1]
+
+
+def captions(count):
+    ids = np.zeros((count, LENGTH), np.int64)
+    for i in range(count):
+        words = 1 + i % 4
+        ids[i, :words + 2] = [VOCAB - 2] + list(rng.integers(0, VOCAB - 2, words)) + [VOCAB - 1]
+    return ids
+
+
+ids = captions(PAIRS)
 ids[3] = ids[1]
 truth = np.eye(PAIRS)
 truth[1, 3] = truth[3, 1] = truth[0, 2] = truth[4, 2] = 1
+more = np.concatenate([ids, captions(2 * PAIRS)])
+more_truth = np.concatenate([truth, np.eye(PAIRS), np.eye(PAIRS)], 1)
+more_truth[0, 7] = more_truth[3, 7] = more_truth[1, 14] = 1
 
 as_float = lambda a: np.ascontiguousarray(a, np.float32)
 out = {'weights': as_float(np.concatenate([w.ravel() for w in weights])), 'patches': as_float(patches),
-       'ids': as_float(ids), 'truth': as_float(truth)}
+       'ids': as_float(ids), 'truth': as_float(truth), 'more.ids': as_float(more), 'more.truth': as_float(more_truth)}
 exact = lambda a: torch.tensor(as_float(a), dtype=torch.float64)  # what the C program reads, in double
-for name, mean_pool in (('class', False), ('tokens_mean', True)):
+for name, mean_pool, words, right in (('class', False, ids, truth), ('tokens_mean', True, ids, truth),
+                                      ('more', True, more, more_truth)):
     ws = [exact(w).requires_grad_() for w in weights]
-    loss = step(ws, exact(patches), torch.tensor(ids), exact(truth), mean_pool)
+    loss = step(ws, exact(patches), torch.tensor(words), exact(right), mean_pool)
     loss.backward()
     out[name + '.loss'] = as_float([loss.item()])
     out[name + '.gradient'] = as_float(np.concatenate([w.grad.numpy().ravel() for w in ws]))

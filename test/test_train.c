@@ -23,13 +23,13 @@
 
 /* ---- one step against PyTorch's float64 (test/make_train.py) ------------------------------------------- */
 
-enum { PAIRS = 5, LENGTH = 6, ROOM = 64 << 20 };
+enum { PAIRS = 5, CAPTIONS = 15, LENGTH = 6, ROOM = 64 << 20 };
 
 typedef struct {
     clip_config config;
     safetensors *file;
-    real patches[PAIRS * 4 * 48], truth[PAIRS * PAIRS];
-    uint32_t ids[PAIRS * LENGTH];
+    real patches[PAIRS * 4 * 48], truth[PAIRS * CAPTIONS];
+    uint32_t ids[CAPTIONS * LENGTH];
     contrastive_batch batch;
     void *room;
     arena memory;
@@ -55,8 +55,19 @@ static void place(const parameters *p, const float *packed, real *flat) {
         for (size_t k = 0; k < p->list[i].rows * p->list[i].cols; k++) flat[p->list[i].offset + k] = *packed++;
 }
 
+/* Captions, their number, and what they are true of: "" or "more.". */
+static void captions_open(step_case *c, const char *which, size_t captions) {
+    float some[CAPTIONS * LENGTH];
+    char key[32];
+    snprintf(key, sizeof key, "%sids", which);
+    floats(c, key, some, captions * LENGTH);
+    for (size_t i = 0; i < captions * LENGTH; i++) c->ids[i] = (uint32_t)some[i];
+    snprintf(key, sizeof key, "%struth", which);
+    floats(c, key, c->truth, PAIRS * captions);
+    c->batch = (contrastive_batch){c->patches, c->ids, c->truth, PAIRS, captions, LENGTH};
+}
+
 static void step_open(step_case *c, clip_pool which) {
-    float some[512];
     err e = {{0}};
     fault why = {0};
     memset(c, 0, sizeof *c);
@@ -71,10 +82,7 @@ static void step_open(step_case *c, clip_pool which) {
     c->file = st_open("test/data/train_step.safetensors", &e);
     if (!c->file) fail_msg("%s", e.text);
     floats(c, "patches", c->patches, sizeof c->patches / sizeof *c->patches);
-    floats(c, "ids", some, PAIRS * LENGTH);
-    for (size_t i = 0; i < PAIRS * LENGTH; i++) c->ids[i] = (uint32_t)some[i];
-    floats(c, "truth", c->truth, PAIRS * PAIRS);
-    c->batch = (contrastive_batch){c->patches, c->ids, c->truth, PAIRS, PAIRS, LENGTH};
+    captions_open(c, "", PAIRS);
     c->room = mem_reserve(ROOM);
     arena_init(&c->memory, c->room, ROOM);
     assert_true(parameters_of(&c->config, &c->memory, &c->params, &why));
@@ -93,7 +101,7 @@ static void step_close(step_case *c) {
 /* Loss and gradient with so many shares and so large chunks. */
 static real step_run(step_case *c, size_t shares, size_t images, size_t texts) {
     pool *cores = pool_start(2);
-    contrastive_plan plan = {shares, PAIRS, PAIRS, images, texts};
+    contrastive_plan plan = {shares, PAIRS, CAPTIONS, images, texts};
     contrastive_result out = {0};
     fault why = {0};
     size_t mark = arena_mark(&c->memory);
@@ -124,12 +132,13 @@ static double gradient_error(const step_case *c, const real *want, const paramet
     return worst;
 }
 
-static void against_torch(clip_pool which, const char *name) {
+static void against_torch(clip_pool which, const char *name, size_t captions) {
     step_case c;
     char key[64];
     float loss;
     const parameter *at = NULL;
     step_open(&c, which);
+    if (captions > PAIRS) captions_open(&c, "more.", captions);
     real *want = arena_alloc(&c.memory, c.params.numbers, sizeof *want);
     float *packed = arena_alloc(&c.memory, c.params.numbers, sizeof *packed);
     snprintf(key, sizeof key, "%s.gradient", name);
@@ -154,8 +163,9 @@ static void against_torch(clip_pool which, const char *name) {
     step_close(&c);
 }
 
-static void test_torch_class(void **state) { (void)state, against_torch(CLIP_POOL_CLASS, "class"); }
-static void test_torch_mean(void **state) { (void)state, against_torch(CLIP_POOL_MEAN, "tokens_mean"); }
+static void test_torch_class(void **state) { (void)state, against_torch(CLIP_POOL_CLASS, "class", PAIRS); }
+static void test_torch_mean(void **state) { (void)state, against_torch(CLIP_POOL_MEAN, "tokens_mean", PAIRS); }
+static void test_torch_more(void **state) { (void)state, against_torch(CLIP_POOL_MEAN, "more", CAPTIONS); }
 
 static void test_step_repeats(void **state) {
     (void)state;
@@ -186,10 +196,13 @@ static void test_step_faults(void **state) {
     /* and goes on when the weight is good again */
     c.weights[c.params.list[0].offset] = 0;
     assert_true(contrastive_step(k, &c.batch, c.gradient, &out, &why));
-    c.batch.pictures = PAIRS + 1;
-    why.code = FAULT_NONE;
-    assert_false(contrastive_step(k, &c.batch, c.gradient, &out, &why));
-    assert_int_equal(why.code, FAULT_RANGE);
+    size_t counts[][2] = {{PAIRS + 1, PAIRS + 1}, {PAIRS, PAIRS + 1}, {PAIRS, PAIRS - 1}, {0, PAIRS}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        c.batch.pictures = counts[i][0], c.batch.captions = counts[i][1];
+        why.code = FAULT_NONE;
+        assert_false(contrastive_step(k, &c.batch, c.gradient, &out, &why));
+        assert_int_equal(why.code, FAULT_RANGE);
+    }
     step_close(&c);
 }
 
@@ -659,6 +672,55 @@ static void test_truth(void **state) {
     scene_source_free(source), feed_free(f), pool_stop(cores);
 }
 
+/* Further captions: each speaks of one object, all objects get theirs, and they are true of whatever has one like it. */
+static void test_more_captions(void **state) {
+    (void)state;
+    enum { MANY = 48, MORE = 3, ALL = MANY * (1 + MORE) };
+    char room[256];
+    err e = {{0}};
+    contrastive_batch b, plain;
+    feed_plan plan = {.config = {.image = 32, .patch = 8, .context = 24, .std = {1, 1, 1}}, .pairs = MANY, .more = MORE,
+                      .seed = 1, .least = 3, .most = 3};
+    pool *cores = pool_start(2);
+    feed *f = feed_open(&plan, cores, &e), *g = (plan.more = 0, feed_open(&plan, cores, &e));
+    path_of("whole", "model/merges.txt", room);
+    if (!f || !g || !feed_tokens(f, room, &e) || !feed_tokens(g, room, &e)) fail_msg("%s", e.text);
+    if (!feed_batch(f, 0, 0, &b, &e) || !feed_batch(g, 0, 0, &plain, &e)) fail_msg("%s", e.text);
+    assert_int_equal(b.captions, ALL);
+    assert_int_equal(plain.captions, MANY);
+    tokenizer *words = tokenizer_open(room, 0, &e);
+    scene_source *source = scene_source_open(SCENE_DRAWN, NULL, &e);
+    size_t others = 0, wrong = 0;
+    for (size_t i = 0; i < MANY; i++) {
+        scene sc;
+        assert_true(scene_make(source, mix64(1, 2), i, 32, 3, 3, &sc, &e));
+        unsigned named = 0;
+        for (size_t k = 0; k < 1 + MORE; k++) assert_true(b.truth[i * ALL + k * MANY + i] == 1);
+        rng r = rng_start(mix64(1, 3), i);
+        size_t first = rng_below(&r, 3);
+        for (size_t k = 0; k < MORE; k++) {
+            char text[256];
+            uint32_t ids[24] = {0};
+            size_t n, o = (first + k) % 3;
+            scene_claim claim;
+            grammar_one(&sc, o, &r, text, sizeof text, &claim);
+            /* its name ends the sentence, no other object is in it, and the feed says the same */
+            const char *name = strstr(text, sc.object[o].name);
+            if (!name || strlen(name) != strlen(sc.object[o].name) || strstr(text, " and ") || claim.count != 1)
+                fail_msg("\"%s\" of \"%s\"", text, sc.object[o].name);
+            named |= 1u << claim.of[0].object;
+            assert_true(tokenizer_encode(words, text, ids, 24, &n, &e));
+            assert_memory_equal(ids, b.ids + ((k + 1) * MANY + i) * b.length, b.length * sizeof *ids);
+        }
+        assert_int_equal(named, 7);
+        for (size_t j = 0; j < MANY; j++) assert_true(b.truth[i * ALL + j] == plain.truth[i * MANY + j]);
+        for (size_t j = MANY; j < ALL; j++) others += b.truth[i * ALL + j] == 1 && j % MANY != i, wrong += b.truth[i * ALL + j] == 0;
+        scene_free(&sc);
+    }
+    assert_true(others > MANY && wrong > others);
+    scene_source_free(source), tokenizer_free(words), feed_free(f), feed_free(g), pool_stop(cores);
+}
+
 /* ---- it learns ----------------------------------------------------------------------------------------------------
  */
 
@@ -695,7 +757,7 @@ static void test_written_model(void **state) {
 int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_torch_class),   cmocka_unit_test(test_torch_mean),
+        cmocka_unit_test(test_torch_class),   cmocka_unit_test(test_torch_mean), cmocka_unit_test(test_torch_more),
         cmocka_unit_test(test_step_repeats),  cmocka_unit_test(test_step_faults),
         cmocka_unit_test(test_step_memory),
         cmocka_unit_test(test_cosine_patch),
@@ -703,7 +765,7 @@ int main(void) {
         cmocka_unit_test(test_resume),        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_killed),        cmocka_unit_test(test_previous),
         cmocka_unit_test(test_other_shape),   cmocka_unit_test(test_broken_checkpoint),
-        cmocka_unit_test(test_from),           cmocka_unit_test(test_truth),
+        cmocka_unit_test(test_from),           cmocka_unit_test(test_truth),           cmocka_unit_test(test_more_captions),
         cmocka_unit_test(test_nan),           cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_no_stamps),     cmocka_unit_test(test_overfit),
         cmocka_unit_test(test_written_model),
