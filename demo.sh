@@ -1,6 +1,6 @@
 #!/bin/sh
 # demo.sh - make demo: a scene is drawn, its masks are inverted with the default model, the results lie in demo/.
-seed=${SEED:-3} size=${SIZE:-320}
+seed=${SEED:-10} size=${SIZE:-320}
 rm -rf demo
 ./maskinv scenes --kind drawn --objects 3 --count 1 --seed "$seed" --size "$size" -o demo/scene || exit 1
 
@@ -11,12 +11,12 @@ for mask in demo/scene/masks/*.png; do set -- "$@" -k "$mask"; done
 for name in $(printf '%s\nfish\nhouse\ntree\numbrella\nclock\ncat\nkey\nsailboat\n' "$names" | tr ' ' '_' | awk '!seen[$0]++'); do
     set -- "$@" -t "$(echo "a photo of a $name" | tr _ ' ' | sed 's/ a \([aeiou]\)/ an \1/')"
 done
-./maskinv invert -i demo/scene/images/000000.png "$@" --size 80 -o demo/regions || exit 1
+./maskinv invert -i demo/scene/images/000000.png "$@" --size 96 -o demo/regions || exit 1
 cat <<END
 
 Look at demo/regions/regions.png: for each region its mask, what speaks for the whole picture's embedding ("before"),
 and what speaks for the region's own ("after"): the heat has moved onto the region. Beside it stand the texts nearest to
 that embedding. The same maps over the whole picture are demo/regions/*.map.png, the numbers demo/regions/result.json.
-The scene has: $(echo $names). It was picked for all three to be named right, as one in four is; of a thousand scenes'
-regions some three in five are, among 54 names (weights/README.md). Another one: SEED=5 make demo
+The scene has: $(echo $names). It was picked for all three to be named right, as some two in five are; of a thousand scenes'
+regions some three in four are, among 54 names (weights/README.md). Another one: SEED=3 make demo
 END
