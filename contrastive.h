@@ -36,14 +36,14 @@ clip_model *contrastive_model(const clip_config *config, const real *flat, arena
 /* ---- the step ------------------------------------------------------------------------------------ */
 typedef struct {
     size_t shares, pictures, captions, images_chunk, texts_chunk;
-} contrastive_plan; /* each at least 1; pictures, captions: of the largest batch */
+} contrastive_plan; /* each at least 1; pictures, captions: of the largest batch, captions not fewer */
 
 typedef struct {
     const real *patches; /* [pictures, grid*grid, 3*p*p], normalised, as clip_patches lays them out */
     const uint32_t *ids; /* [captions, length], zero-padded; length may end where the longest caption does */
     const real *truth;   /* [pictures, captions]: 1 where caption j is true of picture i, else 0; each has one that is.
                             NULL: caption j is picture j % pictures' own, and true of that alone. */
-    size_t pictures, captions, length; /* captions: a multiple of pictures */
+    size_t pictures, captions, length; /* captions: at least as many as pictures */
 } contrastive_batch;
 
 typedef struct {

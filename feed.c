@@ -22,7 +22,7 @@ struct feed {
     tokenizer *words;
     size_t numbers; /* of one picture's patches */
     /* the batch */
-    real *patches, *truth;
+    real *patches, *truth; /* [pairs, numbers], [pairs, captions] */
     size_t captions;      /* pairs (1 + more); picture i's are i, i + pairs, i + 2 pairs, ... */
     uint32_t *ids, *wide; /* [captions, context]; wide: before they are cut to the longest */
     char (*caption)[CAPTION];
@@ -104,10 +104,10 @@ feed *feed_open(const feed_plan *plan, pool *cores, err *e) {
     if (!f) return (void)err_set(e, "no memory for the feed"), NULL;
     size_t m = n * (1 + plan->more);
     *f = (feed){.plan = *plan, .cores = cores, .numbers = grid * grid * 3 * p * p, .captions = m, .seed = plan->seed};
-    f->patches = mem_alloc(n * f->numbers, sizeof *f->patches);
-    f->truth = mem_alloc(n * m, sizeof *f->truth);
-    f->ids = mem_alloc(m * plan->config.context, sizeof *f->ids);
-    f->wide = mem_alloc(m * plan->config.context, sizeof *f->wide);
+    f->patches = mem_alloc(n, f->numbers * sizeof *f->patches);
+    f->truth = mem_alloc(n, m * sizeof *f->truth);
+    f->ids = mem_alloc(m, plan->config.context * sizeof *f->ids);
+    f->wide = mem_alloc(m, plan->config.context * sizeof *f->wide);
     f->claim = mem_alloc(m, sizeof *f->claim);
     f->told = mem_alloc(n, sizeof *f->told);
     f->caption = mem_alloc(m, sizeof *f->caption);

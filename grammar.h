@@ -27,7 +27,7 @@ const char *grammar_article(const char *words, const char *name);
 void grammar_where(const char *place, char out[40]);
 /* One caption of the scene into out[room], cut short where it does not fit; what it claims into claim, which may be NULL. */
 void grammar_caption(const scene *sc, rng *r, char *out, size_t room, scene_claim *claim);
-/* The same of object k alone: "a photo of a red fish". */
+/* The same of object k alone: "a photo of a red fish". claim is not NULL. */
 void grammar_one(const scene *sc, size_t k, rng *r, char *out, size_t room, scene_claim *claim);
 /* Is what is claimed of a's objects true of b's picture too? Yes only where it is; no also where that is not judged: of
  * places and relations, and for some captions with two things of one name. */

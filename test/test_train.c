@@ -682,7 +682,9 @@ static void test_more_captions(void **state) {
     feed_plan plan = {.config = {.image = 32, .patch = 8, .context = 24, .std = {1, 1, 1}}, .pairs = MANY, .more = MORE,
                       .seed = 1, .least = 3, .most = 3};
     pool *cores = pool_start(2);
-    feed *f = feed_open(&plan, cores, &e), *g = (plan.more = 0, feed_open(&plan, cores, &e));
+    feed *f = feed_open(&plan, cores, &e);
+    plan.more = 0;
+    feed *g = feed_open(&plan, cores, &e);
     path_of("whole", "model/merges.txt", room);
     if (!f || !g || !feed_tokens(f, room, &e) || !feed_tokens(g, room, &e)) fail_msg("%s", e.text);
     if (!feed_batch(f, 0, 0, &b, &e) || !feed_batch(g, 0, 0, &plain, &e)) fail_msg("%s", e.text);
