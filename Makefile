@@ -54,7 +54,7 @@ OPTIMISE ?= -O3
 WARN      = -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS   ?= $(OPTIMISE) -g
 ALL_FLAGS = -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L $(CFLAGS) -fopenmp-simd $(WARN) $(SANITIZE) \
-            $(REAL) $(BUILTIN) $(CPPFLAGS) $(STB) $(CJSON)
+            $(REAL) $(BUILTIN) -I. $(CPPFLAGS) $(STB) $(CJSON)
 LIBS      = $(BLAS_LIBS_$(BLAS)) $(shell $(PKG_CONFIG) --libs libcjson libutf8proc) -lpthread -lm
 
 # Variants have a folder each: build/openblas, build/none, build/openblas-double, build/openblas-asan...
@@ -92,24 +92,27 @@ endif
 # ---- what there is -----------------------------------------------------------------------------------
 # The core: touches no file, prints nothing, allocates nothing. Only gemm.c knows the BLAS.
 CORE    = arena gemm kernels autograd clip map explain methods maskinv
+# What stands above the core, a folder each. A room knows the core and the rooms before it, never a later one.
+ROOMS   = sys files text models pictures regions scenes eval training cli
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
-SOURCES = $(filter-out main train,$(basename $(wildcard *.c)))
+MAINS   = cli/main training/train
+SOURCES = $(filter-out $(MAINS),$(basename $(wildcard *.c $(ROOMS:%=%/*.c))))
 # In double: the core, and of what stands above it only what its tests need.
-DOUBLED = $(filter $(CORE) contrastive err files json tokenizer words safetensors config checkpoint threads model,$(SOURCES))
-OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES))) $(patsubst %.S,$(B)/%_blob.o,$(wildcard *.S))
+DOUBLED = $(filter $(CORE) training/contrastive sys/% files/% text/% models/%,$(SOURCES))
+OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES)))
 LIB     = $(B)/libmaskinv.a
 
-PROGRAMS = $(if $(wildcard main.c),maskinv) $(if $(wildcard train.c),train)
+PROGRAMS = maskinv train
 all: $(PROGRAMS)
 
 maskinv: $(B)/maskinv
 	cp -f $< $@
 train: $(B)/train
 	cp -f $< $@
-$(B)/maskinv: $(B)/main.o $(LIB)
+$(B)/maskinv: $(B)/cli/main.o $(LIB)
 	$(call say,link $@)
 	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIBS)
-$(B)/train: $(B)/train.o $(LIB)
+$(B)/train: $(B)/training/train.o $(LIB)
 	$(call say,link $@)
 	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(LIB): $(OBJECTS)
@@ -120,19 +123,13 @@ $(LIB): $(OBJECTS)
 $(B)/%.o: %.c $(B)/flags.txt
 	$(call say,cc   $@)
 	$(Q)$(CC) $(ALL_FLAGS) -MMD -MP -c -o $@ $<
-$(B)/%_blob.o: %.S $(B)/flags.txt $(wildcard weights/default/*)
-	$(call say,cc   $@)
-	$(Q)$(CC) $(ALL_FLAGS) -MMD -MP -c -o $@ $<
-$(B)/test/%.o: test/%.c $(B)/flags.txt
-	$(call say,cc   $@)
-	$(Q)$(CC) $(ALL_FLAGS) -I. -MMD -MP -c -o $@ $<
 $(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
 $(B)/kernels.o $(B)/map.o $(B)/explain.o: ALL_FLAGS += $(LOOPS)
-$(B)/model.o: $(wildcard weights/default/*)
+$(B)/models/model.o: $(wildcard weights/default/*)
 $(B)/flags.txt: always
-	@mkdir -p $(B)/test
+	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)
 	@echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' >$@
--include $(wildcard $(B)/*.d $(B)/test/*.d)
+-include $(wildcard $(B)/*.d $(B)/*/*.d)
 .PHONY: always all test programs backends asan fuzz bench gradients demo model install uninstall clean man
 .SECONDARY:
 
@@ -201,18 +198,18 @@ $(B)/test/bench $(B)/test/gradients: $(B)/test/%: $(B)/test/%.o $(SHARED) $(LIB)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 demo: all
-	sh demo.sh
+	sh cli/demo.sh
 
 model: all
 	sh weights/recipe
 
 man: maskinv
-	./maskinv --man >maskinv.1.tmp-man && mv maskinv.1.tmp-man maskinv.1
+	./maskinv --man >docs/maskinv.1.tmp-man && mv docs/maskinv.1.tmp-man docs/maskinv.1
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 maskinv $(DESTDIR)$(PREFIX)/bin/maskinv
-	install -m 644 maskinv.1 $(DESTDIR)$(PREFIX)/share/man/man1/maskinv.1
+	install -m 644 docs/maskinv.1 $(DESTDIR)$(PREFIX)/share/man/man1/maskinv.1
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/maskinv $(DESTDIR)$(PREFIX)/share/man/man1/maskinv.1
 clean:

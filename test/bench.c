@@ -13,10 +13,10 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "checkpoint.h"
-#include "image.h"
-#include "json.h"
-#include "threads.h"
+#include "models/checkpoint.h"
+#include "pictures/image.h"
+#include "files/json.h"
+#include "sys/threads.h"
 #include "x_seeded.h"
 #include "x_speed.h"
 

@@ -1,5 +1,5 @@
 /* fuzz_checkpoint.c - any bytes as the weights of a very small model: every weight that is bound can be read. */
-#include "checkpoint.h"
+#include "models/checkpoint.h"
 
 static const char CONFIG[] =
     "{\"model_cfg\":{\"embed_dim\":4,\"vision_cfg\":{\"image_size\":8,\"patch_size\":4,\"width\":8,\"layers\":1,"

@@ -1,6 +1,6 @@
 /* fuzz_config.c - any bytes as a config, and as an open_clip or Hugging Face model without weights. */
-#include "checkpoint.h"
-#include "config.h"
+#include "models/checkpoint.h"
+#include "models/config.h"
 
 /* What was let through and written in open_clip's form reads back the same. */
 static void check_written(const clip_config *c) {

@@ -1,5 +1,5 @@
 /* fuzz_npy.c - any bytes as an npy file. */
-#include "files.h"
+#include "files/files.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {

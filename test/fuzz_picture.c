@@ -1,5 +1,5 @@
 /* fuzz_picture.c - any bytes as a picture: what is let through has all of its pixels. */
-#include "image.h"
+#include "pictures/image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {

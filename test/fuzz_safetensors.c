@@ -1,5 +1,5 @@
 /* fuzz_safetensors.c - any bytes as a safetensors file: every tensor that is let through can be read to its end. */
-#include "checkpoint.h"
+#include "models/checkpoint.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {

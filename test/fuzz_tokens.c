@@ -1,5 +1,5 @@
 /* fuzz_tokens.c - the first half of the bytes as merges, the second as text; and the whole as text. */
-#include "tokenizer.h"
+#include "text/tokenizer.h"
 #include <string.h>
 
 static void encode(const char *merges, size_t length, const char *text) {

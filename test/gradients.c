@@ -10,9 +10,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include "err.h"
+#include "sys/err.h"
 #include "maskinv.h"
-#include "threads.h"
+#include "sys/threads.h"
 #include "x_seeded.h"
 #include "x_speed.h"
 

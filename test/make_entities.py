@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes entities.h, HTML5's named character references, from Python's html.entities.html5:
-    python3 test/make_entities.py >entities.h"""
+    python3 test/make_entities.py >text/entities.h"""
 from html.entities import html5
 
 names = sorted({n.rstrip(';') for n in html5})

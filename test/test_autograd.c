@@ -1,7 +1,7 @@
 /* test_autograd.c - the tape: derivatives up to the third against central differences, a CLIP block against PyTorch,
  * bookkeeping. Built in double, where differences are exact enough to judge by, and in float. */
 #include "autograd.h"
-#include "threads.h"
+#include "sys/threads.h"
 #include "data/block.h"
 
 #include <math.h>

@@ -10,9 +10,9 @@
 #include <unistd.h>
 #include <dirent.h>
 #include <cmocka.h>
-#include "checkpoint.h"
-#include "json.h"
-#include "model.h"
+#include "models/checkpoint.h"
+#include "files/json.h"
+#include "models/model.h"
 
 #define HF "test/data/nano-hf-f32"
 #define OC "test/data/nano-openclip-f16"

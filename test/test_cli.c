@@ -1,7 +1,7 @@
 /* test_cli.c - what the commands promise: numbers against the fixtures, files, JSON, tables, flags. */
 #include "x_cli.h"
 #include "x_fixture.h"
-#include "json.h"
+#include "files/json.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -78,16 +78,16 @@ static void help_and_version(void **state) {
     for (size_t i = 0; i < sizeof promised / sizeof *promised; i++) assert_non_null(strstr(said.out, promised[i]));
 }
 
-/* maskinv.1 is what the flag tables say. */
+/* docs/maskinv.1 is what the flag tables say. */
 static void manual_page(void **state) {
     (void)state;
     size_t n;
     must(run("--man", NULL));
-    char *page = bytes_at("maskinv.1", &n);
+    char *page = bytes_at("docs/maskinv.1", &n);
     size_t same = 0;
     while (page[same] && page[same] == said.out[same]) same++;
     if (page[same] != said.out[same])
-        fail_msg("maskinv.1 is old (make man): it says\n%.60s\nnot\n%.60s", page + same, said.out + same);
+        fail_msg("docs/maskinv.1 is old (make man): it says\n%.60s\nnot\n%.60s", page + same, said.out + same);
     mem_free(page);
 }
 

@@ -1,6 +1,6 @@
 /* test_eval.c - the comparison: its numbers by hand, its bytes in shards, killed and resumed, its refusals. */
-#include "eval.h"
-#include "json.h"
+#include "eval/eval.h"
+#include "files/json.h"
 #include "x_cli.h"
 #include <errno.h>
 #include <math.h>

@@ -1,9 +1,9 @@
 /* test_explain_cli.c - maskinv explain by every method, and invert by other explainers, from the command line. */
 #include "x_cli.h"
-#include "json.h"
+#include "files/json.h"
 #include "methods.h"
-#include "sheet.h"
-#include "templates.h"
+#include "pictures/sheet.h"
+#include "text/templates.h"
 #include "x_fixture.h"
 #include <math.h>
 #include <setjmp.h>

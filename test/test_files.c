@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include <cjson/cJSON.h>
-#include "files.h"
+#include "files/files.h"
 
 #define DATA "test/data/pictures/"
 static err e;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "gemm.h"
-#include "threads.h"
+#include "sys/threads.h"
 
 static real noise(size_t i) { return (real)(((i * 2654435761u) >> 8) % 2001) / 1000 - 1; }
 

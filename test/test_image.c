@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "files.h"
-#include "image.h"
-#include "png.h"
+#include "files/files.h"
+#include "pictures/image.h"
+#include "pictures/png.h"
 #include <stb_image.h>
 
 #define DATA "test/data/pictures/"

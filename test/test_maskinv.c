@@ -1,7 +1,7 @@
 /* test_maskinv.c - the inversion against PyTorch in float64, its gradient against central differences, its pieces
  * against their definitions. Also built in double and with our own products. */
 #include "maskinv.h"
-#include "threads.h"
+#include "sys/threads.h"
 #include "x_fixture.h"
 #include "x_seeded.h"
 #include <math.h>

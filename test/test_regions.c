@@ -1,5 +1,5 @@
 /* test_regions.c - what each method shows to the network, and the vectors that come out. */
-#include "regions.h"
+#include "regions/regions.h"
 #include "methods.h"
 #include "x_cli.h"
 #include "x_fixture.h"

@@ -9,13 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "cli.h"
-#include "files.h"
-#include "grammar.h"
-#include "scenes.h"
-#include "shapes.h"
-#include "stamps.h"
-#include "threads.h"
+#include "cli/cli.h"
+#include "files/files.h"
+#include "scenes/grammar.h"
+#include "scenes/scenes.h"
+#include "scenes/shapes.h"
+#include "scenes/stamps.h"
+#include "sys/threads.h"
 
 static err e;
 static scene_source *sources[2]; /* the second is NULL where the stamps are not installed */

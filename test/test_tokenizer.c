@@ -14,10 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "files.h"
-#include "json.h"
-#include "tokenizer.h"
-#include "words.h"
+#include "files/files.h"
+#include "files/json.h"
+#include "text/tokenizer.h"
+#include "files/words.h"
 
 static const char MERGES[] = "weights/clip/merges.txt";
 enum { CONTEXT = 77 };

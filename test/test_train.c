@@ -14,12 +14,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "checkpoint.h"
-#include "feed.h"
-#include "threads.h"
-#include "trainer.h"
-#include "feed.h"
-#include "grammar.h"
+#include "models/checkpoint.h"
+#include "training/feed.h"
+#include "sys/threads.h"
+#include "training/trainer.h"
+#include "training/feed.h"
+#include "scenes/grammar.h"
 
 /* ---- one step against PyTorch's float64 (test/make_train.py) ------------------------------------------- */
 

@@ -6,8 +6,8 @@
  */
 #ifndef X_CLI_H
 #define X_CLI_H
-#include "checkpoint.h"
-#include "cli.h"
+#include "models/checkpoint.h"
+#include "cli/cli.h"
 
 #define DATA "test/data/"
 #define IMAGE DATA "image.png"

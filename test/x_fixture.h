@@ -7,7 +7,7 @@
  */
 #ifndef X_FIXTURE_H
 #define X_FIXTURE_H
-#include "checkpoint.h"
+#include "models/checkpoint.h"
 
 enum { FIXTURES = 3, FIXTURE_SIZES = 2, FIXTURE_MASKS = 2 };
 extern const char *const fixture_names[FIXTURES];

@@ -1,7 +1,7 @@
 /* x_speed.c - the rate of matrix products (see x_speed.h). */
 #include "x_speed.h"
-#include "err.h"
-#include "threads.h"
+#include "sys/err.h"
+#include "sys/threads.h"
 
 double sgemm_rate(pool *cores, size_t n, size_t D) {
     size_t F = 4 * D, count = 1 + (size_t)(4e9 / (2.0 * (double)n * (double)F * (double)D));

@@ -1,0 +1,214 @@
+/* cli.c - what the commands share (see cli.h), and the choice among them. */
+#include "cli/cli.h"
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* ---- begin, end ------------------------------------------------------------------------------- */
+static int print_or_fail(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    fprintf(stderr, "maskinv: standard output could not be written\n");
+    return 1;
+}
+
+bool cli_begin(cli *c, const command *cmd, int argc, char **argv, void *options) {
+    memset(c, 0, sizeof *c);
+    c->command = cmd;
+    c->start = seconds_now();
+    if (flags_want_help(argc, argv)) {
+        flags_help(cmd, stdout);
+        c->code = print_or_fail();
+        return false;
+    }
+    if (flags_parse(cmd, argc, argv, options, &c->e)) {
+        c->code = 1;
+        return true;
+    }
+    flags_free(cmd, options);
+    fprintf(stderr, "maskinv %s: %s\n", cmd->name, c->e.text);
+    c->code = 2;
+    return false;
+}
+
+int cli_end(cli *c, void *options, bool ok) {
+    cli_progress_end(c);
+    if (ok && (fflush(stdout) != 0 || ferror(stdout))) ok = err_set(&c->e, "standard output could not be written");
+    if (!ok) fprintf(stderr, "maskinv %s: %s\n", c->command->name, c->e.text);
+    pool_stop(c->cores);
+    checkpoint_free(c->weights);
+    mem_release(c->room, c->room_bytes);
+    flags_free(c->command, options);
+    return ok ? 0 : c->code;
+}
+
+bool cli_usage(cli *c, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(c->e.text, sizeof c->e.text, format, args);
+    va_end(args);
+    c->code = 2;
+    return false;
+}
+
+bool cli_fault(cli *c, const fault *f) {
+    err_fault(&c->e, f);
+    return f->code == FAULT_MEMORY ? err_prefix(&c->e, "--memory") : false;
+}
+
+void cli_warn(cli *c, const char *format, ...) {
+    va_list args;
+    cli_progress_end(c);
+    fprintf(stderr, "maskinv %s: warning: ", c->command->name);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+bool cli_mask(cli *c, const char *path, const picture *photo, mask_image *m) {
+    if (!mask_read(path, m, &c->e)) return false;
+    double height = (double)m->width * (double)photo->height / (double)photo->width;
+    if (fabs(height - (double)m->height) > 1 + .01 * (double)m->height)
+        cli_warn(c, "%s is %zu x %zu, its aspect ratio differs from the photograph's %zu x %zu: it is stretched to fit",
+                 path, m->width, m->height, photo->width, photo->height);
+    return true;
+}
+
+void cli_progress(cli *c, const char *what, size_t done, size_t of) {
+    if (seconds_now() - c->start < 2 || !isatty(STDERR_FILENO)) return;
+    fprintf(stderr, "\r%-20s %zu of %zu, %.0f s ", what, done, of, seconds_now() - c->start);
+    fflush(stderr);
+    c->progressing = true;
+}
+
+void cli_progress_end(cli *c) {
+    if (c->progressing) fprintf(stderr, "\r%60s\r", "");
+    c->progressing = false;
+}
+
+/* ---- model, pool, arena ------------------------------------------------------------------------ */
+/* Three quarters of the machine's memory; the pages are only taken as they are touched. */
+static size_t standard_memory(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    size_t bytes = (size_t)1 << 30;
+    if (pages > 0 && page > 0) (void)size_mul((size_t)pages / 4 * 3, (size_t)page, &bytes);
+    return bytes < SIZE_MAX / 4 ? bytes : SIZE_MAX / 4;
+}
+
+bool cli_open_model(cli *c, const common_options *o) {
+    c->room_bytes = o->memory ? o->memory : standard_memory();
+    if (!(c->room = mem_reserve(c->room_bytes))) {
+        size_t asked = c->room_bytes;
+        c->room_bytes = 0;
+        return err_set(&c->e, "--memory: %zu bytes cannot be had", asked);
+    }
+    arena_init(&c->memory, c->room, c->room_bytes);
+    if (!(c->weights = o->model ? checkpoint_open(o->model, &c->e) : checkpoint_builtin(&c->e))) return false;
+    c->model = checkpoint_model(c->weights);
+    if (!(c->cores = pool_start(o->threads))) return err_set(&c->e, "--threads: threads could not be started");
+    return checkpoint_check_finite(c->weights, &c->e);
+}
+
+bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
+    size_t patch = c->model->config.patch;
+    *side = asked ? asked : times * c->model->config.image;
+    if (*side % patch == 0) return true;
+    size_t below = *side / patch * patch;
+    if (!below)
+        return err_set(&c->e, "--size: %zu found, a multiple of the model's patch, %zu, expected", *side, patch);
+    return err_set(&c->e, "--size: %zu found, a multiple of the model's patch, %zu, expected: %zu or %zu", *side, patch,
+                   below, below + patch);
+}
+
+bool cli_folder(cli *c, const char *dir, const char *name) {
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path)
+        return err_set(&c->e, "--out: the path is too long");
+    return folder_make(dir, &c->e) && out_check(path, &c->e);
+}
+
+size_t peak_bytes(void) {
+    struct rusage use;
+    if (getrusage(RUSAGE_SELF, &use) != 0) return 0;
+#ifdef __APPLE__
+    return (size_t)use.ru_maxrss;
+#else
+    return (size_t)use.ru_maxrss * 1024;
+#endif
+}
+
+/* ---- MaskInversion's settings -------------------------------------------------------------------- */
+invert_options cli_invert(const clip_config *m, size_t iters, double lr, double alpha) {
+    invert_options o = invert_defaults();
+    if (m->invert.lr > 0) o.lr = m->invert.lr;
+    if (m->invert.iters) o.iters = m->invert.iters;
+    if (m->invert.alpha > 0) o.alpha = m->invert.alpha;
+    if (!isnan(lr)) o.lr = (real)lr;
+    if (!isnan(alpha)) o.alpha = (real)alpha;
+    if (iters) o.iters = iters;
+    return o;
+}
+
+/* ---- the commands -------------------------------------------------------------------------------- */
+extern const command invert_command, explain_command, embed_command, tokenize_command, info_command, scenes_command,
+    regions_command, eval_command, merge_command;
+static const command *const commands[] = {
+    &invert_command, &explain_command, &embed_command, &tokenize_command, &info_command,
+    &scenes_command, &regions_command, &eval_command,  &merge_command,
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void usage(FILE *out) {
+    fprintf(out, "maskinv - MaskInversion in plain C: a photograph and the masks of regions in, an embedding for each "
+                 "region out\n\nusage: maskinv COMMAND [flags]\n\n");
+    for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    fprintf(out, "\n  maskinv COMMAND --help    the command's flags\n"
+                 "  maskinv --version         version and matrix products\n"
+                 "  maskinv --man             the manual page (| man -l -)\n");
+}
+
+static void manual(FILE *out) {
+    fprintf(
+        out,
+        ".\\\" Made by `make man` from the commands' flag tables.\n"
+        ".TH MASKINV 1 \"\" \"maskinv %s\" \"User Commands\"\n"
+        ".SH NAME\nmaskinv \\- embeddings of image regions by MaskInversion\n"
+        ".SH SYNOPSIS\n.B maskinv\n\\fICOMMAND\\fR [flags]\n"
+        ".SH DESCRIPTION\n"
+        "Given a photograph and masks of some of its regions, maskinv finds for each mask, by optimisation at test "
+        "time, the CLIP\nembedding whose explainability map fills that mask.\n"
+        "\\fB\\-\\-help\\fR (\\fB\\-h\\fR) after a command lists its flags, \\fB\\-\\-version\\fR tells the version, "
+        "\\fB\\-\\-man\\fR prints this page.\n.SH COMMANDS\n",
+        MASKINV_VERSION);
+    for (size_t i = 0; i < COMMANDS; i++) flags_manual(commands[i], out);
+    fprintf(out, ".SH EXIT STATUS\n0 when all went well, 1 when something failed (the message names it), 2 for a usage "
+                 "error.\n"
+                 "Files are written under a temporary name and renamed when complete.\n");
+}
+
+int cli_main(int argc, char **argv) {
+    if (argc < 2) {
+        usage(stderr);
+        return 2;
+    }
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (!strcmp(argv[1], commands[i]->name)) return commands[i]->run(argc - 1, argv + 1);
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        usage(stdout);
+        return print_or_fail();
+    }
+    if (!strcmp(argv[1], "--version")) {
+        printf("maskinv %s (%s)\n", MASKINV_VERSION, gemm_backend());
+        return print_or_fail();
+    }
+    if (!strcmp(argv[1], "--man")) {
+        manual(stdout);
+        return print_or_fail();
+    }
+    fprintf(stderr, "maskinv: unknown %s '%s' (maskinv --help lists the commands)\n",
+            argv[1][0] == '-' ? "flag" : "command", argv[1]);
+    return 2;
+}

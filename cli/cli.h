@@ -1,0 +1,132 @@
+/* cli.h - what the commands share: begin and end, the model, texts, progress.
+ *
+ *     int cmd_embed(int argc, char **argv) {
+ *         options o;
+ *         cli c;
+ *         if (!cli_begin(&c, &embed_command, argc, argv, &o)) return c.code;   // --help, or a usage error
+ *         return cli_end(&c, &o, cli_open_model(&c, &o.common) && embed(&c, &o));
+ *     }
+ *
+ * A new command is a file cmd_NAME.c with a `const command NAME_command`, and one row in cli.c's table; then `make man`
+ * (a test compares maskinv.1 with the flag tables). Work functions return false with the message in c->e; cli_end
+ * prints it and gives the exit code: 1, or 2 where c->code says so.
+ */
+#ifndef CLI_H
+#define CLI_H
+#include "models/checkpoint.h"
+#include "explain.h"
+#include "cli/flags.h"
+#include "pictures/image.h"
+#include "maskinv.h"
+#include "sys/threads.h"
+
+#define MASKINV_VERSION "1.0.0"
+
+typedef struct {
+    const char *model;
+    size_t threads, memory;
+} common_options;
+#define CLI_MODEL_FLAG(options)                                                                                        \
+    {                                                                                                                  \
+        "model", 'm', FLAG_TEXT, offsetof(options, common.model), "MODEL",                                             \
+            .help = "a folder or file of weights; not given: the model inside this binary"                             \
+    }
+#define CLI_COMMON_FLAGS(options)                                                                                      \
+    CLI_MODEL_FLAG(options), {"threads", 0, FLAG_COUNT, offsetof(options, common.threads),                             \
+                              "N",       1, 1024,       .help = "cores to use; not given: all"},                       \
+    {                                                                                                                  \
+        "memory", 0, FLAG_BYTES, offsetof(options, common.memory), "SIZE", 1 << 20,                                    \
+            .help = "most working memory (900M, 2G); not given: three quarters of the machine's"                       \
+    }
+
+typedef struct {
+    text_list texts, templates;
+    const char *file;
+} text_options;
+#define CLI_TEXT_FLAGS(options)                                                                                        \
+    {"text", 't', FLAG_LIST, offsetof(options, text.texts), "TEXT", .help = "a text to compare with"},                 \
+        {"template", 0,                                                                                                \
+         FLAG_LIST,  offsetof(options, text.templates),                                                                \
+         "TEMPLATE", .help = "a sentence with {} where the text goes; a text is then the mean of its sentences"},      \
+    {                                                                                                                  \
+        "templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE",                                               \
+            .help =                                                                                                    \
+                "a file of templates, one a line; or builtin: the 80 published for ImageNet and 5 of CLIP Surgery's"   \
+    }
+
+typedef struct {
+    const command *command;
+    int code;     /* exit code when something failed; 1 unless it was the usage */
+    double start; /* seconds_now() at the beginning */
+    checkpoint *weights;
+    const clip_model *model;
+    pool *cores;
+    arena memory;
+    void *room; /* the arena's address space */
+    size_t room_bytes;
+    bool progressing; /* a progress line stands on the terminal */
+    err e;
+} cli;
+
+/* Parses. False: leave with c->code (help was printed, or a usage message). */
+bool cli_begin(cli *c, const command *cmd, int argc, char **argv, void *options);
+/* Prints c->e when not ok, frees everything, returns the exit code. */
+int cli_end(cli *c, void *options, bool ok);
+/* Model, pool and arena. */
+bool cli_open_model(cli *c, const common_options *o);
+/* A usage error that the table cannot express; returns false. */
+bool cli_usage(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
+bool cli_fault(cli *c, const fault *f);
+void cli_warn(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
+/* A mask of the photograph, read; another aspect ratio than the photograph's is warned of. mask_free it. */
+bool cli_mask(cli *c, const char *path, const picture *photo, mask_image *m);
+/* A line on standard error: on a terminal only, and not in the first two seconds. */
+void cli_progress(cli *c, const char *what, size_t done, size_t of);
+void cli_progress_end(cli *c);
+/* The side of the squashed square: as asked, or `times` the model's own; a multiple of the patch. */
+bool cli_side(cli *c, size_t asked, size_t times, size_t *side);
+/* Makes the folder of --out, and looks whether DIR/name can be written: now, not after the work. */
+bool cli_folder(cli *c, const char *dir, const char *name);
+/* The flag where it was given (iters > 0, the others no NaN), else what the model's config likes, else the paper's. */
+invert_options cli_invert(const clip_config *m, size_t iters, double lr, double alpha);
+/* Largest memory this process ever held, in bytes. */
+size_t peak_bytes(void);
+
+/* ---- texts ------------------------------------------------------------------------------------- */
+/* Templates hold one {} each, where the text goes. */
+bool template_check(const char *text, err *e);
+/* One a line, empty lines left out; "builtin" are the 85 of templates.h. *lines is one block with the pointers first:
+ * mem_free it. */
+bool templates_read(const char *path, const char ***lines, size_t *count, err *e);
+/* Unit embeddings of texts, [count, E] into out; with templates each is the normalised mean of its sentences' unit
+ * embeddings. templates 0: the text as it is. */
+bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, const char *const *templates,
+                 size_t template_count, arena *memory, pool *cores, float *out, err *e);
+/* Embeddings [count, E] of ids [count, length], not normalised. */
+bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
+               float *out, err *e);
+/* The templates of the flags; when they name none: the built-in ones where `builtin`, else none. mem_free kept. */
+typedef struct {
+    const char *const *item;
+    size_t count;
+    const char **kept;
+} template_set;
+bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out);
+/* Unit embeddings [count, E] of texts within templates, in *out (mem_free it). */
+bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out);
+/* The texts of the flags, [texts, E] in *out (mem_free it); NULL where there are none. */
+bool cli_texts(cli *c, const text_options *o, float **out);
+float unit(float *v, size_t n); /* v / |v| in place; returns |v| */
+
+/* ---- the program ---------------------------------------------------------------------------------- */
+int cli_main(int argc, char **argv);
+int cmd_invert(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
+int cmd_embed(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+int cmd_scenes(int argc, char **argv);
+int cmd_regions(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
+#endif

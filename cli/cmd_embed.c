@@ -1,0 +1,141 @@
+/* cmd_embed.c - maskinv embed: images, texts or ids to embeddings. */
+#include "cli/cli.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    common_options common;
+    text_list images, texts, ids;
+    bool squash;
+    size_t size;
+    const char *out;
+} options;
+
+static const flag flags[] = {
+    {"image", 'i', FLAG_LIST, offsetof(options, images), "IMAGE", .help = "a picture to embed"},
+    {"text", 't', FLAG_LIST, offsetof(options, texts), "TEXT", .help = "a text to embed"},
+    {"ids", 0, FLAG_LIST, offsetof(options, ids), "IDS", .help = "token ids to embed, 1,2,3; nothing is added to them"},
+    {"squash", 0, FLAG_SWITCH, offsetof(options, squash), NULL,
+     .help = "squash pictures to a square instead of cropping their centre"},
+    {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
+     .help = "side of the square, a multiple of the patch; not given: the model's own"},
+    {"out", 'o', FLAG_TEXT, offsetof(options, out), "FILE.npy", .required = true,
+     .help = "where to write [count, E], float32, not normalised"},
+    CLI_COMMON_FLAGS(options),
+};
+
+const command embed_command = {
+    "embed",
+    "embeddings of pictures or texts",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    "Pictures go through the standard CLIP transform (shorter side to N, centre crop) unless --squash is given.",
+    cmd_embed,
+};
+
+static bool all_finite(const float *v, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i])) return false;
+    return true;
+}
+
+/* ---- one image, or one list of ids, into out [E] --------------------------------------------------- */
+static bool embed_pixels(cli *c, const float *pixels, size_t side, float *out) {
+    size_t mark = arena_mark(&c->memory), grid = side / c->model->config.patch;
+    ag_tape t;
+    ag_tensor *z = NULL;
+    memset(&t, 0, sizeof t);
+    if (ag_tape_init(&t, &c->memory, c->cores, 64)) {
+        t.recording = false;
+        z = clip_image(&t, c->model, clip_patches(&t, c->model, pixels, side, side), grid, grid);
+    }
+    if (z) memcpy(out, z->data, c->model->config.embed * sizeof *out);
+    arena_reset(&c->memory, mark);
+    return z ? true : cli_fault(c, &t.fault);
+}
+
+static bool embed_image(cli *c, const options *o, const char *path, size_t side, float *out) {
+    const clip_config *config = &c->model->config;
+    picture p;
+    if (!picture_read(path, &p, &c->e)) return false;
+    float *pixels = (o->squash ? pixels_squash : pixels_crop)(&p, side, config->mean, config->std, &c->e);
+    picture_free(&p);
+    bool ok = pixels && embed_pixels(c, pixels, side, out);
+    mem_free(pixels);
+    if (ok && !all_finite(out, config->embed)) ok = err_set(&c->e, "%s: its embedding is not finite", path);
+    return ok;
+}
+
+static bool parse_ids(cli *c, const char *text, uint32_t *ids, size_t most, size_t *count) {
+    const char *p = text;
+    for (*count = 0;; p++) {
+        size_t digits = strspn(p, "0123456789");
+        unsigned long id = digits && digits < 10 ? strtoul(p, NULL, 10) : UINT32_MAX;
+        p += digits;
+        if (!digits || (*p && *p != ','))
+            return err_set(&c->e, "--ids: '%s' found, numbers with commas expected", text);
+        if (id >= c->model->config.vocab)
+            return err_set(&c->e, "--ids: %.*s found, 0 to %zu allowed", (int)digits, p - digits,
+                           c->model->config.vocab - 1);
+        if (*count == most) return err_set(&c->e, "--ids: more than %zu found, the model's context", most);
+        ids[(*count)++] = (uint32_t)id;
+        if (!*p) return true;
+    }
+}
+
+static bool embed_ids(cli *c, const char *text, float *out) {
+    size_t most = c->model->config.context, count;
+    uint32_t *ids = mem_alloc(most, sizeof *ids);
+    if (!ids) return err_set(&c->e, "no memory for %zu ids", most);
+    bool ok =
+        parse_ids(c, text, ids, most, &count) && ids_embed(c->model, ids, 1, count, &c->memory, c->cores, out, &c->e);
+    mem_free(ids);
+    if (ok && !all_finite(out, c->model->config.embed))
+        ok = err_set(&c->e, "--ids %s: its embedding is not finite", text);
+    return ok;
+}
+
+static bool embed_text(cli *c, const char *text, float *out) {
+    const tokenizer *tokens = checkpoint_tokenizer(c->weights, &c->e);
+    size_t most = c->model->config.context, count;
+    uint32_t *ids = tokens ? mem_alloc(most, sizeof *ids) : NULL;
+    if (!ids) return tokens ? err_set(&c->e, "no memory for %zu ids", most) : false;
+    bool ok = tokenizer_encode(tokens, text, ids, most, &count, &c->e) &&
+              ids_embed(c->model, ids, 1, count, &c->memory, c->cores, out, &c->e);
+    mem_free(ids);
+    if (ok && !all_finite(out, c->model->config.embed)) ok = err_set(&c->e, "'%s': its embedding is not finite", text);
+    return ok;
+}
+
+/* ---- all of them -------------------------------------------------------------------------------------- */
+static bool embed(cli *c, const options *o) {
+    size_t count = o->images.count + o->texts.count + o->ids.count, embed = c->model->config.embed, side;
+    if (!cli_side(c, o->size, 1, &side) || !out_check(o->out, &c->e)) return false;
+    float *out = mem_alloc(count, embed * sizeof *out);
+    if (!out) return err_set(&c->e, "no memory for %zu embeddings", count);
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i++) {
+        float *row = out + i * embed;
+        cli_progress(c, "embedding", i, count);
+        ok = o->images.count  ? embed_image(c, o, o->images.item[i], side, row)
+             : o->texts.count ? embed_text(c, o->texts.item[i], row)
+                              : embed_ids(c, o->ids.item[i], row);
+    }
+    ok = ok && npy_write(o->out, out, (size_t[]){count, embed}, 2, &c->e);
+    mem_free(out);
+    return ok;
+}
+
+int cmd_embed(int argc, char **argv) {
+    options o;
+    cli c;
+    if (!cli_begin(&c, &embed_command, argc, argv, &o)) return c.code;
+    int kinds = (o.images.count > 0) + (o.texts.count > 0) + (o.ids.count > 0);
+    if (kinds != 1)
+        return cli_end(&c, &o, cli_usage(&c, "one of --image, --text and --ids is needed, %d found", kinds));
+    return cli_end(&c, &o, cli_open_model(&c, &o.common) && embed(&c, &o));
+}

@@ -1,0 +1,161 @@
+/* cmd_eval.c - maskinv eval: region embeddings and maps, compared on a set of scenes. */
+#include "cli/cli.h"
+#include "eval/eval.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    common_options common;
+    const char *set, *methods, *explainers, *out, *shard, *sizes, *qualities, *layers, *iters, *lr, *alpha, *blocks,
+        *inverted;
+    text_options text; /* its texts are not asked for */
+    size_t limit;
+    bool keep_going;
+} options;
+
+static const flag flags[] = {
+    {"data", 'd', FLAG_TEXT, offsetof(options, set), "DIR", .required = true,
+     .help = "a set of scenes, as `maskinv scenes` writes it"},
+    {"methods", 0, FLAG_TEXT, offsetof(options, methods), "M,M...",
+     .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, pool, surgery, maskinv"},
+    {"explainers", 0, FLAG_TEXT, offsetof(options, explainers), "M,M...",
+     .help = "maps to compare: what explain --method knows"},
+    {"out", 'o', FLAG_TEXT, offsetof(options, out), "OUT", .required = true, .help = "folder for the results"},
+    {"limit", 0, FLAG_COUNT, offsetof(options, limit), "N", 1, 1e15, .help = "the first N scenes only"},
+    {"shard", 0, FLAG_TEXT, offsetof(options, shard), "I/N",
+     .help = "only scenes I, I + N, I + 2 N... (I from 0), to be merged"},
+    {"keep-going", 0, FLAG_SWITCH, offsetof(options, keep_going), NULL,
+     .help = "leave broken scenes out instead of stopping"},
+    {"template", 0, FLAG_LIST, offsetof(options, text.templates), "TEMPLATE",
+     .help = "a sentence with {} where a name goes; not given: \"a photo of a NAME\". Phrases stand as they are"},
+    {"templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE",
+     .help = "a file of templates, one a line; or builtin: the 80 published for ImageNet and 5 of CLIP Surgery's"},
+    {"size", 0, FLAG_TEXT, offsetof(options, sizes), "N,N...",
+     .help =
+         "sides of the squashed square; not given: the model's image, twice that for pool, surgery, maskinv and maps"},
+    {"quality", 0, FLAG_TEXT, offsetof(options, qualities), "Q,Q...", .help = "masks: exact, eroded, dilated, box"},
+    {"iters", 0, FLAG_TEXT, offsetof(options, iters), "K,K...",
+     .help = "maskinv's steps; not given: the model's, else 10"},
+    {"lr", 0, FLAG_TEXT, offsetof(options, lr), "LR,LR...",
+     .help = "maskinv's step size; not given: the model's, else 0.5"},
+    {"alpha", 0, FLAG_TEXT, offsetof(options, alpha), "A,A...",
+     .help = "maskinv's hold on the image; not given: the model's, else 0"},
+    {"layers", 0, FLAG_TEXT, offsetof(options, layers), "N,N...",
+     .help = "maskinv's last layers; not given: the model's, else 1"},
+    {"explainer", 0, FLAG_TEXT, offsetof(options, inverted), "M,M...",
+     .help = "whose map maskinv inverts: legrad, gradcam, chefer, rollout"},
+    {"blocks", 0, FLAG_TEXT, offsetof(options, blocks), "N,N...",
+     .help = "last blocks that pool, surgery and the explainers change"},
+    CLI_COMMON_FLAGS(options),
+};
+
+const command eval_command = {
+    "eval",
+    "compares region embeddings and maps on a set",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    "Region class retrieval (Acc@1, Acc@5 and the mean per class, among all names of the scene's kind), "
+    "referring-expression\n"
+    "comprehension (the phrase is given, the mask is chosen), and for maps the pointing game, IoU at the threshold "
+    "that is\n"
+    "best over all, average precision over pixels, and mIoU of the largest map. Several values of a flag make a row "
+    "each.\n"
+    "OUT gets results.jsonl, a line a scene; table.csv, table.json and report.html, made from it. A run that was "
+    "killed goes\n"
+    "on where it was. Shards (GNU parallel, Slurm) are put together by `maskinv merge`, to the same bytes.",
+    cmd_eval,
+};
+
+typedef struct {
+    cli c;
+    options o;
+    eval_head head;
+    eval_bench bench;
+    size_t broken;
+    double began;
+} job;
+
+static bool read_shard(job *j, eval_wishes *w) {
+    const char *text = j->o.shard;
+    char *end = NULL;
+    w->shards = 1;
+    if (!text) return true;
+    bool digits = strspn(text, "0123456789/") == strlen(text) && text[0] != '/' && text[0];
+    unsigned long long i = digits ? strtoull(text, &end, 10) : 0, n = 0;
+    if (digits && *end == '/' && end[1] != '/' && end[1]) n = strtoull(end + 1, &end, 10);
+    if (!digits || *end || n < 1 || i >= n || n > 1000000)
+        return cli_usage(&j->c, "--shard: '%s' found, I/N with I from 0 to N - 1 expected", text);
+    w->shard = (size_t)i, w->shards = (size_t)n;
+    return true;
+}
+
+static void show(void *arg, size_t done, size_t of, size_t fresh) {
+    job *j = arg;
+    double passed = seconds_now() - j->began;
+    if (passed < 2 || !isatty(STDERR_FILENO)) return;
+    fprintf(stderr, "\rscene %zu of %zu, %.1f a second, %.0f s left    ", done, of, (double)fresh / passed,
+            passed / (double)fresh * (double)(of - done));
+    fflush(stderr);
+    j->c.progressing = true;
+}
+
+static void show_broken(void *arg, const char *message) {
+    job *j = arg;
+    cli_warn(&j->c, "left out: %s", message);
+    j->broken++;
+}
+
+static bool make_head(job *j) {
+    const options *o = &j->o;
+    const char **lines = NULL;
+    size_t count = 0;
+    bool usage = false;
+    eval_wishes w = {o->methods, o->explainers, o->sizes,  o->qualities, o->layers, o->iters,
+                     o->lr,      o->alpha,      o->blocks, o->inverted,  o->limit,  0,
+                     1,          NULL,          0};
+    if (!read_shard(j, &w)) return false;
+    if (o->text.file && o->text.templates.count)
+        return cli_usage(&j->c, "--template and --templates: one of them expected, both found");
+    for (size_t i = 0; i < o->text.templates.count; i++)
+        if (!template_check(o->text.templates.item[i], &j->c.e)) return err_prefix(&j->c.e, "--template");
+    if (o->text.file && !templates_read(o->text.file, &lines, &count, &j->c.e))
+        return err_prefix(&j->c.e, "--templates");
+    w.templates = lines ? lines : (const char *const *)o->text.templates.item;
+    w.template_count = lines ? count : o->text.templates.count;
+    bool ok = eval_head_make(&j->head, &w, o->set, j->c.weights, &usage, &j->c.e);
+    if (!ok && usage) j->c.code = 2;
+    mem_free(lines);
+    return ok;
+}
+
+static bool eval(job *j) {
+    eval_options o = {.keep_going = j->o.keep_going, .progress = show, .broken = show_broken, .arg = j};
+    if (!cli_open_model(&j->c, &j->o.common) || !make_head(j)) return false;
+    if (!eval_bench_open(&j->bench, &j->head, j->c.weights, &j->c.memory, j->c.cores, &j->c.e)) return false;
+    j->began = seconds_now();
+    if (!eval_run(&j->bench, j->o.out, &o, j->c.cores, &j->c.memory, &j->c.e)) return false;
+    cli_progress_end(&j->c);
+    return eval_finish(j->o.out, stdout, &j->c.e);
+}
+
+int cmd_eval(int argc, char **argv) {
+    job *j = mem_alloc(1, sizeof *j);
+    int code = 1;
+    if (!j) return fprintf(stderr, "maskinv eval: no memory\n"), code;
+    if (!cli_begin(&j->c, &eval_command, argc, argv, &j->o)) {
+        code = j->c.code;
+        mem_free(j);
+        return code;
+    }
+    bool ok = eval(j);
+    eval_bench_free(&j->bench);
+    eval_head_free(&j->head);
+    code = cli_end(&j->c, &j->o, ok);
+    mem_free(j);
+    return code;
+}

@@ -1,0 +1,407 @@
+/* cmd_explain.c - maskinv explain: which parts of a picture speak for a text or an embedding, by any of the methods.
+ *
+ * In this order: model, settings, photograph, texts or embeddings and folder are looked at first; then each method runs
+ * (one forward pass for all texts) and its maps are written; the sheet and the points come last.
+ */
+#include "cli/cli.h"
+#include "files/json.h"
+#include "methods.h"
+#include "pictures/sheet.h"
+#include <math.h>
+#include <string.h>
+
+typedef struct {
+    common_options common;
+    const char *image, *embeddings, *method, *out;
+    text_options text;
+    size_t size, layers, blocks;
+    bool points, argmax, multi;
+} options;
+
+#define CHOICE(name, what, source, family, blocks, free) name "|"
+#define IN_WORDS(name, what, source, family, blocks, free) "  " name ": " what " (" source ")\n"
+
+static const flag flags[] = {
+    {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
+    CLI_TEXT_FLAGS(options),
+    {"embeddings", 'e', FLAG_TEXT, offsetof(options, embeddings), "FILE.npy",
+     .help = "embeddings [count, E] to explain instead of texts: what invert wrote, say"},
+    {"method", 0, FLAG_CHOICE, offsetof(options, method), METHOD_LIST(CHOICE) "all", .standard = "legrad",
+     .help = "how to explain; all: one after the other"},
+    {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
+     .help = "last layers that LeGrad explains; not given: 2"},
+    {"blocks", 0, FLAG_COUNT, offsetof(options, blocks), "N", 1, 1e6,
+     .help = "last blocks that the other methods change or look at; not given: as their authors have it"},
+    {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
+     .help = "side of the squashed square, a multiple of the patch; not given: twice the model's image"},
+    {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the maps; not needed with --points"},
+    {"multi", 0, FLAG_SWITCH, offsetof(options, multi), NULL, .help = "all maps in one sheet, DIR/maps.png"},
+    {"argmax", 0, FLAG_SWITCH, offsetof(options, argmax), NULL,
+     .help = "which text speaks loudest at each pixel: DIR/argmax.png, a palette picture of the texts' numbers, and "
+             "DIR/argmax.legend.png to look at"},
+    {"points", 0, FLAG_SWITCH, offsetof(options, points), NULL,
+     .help = "print the points that CLIP Surgery hands to SAM, as JSON"},
+    CLI_COMMON_FLAGS(options),
+};
+
+const command explain_command = {
+    "explain",
+    "maps of what speaks for a text or an embedding",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    "DIR gets 0.map.npy, 1.map.npy... [size, size] in 0..1, and 0.map.png... as heat over the photograph, one for "
+    "each\n"
+    "text or row; with --method all METHOD.0.map.npy... Surgery takes the built-in templates unless told otherwise; "
+    "with one\n"
+    "text it compares with the empty text.\n\n"
+    "Methods:\n" METHOD_LIST(IN_WORDS),
+    cmd_explain,
+};
+
+/* ---- the job ---------------------------------------------------------------------------------------- */
+enum { METHODS_MOST = 32 };
+
+typedef struct {
+    cli c;
+    options o;
+    picture photo;
+    size_t side, count;
+    const method *methods[METHODS_MOST];
+    size_t method_count;
+    float *pixels;       /* [3,side,side] */
+    float *rows;         /* [count,E] unit: the texts, or the embeddings */
+    float *surgery_rows; /* the same, for Surgery, when its templates are others */
+    float *empty;        /* [E] the empty text, for Surgery of one text */
+    const char **names;  /* [count] */
+    char (*numbers)[32]; /* names of embeddings */
+    sheet sheet;
+    size_t columns; /* of the sheet */
+    cJSON *points;
+    size_t flat; /* maps that are the same everywhere, and the first of them */
+    char flat_name[160];
+} job;
+
+static bool is_surgery(const method *how) { return !strcmp(how->name, "surgery"); }
+static bool knows_texts(const method *how) { return how->family != FAMILY_ATTENTION; }
+static bool one_method(const job *j) { return j->method_count == 1; }
+
+static bool any_surgery(const job *j) {
+    for (size_t i = 0; i < j->method_count; i++)
+        if (is_surgery(j->methods[i])) return true;
+    return false;
+}
+
+/* ---- settings ----------------------------------------------------------------------------------------- */
+/* What the flag table cannot say; usage errors. */
+static bool choose(job *j) {
+    const options *o = &j->o;
+    const method *how = method_find(o->method);
+    bool texts = o->text.texts.count > 0;
+    if (texts == (o->embeddings != NULL))
+        return cli_usage(&j->c, "one of --text and --embeddings is needed, %s found", texts ? "both" : "none");
+    if (!o->out && (!o->points || o->argmax || o->multi))
+        return cli_usage(&j->c, "--out DIR is needed (maskinv explain --help)");
+    for (size_t i = 0; i < method_count() && i < METHODS_MOST; i++)
+        if (!how || how == method_at(i)) j->methods[j->method_count++] = method_at(i);
+    if (!how && o->points) return cli_usage(&j->c, "--points: one --method expected, all found");
+    if (!how) return true;
+    if (o->layers && how->family != FAMILY_LEGRAD)
+        return cli_usage(&j->c, "--layers is legrad's, %s found; the others take --blocks", how->name);
+    if (o->blocks && how->family == FAMILY_LEGRAD) return cli_usage(&j->c, "--blocks: legrad takes --layers");
+    if (o->blocks && !how->free) return cli_usage(&j->c, "--blocks: %s leaves no choice of them", how->name);
+    if (o->argmax && !knows_texts(how)) return cli_usage(&j->c, "--argmax: %s does not depend on the text", how->name);
+    return true;
+}
+
+static bool check_depth(job *j, const char *name, size_t asked) {
+    size_t depth = j->c.model->config.vision.layers;
+    if (asked <= depth) return true;
+    return err_set(&j->c.e, "--%s: %zu found, 1 to %zu allowed, the model's depth", name, asked, depth);
+}
+
+/* ---- inputs --------------------------------------------------------------------------------------------- */
+static bool read_embeddings(job *j) {
+    size_t embed = j->c.model->config.embed;
+    const char *path = j->o.embeddings;
+    npy_array a;
+    if (!npy_read(path, &a, &j->c.e)) return false;
+    size_t cols = a.rank == 2 ? a.shape[1] : a.rank == 1 ? a.shape[0] : 0;
+    j->count = a.rank == 2 ? a.shape[0] : 1;
+    if (a.rank == 0 || a.rank > 2 || cols != embed || !j->count) {
+        err_set(&j->c.e, "%s: rank %zu, %zu rows of %zu found, [count, %zu] expected by this model", path, a.rank,
+                a.rank == 1 || a.rank == 2 ? j->count : 0, cols, embed);
+        npy_free(&a);
+        return false;
+    }
+    j->rows = mem_alloc(j->count, embed * sizeof *j->rows);
+    if (j->rows) memcpy(j->rows, a.data, j->count * embed * sizeof *j->rows);
+    npy_free(&a);
+    if (!j->rows) return err_set(&j->c.e, "%s: no memory for %zu rows", path, j->count);
+    for (size_t i = 0; i < j->count; i++) {
+        float length = unit(j->rows + i * embed, embed);
+        if (!(isfinite(length) && length > 0))
+            return err_set(&j->c.e, "%s: row %zu is of length %g, a direction expected", path, i, (double)length);
+    }
+    return true;
+}
+
+/* The texts as the flags have them; those of Surgery, and its empty text, where it is among the methods. */
+static bool embed_texts(job *j) {
+    const text_options *o = &j->o.text;
+    template_set surgery = {0};
+    bool own = any_surgery(j) && !o->file && !o->templates.count;
+    if (!j->o.embeddings && !cli_texts(&j->c, o, &j->rows)) return false;
+    if (!any_surgery(j)) return true;
+    bool ok = cli_templates(&j->c, o, true, &surgery);
+    if (ok && own && !j->o.embeddings) ok = cli_embed(&j->c, &surgery, o->texts.item, j->count, &j->surgery_rows);
+    if (ok && j->count == 1 && !cli_embed(&j->c, &surgery, (const char *const[]){""}, 1, &j->empty))
+        ok = err_prefix(&j->c.e, "the empty text, for surgery of one %s", j->o.embeddings ? "row" : "text");
+    mem_free(surgery.kept);
+    return ok;
+}
+
+static bool name_rows(job *j) {
+    j->names = mem_alloc(j->count, sizeof *j->names);
+    j->numbers = mem_alloc(j->count, sizeof *j->numbers);
+    if (!j->names || !j->numbers) return err_set(&j->c.e, "no memory for %zu names", j->count);
+    for (size_t i = 0; i < j->count; i++) {
+        snprintf(j->numbers[i], sizeof j->numbers[i], "row %zu", i);
+        j->names[i] = j->o.embeddings ? j->numbers[i] : j->o.text.texts.item[i];
+    }
+    return true;
+}
+
+static bool read_inputs(job *j) {
+    const clip_config *m = &j->c.model->config;
+    if (!check_depth(j, "layers", j->o.layers) || !check_depth(j, "blocks", j->o.blocks)) return false;
+    if (!cli_side(&j->c, j->o.size, 2, &j->side) || !picture_read(j->o.image, &j->photo, &j->c.e)) return false;
+    j->count = j->o.text.texts.count;
+    if (j->o.embeddings && !read_embeddings(j)) return false;
+    if (j->o.argmax && (j->count < 2 || j->count > CLASS_MOST))
+        return err_set(&j->c.e, "--argmax: 2 to %d texts or rows expected, %zu found", CLASS_MOST, j->count);
+    if (!name_rows(j) || !embed_texts(j)) return false;
+    if (j->o.out && !cli_folder(&j->c, j->o.out, "0.map.npy")) return false;
+    j->pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
+    return j->pixels != NULL;
+}
+
+/* ---- outputs of one method --------------------------------------------------------------------------------- */
+typedef struct {
+    explainer x;
+    const method *how;
+    size_t index, cells;
+    real *grids; /* [count, cells] */
+    real *map;   /* [side, side] */
+} run;
+
+/* DIR/[METHOD.]what */
+static bool path_of(job *j, const run *r, char *path, size_t room, const char *what) {
+    const char *name = one_method(j) ? "" : r->how->name, *dot = one_method(j) ? "" : ".";
+    if ((size_t)snprintf(path, room, "%s/%s%s%s", j->o.out, name, dot, what) < room) return true;
+    return err_set(&j->c.e, "%s: the path is too long", j->o.out);
+}
+
+static bool write_map(job *j, const run *r, size_t i) {
+    char path[4096], name[40];
+    if (!j->o.out) return true;
+    snprintf(name, sizeof name, "%zu.map.npy", i);
+    if (!path_of(j, r, path, sizeof path, name)) return false;
+    if (!npy_write(path, r->map, (size_t[]){j->side, j->side}, 2, &j->c.e)) return false;
+    snprintf(name, sizeof name, "%zu.map.png", i);
+    return path_of(j, r, path, sizeof path, name) &&
+           overlay_write(path, &j->photo, r->map, j->side, j->side, NULL, &j->c.e);
+}
+
+static bool add_to_sheet(job *j, const run *r, size_t i, bool flat) {
+    char name[200];
+    if (!j->o.multi || (i > 0 && !knows_texts(r->how))) return true;
+    size_t row = one_method(j) ? i / j->columns : r->index, col = one_method(j) ? i % j->columns : i;
+    if (!knows_texts(r->how))
+        snprintf(name, sizeof name, "(any text)");
+    else
+        snprintf(name, sizeof name, flat ? "%.180s: flat" : "%.180s", j->names[i]);
+    return sheet_map(&j->sheet, row, col, r->how->name, name, flat ? NULL : r->map, j->side, j->side, &j->c.e);
+}
+
+/* The text whose raw relevance is largest, at the photograph's size; ties go to the first. */
+static bool write_argmax(job *j, const run *r) {
+    size_t w = j->photo.width, h = j->photo.height, n = w * h;
+    unsigned char palette[CLASS_MOST][3], *index = mem_alloc(n, 1);
+    float *here = mem_alloc(n, sizeof *here), *best = mem_alloc(n, sizeof *best);
+    char path[4096];
+    bool ok = index && here && best;
+    if (!ok) err_set(&j->c.e, "no memory for a class map of %zu x %zu pixels", w, h);
+    for (size_t c = 0; ok && c < j->count; c++) {
+        class_colour(c, palette[c]);
+        map_resize(r->grids + c * r->cells, r->x.gh, r->x.gw, here, h, w);
+        for (size_t i = 0; i < n; i++)
+            if (c == 0 || here[i] > best[i]) best[i] = here[i], index[i] = (unsigned char)c;
+    }
+    ok = ok && path_of(j, r, path, sizeof path, "argmax.png") &&
+         palette_write_png(path, index, w, h, (const unsigned char(*)[3])palette, j->count, &j->c.e) &&
+         path_of(j, r, path, sizeof path, "argmax.legend.png") &&
+         legend_write(path, &j->photo, index, j->names, j->count, &j->c.e);
+    mem_free(index);
+    mem_free(here);
+    mem_free(best);
+    return ok;
+}
+
+/* ---- points, as SamPredictor.predict takes them: point_coords [k][x, y], point_labels [k] -------------------- */
+static bool add_number(cJSON *array, double v) {
+    cJSON *number = array ? cJSON_CreateNumber(v) : NULL;
+    if (number && cJSON_AddItemToArray(array, number)) return true;
+    cJSON_Delete(number);
+    return false;
+}
+
+static bool add_point(cJSON *coords, cJSON *labels, const map_point *p) {
+    cJSON *pair = coords ? cJSON_CreateArray() : NULL;
+    if (!pair || !cJSON_AddItemToArray(coords, pair)) return cJSON_Delete(pair), false;
+    return add_number(pair, (double)p->x) && add_number(pair, (double)p->y) && add_number(labels, p->positive);
+}
+
+static bool points_to_json(cJSON *to, const char *name, const map_point *points, size_t count) {
+    cJSON *item = to ? cJSON_CreateObject() : NULL;
+    if (!item || !cJSON_AddItemToArray(to, item)) return cJSON_Delete(item), false;
+    cJSON *coords = json_add_text(item, "text", name) ? cJSON_AddArrayToObject(item, "point_coords") : NULL;
+    cJSON *labels = coords ? cJSON_AddArrayToObject(item, "point_labels") : NULL;
+    bool ok = labels != NULL;
+    for (size_t k = 0; ok && k < count; k++) ok = add_point(coords, labels, &points[k]);
+    return ok;
+}
+
+static bool add_points(job *j, run *r, size_t i) {
+    size_t count, mark = arena_mark(&j->c.memory);
+    fault f = {0};
+    if (!j->o.points) return true;
+    map_point *points = arena_alloc(&j->c.memory, r->cells + 2, sizeof *points);
+    if (!points) return err_set(&j->c.e, "--memory: %zu bytes are too little", j->c.memory.size);
+    if (!method_points(&r->x, r->grids + i * r->cells, j->photo.height, j->photo.width, points, &count, &f))
+        return cli_fault(&j->c, &f), err_prefix(&j->c.e, "points of '%s'", j->names[i]);
+    bool ok = points_to_json(cJSON_GetObjectItem(j->points, "texts"), j->names[i], points, count);
+    arena_reset(&j->c.memory, mark);
+    return ok ? true : err_set(&j->c.e, "no memory for the points");
+}
+
+static bool begin_points(job *j) {
+    if (!j->o.points) return true;
+    j->points = cJSON_CreateObject();
+    if (j->points && cJSON_AddStringToObject(j->points, "method", j->methods[0]->name) &&
+        cJSON_AddNumberToObject(j->points, "width", (double)j->photo.width) &&
+        cJSON_AddNumberToObject(j->points, "height", (double)j->photo.height) &&
+        cJSON_AddArrayToObject(j->points, "texts"))
+        return true;
+    return err_set(&j->c.e, "no memory for the points");
+}
+
+static bool print_points(job *j) {
+    if (!j->o.points) return true;
+    char *text = cJSON_PrintUnformatted(j->points);
+    if (!text) return err_set(&j->c.e, "no memory for the points");
+    puts(text);
+    cJSON_free(text);
+    return true;
+}
+
+/* ---- methods -------------------------------------------------------------------------------------------------- */
+static bool open_run(job *j, run *r) {
+    fault f = {0};
+    bool surgery = is_surgery(r->how);
+    size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
+    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){blocks},
+                          &j->c.memory, j->c.cores, &f);
+    r->cells = r->x.gh * r->x.gw;
+    r->grids = ok ? arena_alloc(&j->c.memory, j->count, r->cells * sizeof *r->grids) : NULL;
+    r->map = r->grids ? arena_alloc(&j->c.memory, j->side, j->side * sizeof *r->map) : NULL;
+    if (ok && !r->map)
+        return err_set(&j->c.e, "--memory: %zu bytes are too little for %zu maps", j->c.memory.size, j->count);
+    ok = ok &&
+         method_grids(&r->x, surgery && j->surgery_rows ? j->surgery_rows : j->rows, j->count, j->empty, r->grids, &f);
+    return ok ? true : (cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", r->how->name));
+}
+
+/* A map that is the same everywhere is no map; the others are still worth having. */
+static bool run_text(job *j, run *r, size_t i) {
+    fault f = {0};
+    bool flat = !method_map(&r->x, r->grids + i * r->cells, r->map, &f);
+    if (flat && f.code != FAULT_FLAT)
+        return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s of '%s'", r->how->name, j->names[i]);
+    if (flat && !j->flat++) snprintf(j->flat_name, sizeof j->flat_name, "%s of '%.100s'", r->how->name, j->names[i]);
+    if (flat) return add_to_sheet(j, r, i, true);
+    return write_map(j, r, i) && add_to_sheet(j, r, i, false) && add_points(j, r, i);
+}
+
+static bool run_method(job *j, size_t index) {
+    run r = {.how = j->methods[index], .index = index};
+    size_t mark = arena_mark(&j->c.memory);
+    cli_progress(&j->c, r.how->name, index, j->method_count);
+    bool ok = open_run(j, &r);
+    for (size_t i = 0; ok && i < j->count; i++) ok = run_text(j, &r, i);
+    if (ok && j->o.argmax && knows_texts(r.how)) ok = write_argmax(j, &r);
+    arena_reset(&j->c.memory, mark);
+    return ok;
+}
+
+/* ---- all of it -------------------------------------------------------------------------------------------------- */
+enum { COLUMNS = 5 }; /* of one method's sheet */
+
+static bool open_sheet(job *j) {
+    size_t rows = j->method_count;
+    char title[256];
+    if (!j->o.multi) return true;
+    j->columns = j->count;
+    if (one_method(j) && j->columns > COLUMNS) j->columns = COLUMNS;
+    if (one_method(j)) rows = (j->count + j->columns - 1) / j->columns;
+    snprintf(title, sizeof title, "%.200s  %zu x %zu", checkpoint_name(j->c.weights), j->side, j->side);
+    return sheet_open_grid(&j->sheet, &j->photo, rows, j->columns, title, &j->c.e);
+}
+
+static bool write_sheet(job *j) {
+    char path[4096];
+    if (!j->o.multi) return true;
+    if ((size_t)snprintf(path, sizeof path, "%s/maps.png", j->o.out) >= sizeof path)
+        return err_set(&j->c.e, "%s: the path is too long", j->o.out);
+    return picture_write_png(path, &j->sheet.page, &j->c.e);
+}
+
+static bool explain(job *j) {
+    if (!choose(j) || !cli_open_model(&j->c, &j->o.common) || !read_inputs(j)) return false;
+    if (!open_sheet(j) || !begin_points(j)) return false;
+    for (size_t i = 0; i < j->method_count; i++)
+        if (!run_method(j, i)) return false;
+    if (!write_sheet(j) || !print_points(j)) return false;
+    if (!j->flat) return true;
+    size_t all = j->method_count * j->count;
+    static const char flat[] = "%zu of %zu maps are the same everywhere and were not written, the first: %s";
+    if (one_method(j)) return err_set(&j->c.e, flat, j->flat, all, j->flat_name);
+    cli_warn(&j->c, flat, j->flat, all, j->flat_name);
+    return true;
+}
+
+int cmd_explain(int argc, char **argv) {
+    job *j = mem_alloc(1, sizeof *j);
+    int code = 1;
+    if (!j) return fprintf(stderr, "maskinv explain: no memory\n"), code;
+    if (!cli_begin(&j->c, &explain_command, argc, argv, &j->o)) {
+        code = j->c.code;
+        mem_free(j);
+        return code;
+    }
+    bool ok = explain(j);
+    mem_free(j->rows);
+    mem_free(j->surgery_rows);
+    mem_free(j->empty);
+    mem_free(j->names);
+    mem_free(j->numbers);
+    mem_free(j->pixels);
+    cJSON_Delete(j->points);
+    picture_free(&j->photo);
+    sheet_free(&j->sheet);
+    code = cli_end(&j->c, &j->o, ok);
+    mem_free(j);
+    return code;
+}

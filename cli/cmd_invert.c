@@ -1,0 +1,293 @@
+/* cmd_invert.c - maskinv invert: a photograph and its masks in, an embedding for each mask out.
+ *
+ * In this order: model, texts, photograph, masks and folder are looked at first; then one forward pass; then each mask
+ * is inverted and its map written; the embeddings, result.json and the sheet come last.
+ */
+#include "cli/cli.h"
+#include "maskinv.h"
+#include "methods.h"
+#include "cli/report.h"
+#include "pictures/sheet.h"
+#include "cli/trace.h"
+#include <math.h>
+#include <string.h>
+
+typedef struct {
+    common_options common;
+    const char *image, *out, *trace, *gradient, *explainer;
+    text_list masks;
+    text_options text;
+    size_t size, iters, layers;
+    double lr, alpha, decay;
+    bool json;
+} options;
+
+static const flag flags[] = {
+    {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
+    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true,
+     .help = "a region: white on black, any size"},
+    CLI_TEXT_FLAGS(options),
+    {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the results; not given: only the table"},
+    {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
+     .help = "side of the squashed square, a multiple of the patch; not given: twice the model's image"},
+    {"iters", 0, FLAG_COUNT, offsetof(options, iters), "K", 1, 1e6,
+     .help = "steps; not given: what the model's config likes, else 10"},
+    {"lr", 0, FLAG_NUMBER, offsetof(options, lr), "LR", 0, 1e6,
+     .help = "AdamW's step; not given: what the model's config likes, else 0.5"},
+    {"alpha", 0, FLAG_NUMBER, offsetof(options, alpha), "A", 0, 1e6,
+     .help = "how strongly the embedding is held to the image's; not given: the model's config, else 0"},
+    {"decay", 0, FLAG_NUMBER, offsetof(options, decay), "D", 0, 1e6, .standard = "0", .help = "AdamW's weight decay"},
+    {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
+     .help = "last layers that are explained; not given: the model's config, else 1 (chefer 1, rollout all)"},
+    {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd", .standard = "factored",
+     .help = "how the map's gradient is computed; other explainers than LeGrad have autograd only"},
+    {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad|gradcam|chefer|rollout", .standard = "legrad",
+     .help = "whose map is made to fill the mask"},
+    {"trace", 0, FLAG_TEXT, offsetof(options, trace), "FILE",
+     .help = "write every named intermediate into this safetensors file"},
+    {"json", 0, FLAG_SWITCH, offsetof(options, json), NULL, .help = "print result.json instead of the table"},
+    CLI_COMMON_FLAGS(options),
+};
+
+const command invert_command = {
+    "invert",
+    "region embeddings by MaskInversion",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    "DIR gets embeddings.npy [masks, E] float32 as optimised, for each mask NAME.map.npy [mask height, mask width] "
+    "and\n"
+    "NAME.map.png, regions.png to look at, and result.json. NAME is the mask's file name without its ending.",
+    cmd_invert,
+};
+
+/* ---- the job ------------------------------------------------------------------------------------- */
+typedef struct {
+    cli c;
+    options o;
+    picture photo;
+    mask_image *masks; /* [r.count] */
+    report r;
+    float *texts; /* [texts, E] unit */
+    size_t side;
+    invert_options invert;
+    size_t layers;
+    explained x;
+    explainer method; /* where it is not LeGrad's map */
+    explain_other other;
+    trace trace;
+    explain_watch watch;
+    sheet sheet;
+    char label[64];        /* of the progress line */
+    float *before, *after; /* [largest mask] */
+} job;
+
+/* ---- inputs ----------------------------------------------------------------------------------------- */
+static bool is_legrad(const job *j) { return !strcmp(j->o.explainer, "legrad"); }
+
+static bool check_explainer(job *j) {
+    const method *how = method_find(j->o.explainer);
+    if (is_legrad(j)) return true;
+    if (!strcmp(j->o.gradient, "decomposed"))
+        return cli_usage(&j->c, "--gradient: %s has autograd only, decomposed found", how->name);
+    if (j->o.layers && !how->free) return cli_usage(&j->c, "--layers: %s leaves no choice of them", how->name);
+    return true;
+}
+
+static bool settings(job *j) {
+    const clip_config *m = &j->c.model->config;
+    j->invert = cli_invert(m, j->o.iters, j->o.lr, j->o.alpha);
+    j->invert.decay = (real)j->o.decay;
+    j->layers = j->o.layers ? j->o.layers : !is_legrad(j) ? 0 : m->invert.layers ? m->invert.layers : 1;
+    if (j->layers > m->vision.layers)
+        return err_set(&j->c.e, "--layers: %zu found, 1 to %zu allowed, the model's depth", j->layers,
+                       m->vision.layers);
+    return cli_side(&j->c, j->o.size, 2, &j->side);
+}
+
+static bool check_out(job *j) {
+    return (!j->o.out || cli_folder(&j->c, j->o.out, "result.json")) && (!j->o.trace || out_check(j->o.trace, &j->c.e));
+}
+
+static bool read_inputs(job *j) {
+    size_t largest = 0;
+    if (!picture_read(j->o.image, &j->photo, &j->c.e)) return false;
+    if (!masks_open(&j->c, &j->r, &j->o.masks, &j->photo, j->invert.iters, &j->masks)) return false;
+    for (size_t i = 0; i < j->r.count; i++) {
+        size_t pixels = j->masks[i].width * j->masks[i].height;
+        if (pixels > largest) largest = pixels;
+    }
+    j->before = mem_alloc(largest, 2 * sizeof *j->before);
+    if (!j->before) return err_set(&j->c.e, "no memory for two maps of %zu pixels", largest);
+    j->after = j->before + largest;
+    return check_out(j);
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------ */
+static gradient_kind gradient_of(const char *name) {
+    return !strcmp(name, "autograd")     ? GRADIENT_AUTOGRAD
+           : !strcmp(name, "decomposed") ? GRADIENT_DECOMPOSED
+                                         : GRADIENT_FACTORED;
+}
+
+static bool forward(job *j) {
+    const clip_config *m = &j->c.model->config;
+    fault f = {0};
+    float *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
+    if (!pixels) return false;
+    report_time(&j->r, "pixels");
+    explain_options eo = {.layers = j->layers, .gradient = gradient_of(j->o.gradient), .steps = j->invert.iters};
+    if (!is_legrad(j)) eo.other = method_other(&j->method, j->o.explainer, &j->other);
+    if (j->o.trace) {
+        j->watch = trace_watch(&j->trace);
+        eo.watch = &j->watch;
+        trace_add(&j->trace, "pixels", pixels, (size_t[]){3, j->side, j->side}, 3);
+    }
+    bool ok = explain_open(&j->x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    mem_free(pixels);
+    if (ok && j->o.trace) trace_add(&j->trace, "embedding", j->x.embedding, &j->r.embed, 1);
+    report_time(&j->r, "forward");
+    return ok ? true : cli_fault(&j->c, &f);
+}
+
+/* ---- one mask ------------------------------------------------------------------------------------------- */
+static void show_step(void *arg, size_t step) {
+    job *j = arg;
+    cli_progress(&j->c, j->label, step, j->invert.iters);
+}
+
+static bool write_map(job *j, const region_result *g, const mask_image *m) {
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s.map.npy", j->o.out, g->name) >= sizeof path)
+        return err_set(&j->c.e, "%s/%s.map.npy: the path is too long", j->o.out, g->name);
+    if (!npy_write(path, j->after, (size_t[]){m->height, m->width}, 2, &j->c.e)) return false;
+    snprintf(path, sizeof path, "%s/%s.map.png", j->o.out, g->name);
+    return overlay_write(path, &j->photo, j->after, m->height, m->width, m, &j->c.e);
+}
+
+static bool invert_mask(job *j, size_t i, double *writing) {
+    region_result *g = &j->r.regions[i];
+    const mask_image *m = &j->masks[i];
+    char prefix[sizeof g->name + 2];
+    fault f = {0};
+    real *losses = arena_alloc(&j->c.memory, j->invert.iters, sizeof *losses);
+    if (!losses)
+        return err_set(&j->c.e, "--memory: %zu bytes are too little for %zu losses", j->c.memory.size, j->invert.iters);
+    snprintf(prefix, sizeof prefix, "%s.", g->name);
+    j->trace.prefix = prefix;
+    if (j->o.trace) trace_add(&j->trace, "mask", m->soft, (size_t[]){m->height, m->width}, 2);
+    invert_result result = {
+        .embedding = g->embedding, .losses = losses, .map_before = j->before, .map_after = j->after};
+    bool ok = maskinv_invert(&j->x, m->soft, m->height, m->width, &j->invert, &result, &f);
+    if (ok && j->o.trace) trace_add(&j->trace, "embedding", g->embedding, &j->r.embed, 1);
+    j->trace.prefix = NULL;
+    if (!ok) return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", g->file);
+    for (size_t k = 0; k < j->invert.iters; k++) g->losses[k] = (double)losses[k];
+    if (!j->o.out) return true;
+    double before = seconds_now();
+    const double loss[] = {g->losses[0], g->losses[g->loss_count - 1]};
+    ok = write_map(j, g, m) &&
+         sheet_region(&j->sheet, i, g->name, m, j->before, j->after, m->height, m->width, loss, &j->c.e);
+    *writing += seconds_now() - before;
+    return ok;
+}
+
+static bool invert_all(job *j) {
+    double writing = 0;
+    char title[512];
+    const char *image = strrchr(j->o.image, '/');
+    j->invert.watch = j->o.trace ? &j->watch : NULL;
+    j->invert.progress = show_step;
+    j->invert.progress_arg = j;
+    snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.image,
+             j->side, j->side, j->invert.iters);
+    if (j->o.out && !sheet_open(&j->sheet, &j->photo, j->r.count, j->r.text_count > 0, title, &j->c.e)) return false;
+    for (size_t i = 0; i < j->r.count; i++) {
+        size_t mark = arena_mark(&j->c.memory);
+        snprintf(j->label, sizeof j->label, "mask %zu of %zu, step", i + 1, j->r.count);
+        if (!invert_mask(j, i, &writing)) return false;
+        arena_reset(&j->c.memory, mark);
+    }
+    report_time(&j->r, "steps");
+    j->r.times[j->r.time_count - 1].seconds -= writing;
+    j->r.last -= writing; /* counted with what is written next */
+    return true;
+}
+
+/* ---- results ---------------------------------------------------------------------------------------------- */
+static bool write_sheet(job *j) {
+    char path[4096], line[256];
+    for (size_t i = 0; i < j->r.count; i++) {
+        const region_result *g = &j->r.regions[i];
+        size_t *order = mem_alloc(j->r.text_count, sizeof *order);
+        if (!order) return err_set(&j->c.e, "no memory to rank %zu texts", j->r.text_count);
+        report_rank(&j->r, g, order);
+        for (size_t k = 0; k < j->r.text_count; k++) {
+            double share = g->texts[order[k]].probability;
+            snprintf(line, sizeof line, "%5.1f%% %s", 100 * share, j->r.texts[order[k]]);
+            sheet_text(&j->sheet, i, k, line, share);
+        }
+        mem_free(order);
+    }
+    snprintf(path, sizeof path, "%s/regions.png", j->o.out);
+    return picture_write_png(path, &j->sheet.page, &j->c.e);
+}
+
+static bool write_trace(job *j) {
+    char lr[32], alpha[32], decay[32], layers[32], iters[32];
+    if (!j->o.trace) return true;
+    snprintf(lr, sizeof lr, "%.9g", (double)j->invert.lr);
+    snprintf(alpha, sizeof alpha, "%.9g", (double)j->invert.alpha);
+    snprintf(decay, sizeof decay, "%.9g", (double)j->invert.decay);
+    snprintf(layers, sizeof layers, "%zu", j->layers);
+    snprintf(iters, sizeof iters, "%zu", j->invert.iters);
+    const char *metadata[] = {"lr", lr, "alpha", alpha, "decay", decay, "layers", layers, "iters", iters, NULL};
+    return trace_write(&j->trace, j->o.trace, metadata, &j->c.e);
+}
+
+static bool results(job *j) {
+    report_score(&j->r, j->x.embedding, j->texts, (double)clip_logit_scale(j->c.model));
+    for (size_t i = 0; i < j->r.count; i++)
+        if (!isfinite(j->r.regions[i].similarity))
+            return err_set(&j->c.e, "%s: its embedding is not finite; a smaller --lr may help", j->r.regions[i].file);
+    if (j->o.out && !write_sheet(j)) return false;
+    if (!write_trace(j)) return false;
+    report_time(&j->r, "writing");
+    if (j->o.out && !report_write(&j->r, j->o.out, &j->c.e)) return false;
+    cli_progress_end(&j->c);
+    return report_print(&j->r, j->o.json, &j->c.e);
+}
+
+static bool invert(job *j) {
+    j->r.last = j->c.start;
+    if (!check_explainer(j) || !cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
+    report_about(&j->r, j->c.weights, j->o.image, j->side, &j->o.text.texts);
+    if (!read_inputs(j)) return false;
+    report_time(&j->r, "reading");
+    if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;
+    report_time(&j->r, "texts");
+    return forward(j) && invert_all(j) && results(j);
+}
+
+int cmd_invert(int argc, char **argv) {
+    job *j = mem_alloc(1, sizeof *j);
+    int code = 1;
+    if (!j) return fprintf(stderr, "maskinv invert: no memory\n"), code;
+    if (!cli_begin(&j->c, &invert_command, argc, argv, &j->o)) {
+        code = j->c.code;
+        mem_free(j);
+        return code;
+    }
+    bool ok = invert(j);
+    masks_close(&j->r, j->masks);
+    mem_free(j->before);
+    mem_free(j->texts);
+    picture_free(&j->photo);
+    sheet_free(&j->sheet);
+    trace_free(&j->trace);
+    code = cli_end(&j->c, &j->o, ok);
+    mem_free(j);
+    return code;
+}

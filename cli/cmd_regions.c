@@ -1,0 +1,217 @@
+/* cmd_regions.c - maskinv regions: an embedding for each mask, by MaskInversion or what it is compared with.
+ *
+ * The same files as invert writes; where a method makes its own picture, that picture too, as the network saw it.
+ */
+#include "cli/cli.h"
+#include "maskinv.h"
+#include "regions/regions.h"
+#include "cli/report.h"
+#include "pictures/sheet.h"
+#include <math.h>
+#include <string.h>
+
+typedef struct {
+    common_options common;
+    const char *method, *image, *out;
+    text_list masks;
+    text_options text;
+    size_t size, blocks, iters, layers;
+    double lr, alpha;
+    bool json;
+} options;
+
+static const flag flags[] = {
+    {"method", 0, FLAG_CHOICE, offsetof(options, method),
+     "cls|crop|maskedcrop|redcircle|blur|greyscale|pool|surgery|maskinv", .required = true,
+     .help = "how a region is embedded"},
+    {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
+    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true,
+     .help = "a region: white on black, any size"},
+    CLI_TEXT_FLAGS(options),
+    {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the results; not given: only the table"},
+    {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
+     .help = "side of the squashed square, a multiple of the patch; not given: the model's image, twice that for pool, "
+             "surgery "
+             "and maskinv"},
+    {"blocks", 0, FLAG_COUNT, offsetof(options, blocks), "N", 1, 1e6,
+     .help = "pool, surgery: last blocks that are changed; not given: 1 and 6"},
+    {"iters", 0, FLAG_COUNT, offsetof(options, iters), "K", 1, 1e6, .help = "maskinv: steps, as invert has it"},
+    {"lr", 0, FLAG_NUMBER, offsetof(options, lr), "LR", 0, 1e6, .help = "maskinv: AdamW's step, as invert has it"},
+    {"alpha", 0, FLAG_NUMBER, offsetof(options, alpha), "A", 0, 1e6,
+     .help = "maskinv: hold on the image's embedding, as invert has it"},
+    {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
+     .help = "maskinv: last layers explained, as invert has it"},
+    {"json", 0, FLAG_SWITCH, offsetof(options, json), NULL, .help = "print result.json instead of the table"},
+    CLI_COMMON_FLAGS(options),
+};
+
+const command regions_command = {
+    "regions",
+    "region embeddings by other methods",
+    flags,
+    sizeof flags / sizeof *flags,
+    sizeof(options),
+    NULL,
+    0,
+    "DIR gets embeddings.npy [masks, E] float32, not normalised, and result.json; maskinv: NAME.map.npy and "
+    "NAME.map.png;\n"
+    "crop, maskedcrop, redcircle, blur, greyscale: NAME.seen.png, what the network saw. NAME is the mask's file name.",
+    cmd_regions,
+};
+
+typedef struct {
+    cli c;
+    options o;
+    const region_method *how;
+    picture photo;
+    mask_image *masks; /* [r.count] */
+    report r;
+    float *texts;   /* [texts, E] unit */
+    float *vectors; /* [masks, E] */
+    float *image;   /* [E] */
+    size_t side;
+    invert_options invert;
+    size_t layers;
+} job;
+
+/* ---- inputs ----------------------------------------------------------------------------------------- */
+static bool settings(job *j) {
+    const clip_config *m = &j->c.model->config;
+    j->how = region_method_find(j->o.method);
+    j->invert = cli_invert(m, j->o.iters, j->o.lr, j->o.alpha);
+    j->layers = j->o.layers ? j->o.layers : m->invert.layers ? m->invert.layers : 1;
+    if (j->layers > m->vision.layers || j->o.blocks > m->vision.layers)
+        return err_set(&j->c.e, "--%s: %zu found, 1 to %zu allowed, the model's depth",
+                       j->layers > m->vision.layers ? "layers" : "blocks",
+                       j->layers > m->vision.layers ? j->layers : j->o.blocks, m->vision.layers);
+    return cli_side(&j->c, j->o.size, j->how->sides, &j->side);
+}
+
+/* ---- what goes out beside the report ------------------------------------------------------------------- */
+static bool path_in(job *j, const char *name, const char *ending, char path[4096]) {
+    if ((size_t)snprintf(path, 4096, "%s/%s.%s", j->o.out, name, ending) < 4096) return true;
+    return err_set(&j->c.e, "%s/%s.%s: the path is too long", j->o.out, name, ending);
+}
+
+static bool write_seen(job *j) {
+    for (size_t i = 0; j->o.out && j->how->masked && i < j->r.count; i++) {
+        char path[4096];
+        picture seen;
+        if (!path_in(j, j->r.regions[i].name, "seen.png", path)) return false;
+        if (!region_picture(j->how, &j->photo, &j->masks[i], j->side, j->c.model->config.mean, &seen, &j->c.e))
+            return false;
+        bool ok = picture_write_png(path, &seen, &j->c.e);
+        picture_free(&seen);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+static bool write_map(job *j, size_t i, const float *map) {
+    char path[4096];
+    const mask_image *m = &j->masks[i];
+    const char *name = j->r.regions[i].name;
+    if (!path_in(j, name, "map.npy", path) || !npy_write(path, map, (size_t[]){m->height, m->width}, 2, &j->c.e))
+        return false;
+    return path_in(j, name, "map.png", path) && overlay_write(path, &j->photo, map, m->height, m->width, m, &j->c.e);
+}
+
+/* ---- the methods ------------------------------------------------------------------------------------------ */
+static bool embed(job *j) {
+    const clip_config *m = &j->c.model->config;
+    region_settings o = {.side = j->side, .blocks = j->o.blocks};
+    if (!regions_embed(j->how, &o, j->c.model, &j->photo, j->masks, j->r.count, &j->c.memory, j->c.cores, j->vectors,
+                       &j->c.e))
+        return false;
+    o.side = m->image;
+    return (j->how->family != REGION_PICTURE || write_seen(j)) &&
+           regions_embed(region_method_find("cls"), &o, j->c.model, &j->photo, j->masks, 1, &j->c.memory, j->c.cores,
+                         j->image, &j->c.e);
+}
+
+static bool invert_mask(job *j, explained *x, size_t i) {
+    const mask_image *m = &j->masks[i];
+    size_t K = j->invert.iters, pixels = m->width * m->height, mark = arena_mark(&j->c.memory);
+    fault f = {0};
+    real *losses = arena_alloc(&j->c.memory, K, sizeof *losses), *map = arena_alloc(&j->c.memory, pixels, sizeof *map);
+    if (!map)
+        return err_set(&j->c.e, "--memory: %zu bytes are too little for a map of %zu pixels", j->c.memory.size, pixels);
+    invert_result result = {.embedding = j->vectors + i * j->r.embed, .losses = losses, .map_after = map};
+    if (!maskinv_invert(x, m->soft, m->height, m->width, &j->invert, &result, &f))
+        return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", j->r.regions[i].file);
+    for (size_t k = 0; k < K; k++) j->r.regions[i].losses[k] = (double)losses[k];
+    bool ok = !j->o.out || write_map(j, i, map);
+    arena_reset(&j->c.memory, mark);
+    return ok;
+}
+
+static bool invert(job *j) {
+    const clip_config *m = &j->c.model->config;
+    explained x;
+    fault f = {0};
+    explain_options eo = {.layers = j->layers, .steps = j->invert.iters};
+    float *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
+    if (!pixels) return false;
+    bool ok = explain_open(&x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    mem_free(pixels);
+    if (!ok) return cli_fault(&j->c, &f);
+    memcpy(j->image, x.embedding, m->embed * sizeof *j->image);
+    for (size_t i = 0; i < j->r.count; i++) {
+        cli_progress(&j->c, "masks", i, j->r.count);
+        if (!invert_mask(j, &x, i)) return false;
+    }
+    return true;
+}
+
+/* ---- all of it ---------------------------------------------------------------------------------------------- */
+static bool results(job *j) {
+    size_t E = j->r.embed;
+    for (size_t i = 0; i < j->r.count; i++) {
+        memcpy(j->r.regions[i].embedding, j->vectors + i * E, E * sizeof *j->vectors);
+    }
+    report_score(&j->r, j->image, j->texts, (double)clip_logit_scale(j->c.model));
+    for (size_t i = 0; i < j->r.count; i++)
+        if (!isfinite(j->r.regions[i].similarity))
+            return err_set(&j->c.e, "%s: its embedding is not finite", j->r.regions[i].file);
+    if (j->o.out && !report_write(&j->r, j->o.out, &j->c.e)) return false;
+    cli_progress_end(&j->c);
+    return report_print(&j->r, j->o.json, &j->c.e);
+}
+
+static bool regions(job *j) {
+    j->r.last = j->c.start;
+    if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
+    report_about(&j->r, j->c.weights, j->o.image, j->side, &j->o.text.texts);
+    size_t steps = j->how->family == REGION_INVERT ? j->invert.iters : 0;
+    if (!picture_read(j->o.image, &j->photo, &j->c.e)) return false;
+    if (!masks_open(&j->c, &j->r, &j->o.masks, &j->photo, steps, &j->masks)) return false;
+    if (j->o.out && !cli_folder(&j->c, j->o.out, "result.json")) return false;
+    if (!(j->vectors = mem_alloc(j->r.count + 1, j->r.embed * sizeof *j->vectors)))
+        return err_set(&j->c.e, "no memory for %zu embeddings", j->r.count);
+    j->image = j->vectors + j->r.count * j->r.embed;
+    report_time(&j->r, "reading");
+    if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;
+    report_time(&j->r, "texts");
+    if (!(j->how->family == REGION_INVERT ? invert(j) : embed(j))) return false;
+    report_time(&j->r, "regions");
+    return results(j);
+}
+
+int cmd_regions(int argc, char **argv) {
+    job *j = mem_alloc(1, sizeof *j);
+    int code = 1;
+    if (!j) return fprintf(stderr, "maskinv regions: no memory\n"), code;
+    if (!cli_begin(&j->c, &regions_command, argc, argv, &j->o)) {
+        code = j->c.code;
+        mem_free(j);
+        return code;
+    }
+    bool ok = regions(j);
+    masks_close(&j->r, j->masks);
+    mem_free(j->vectors);
+    mem_free(j->texts);
+    picture_free(&j->photo);
+    code = cli_end(&j->c, &j->o, ok);
+    mem_free(j);
+    return code;
+}

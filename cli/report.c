@@ -1,0 +1,219 @@
+/* report.c - results as a table, as JSON, as npy (see report.h). */
+#include "cli/report.h"
+#include <math.h>
+#include <string.h>
+#include "files/json.h"
+
+/* ---- making ------------------------------------------------------------------------------------ */
+void report_about(report *r, const checkpoint *weights, const char *image, size_t size, const text_list *texts) {
+    report_time(r, "model");
+    r->embed = checkpoint_model(weights)->config.embed;
+    r->model = checkpoint_name(weights);
+    r->image = image;
+    r->size = size;
+    r->texts = texts->item;
+    r->text_count = texts->count;
+}
+
+/* The file's name without folder and ending; made different from those of the regions before it. */
+static void name_region(report *r, size_t i) {
+    region_result *g = &r->regions[i];
+    const char *slash = strrchr(g->file, '/'), *base = slash ? slash + 1 : g->file, *dot = strrchr(base, '.');
+    size_t n = dot && dot > base ? (size_t)(dot - base) : strlen(base), k = 2, j = 0;
+    if (n > sizeof g->name - 24) n = sizeof g->name - 24;
+    snprintf(g->name, sizeof g->name, "%.*s", (int)n, base);
+    while (j < i) {
+        bool taken = !strcmp(g->name, r->regions[j++].name);
+        if (taken) snprintf(g->name, sizeof g->name, "%.*s_%zu", (int)n, base, k++), j = 0;
+    }
+}
+/* All in one block, which region->texts heads. */
+static bool region_new(region_result *region, const report *r, size_t loss_count, err *e) {
+    size_t doubles = loss_count + 2 * r->text_count;
+    double *block = mem_alloc(1, doubles * sizeof *block + r->embed * sizeof(float) + 1);
+    if (!block) return err_set(e, "no memory for the result of %s", region->name);
+    region->texts = (text_score *)(void *)block;
+    region->losses = loss_count ? block + 2 * r->text_count : NULL;
+    region->embedding = (float *)(void *)(block + doubles);
+    region->loss_count = loss_count;
+    return true;
+}
+
+bool masks_open(cli *c, report *r, const text_list *files, const picture *photo, size_t loss_count, mask_image **masks) {
+    r->regions = mem_alloc(files->count, sizeof *r->regions);
+    *masks = mem_alloc(files->count, sizeof **masks);
+    if (!r->regions || !*masks) return err_set(&c->e, "no memory for %zu masks", files->count);
+    for (r->count = 0; r->count < files->count;) {
+        size_t i = r->count++;
+        r->regions[i].file = files->item[i];
+        name_region(r, i);
+        if (!cli_mask(c, files->item[i], photo, &(*masks)[i])) return false;
+        if (!region_new(&r->regions[i], r, loss_count, &c->e)) return false;
+    }
+    return true;
+}
+void masks_close(report *r, mask_image *masks) {
+    for (size_t i = 0; i < r->count; i++) {
+        mask_free(&masks[i]);
+        mem_free(r->regions[i].texts);
+    }
+    mem_free(masks);
+    mem_free(r->regions);
+}
+
+void report_time(report *r, const char *what) {
+    double now = seconds_now();
+    if (r->time_count < REPORT_TIMES) {
+        r->times[r->time_count].what = what;
+        r->times[r->time_count++].seconds = now - r->last;
+    }
+    r->last = now;
+}
+
+/* ---- scores ------------------------------------------------------------------------------------- */
+static double dot(const float *a, const float *b, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+static void softmax(text_score *s, size_t n, double scale) {
+    double top = -INFINITY, sum = 0;
+    for (size_t i = 0; i < n; i++) top = fmax(top, s[i].similarity);
+    for (size_t i = 0; i < n; i++) sum += s[i].probability = exp(scale * (s[i].similarity - top));
+    for (size_t i = 0; i < n; i++) s[i].probability /= sum;
+}
+
+void report_score(report *r, const float *image_embedding, const float *text_units, double scale) {
+    double image = sqrt(dot(image_embedding, image_embedding, r->embed));
+    for (size_t i = 0; i < r->count; i++) {
+        region_result *region = &r->regions[i];
+        double length = sqrt(dot(region->embedding, region->embedding, r->embed));
+        region->similarity = dot(region->embedding, image_embedding, r->embed) / (length * image);
+        for (size_t t = 0; t < r->text_count; t++)
+            region->texts[t].similarity = dot(region->embedding, text_units + t * r->embed, r->embed) / length;
+        softmax(region->texts, r->text_count, scale);
+    }
+}
+
+void report_rank(const report *r, const region_result *region, size_t *order) {
+    for (size_t i = 0; i < r->text_count; i++) {
+        size_t k = i;
+        for (; k && region->texts[order[k - 1]].similarity < region->texts[i].similarity; k--) order[k] = order[k - 1];
+        order[k] = i;
+    }
+}
+
+/* ---- table ---------------------------------------------------------------------------------------- */
+enum { TABLE_TEXTS = 10 };
+
+static void table_texts(const report *r, const region_result *region, FILE *out) {
+    size_t *order = mem_alloc(r->text_count, sizeof *order);
+    if (!order) return;
+    report_rank(r, region, order);
+    for (size_t i = 0; i < r->text_count && i < TABLE_TEXTS; i++) {
+        const text_score *s = &region->texts[order[i]];
+        fprintf(out, "  %5.1f %%  %7.4f  %s\n", 100 * s->probability, s->similarity, r->texts[order[i]]);
+    }
+    if (r->text_count > TABLE_TEXTS) fprintf(out, "  and %zu more\n", r->text_count - TABLE_TEXTS);
+    mem_free(order);
+}
+
+void report_table(const report *r, FILE *out) {
+    int wide = 6;
+    for (size_t i = 0; i < r->count; i++)
+        if ((int)strlen(r->regions[i].name) > wide) wide = (int)strlen(r->regions[i].name);
+    for (size_t i = 0; i < r->count; i++) {
+        const region_result *g = &r->regions[i];
+        fprintf(out, "%-*s  similarity to the image %7.4f", wide, g->name, g->similarity);
+        if (g->loss_count)
+            fprintf(out, "  loss %.4f -> %.4f in %zu steps", g->losses[0], g->losses[g->loss_count - 1], g->loss_count);
+        fputc('\n', out);
+        table_texts(r, g, out);
+    }
+}
+
+/* ---- JSON: every call may fail for want of memory -------------------------------------------------- */
+static bool add_text(cJSON *to, const char *text, const text_score *s) {
+    return to && json_add_text(to, "text", text) && cJSON_AddNumberToObject(to, "similarity", s->similarity) &&
+           cJSON_AddNumberToObject(to, "probability", s->probability);
+}
+
+/* A new object at the array's end; NULL when there is no memory. */
+static cJSON *append(cJSON *array) {
+    cJSON *item = array ? cJSON_CreateObject() : NULL;
+    if (!item || cJSON_AddItemToArray(array, item)) return item;
+    cJSON_Delete(item);
+    return NULL;
+}
+
+static bool add_region(cJSON *to, const report *r, const region_result *g) {
+    if (!to || !json_add_text(to, "name", g->name) || !json_add_text(to, "file", g->file)) return false;
+    cJSON *losses = cJSON_AddArrayToObject(to, "loss");
+    for (size_t i = 0; i < g->loss_count; i++) {
+        cJSON *number = losses ? cJSON_CreateNumber(g->losses[i]) : NULL;
+        if (!number || !cJSON_AddItemToArray(losses, number)) return cJSON_Delete(number), false;
+    }
+    if (!losses || !cJSON_AddNumberToObject(to, "similarity", g->similarity)) return false;
+    cJSON *texts = cJSON_AddArrayToObject(to, "texts");
+    for (size_t i = 0; texts && i < r->text_count; i++)
+        if (!add_text(append(texts), r->texts[i], &g->texts[i])) return false;
+    return texts != NULL;
+}
+
+static bool add_report(cJSON *to, const report *r) {
+    cJSON *masks = cJSON_AddArrayToObject(to, "masks");
+    for (size_t i = 0; masks && i < r->count; i++)
+        if (!add_region(append(masks), r, &r->regions[i])) return false;
+    if (!masks || !json_add_text(to, "model", r->model) || !json_add_text(to, "image", r->image) ||
+        !cJSON_AddNumberToObject(to, "size", (double)r->size))
+        return false;
+    cJSON *seconds = cJSON_AddObjectToObject(to, "seconds");
+    double total = 0;
+    for (size_t i = 0; seconds && i < r->time_count; i++) {
+        total += r->times[i].seconds;
+        if (!cJSON_AddNumberToObject(seconds, r->times[i].what, r->times[i].seconds)) return false;
+    }
+    return seconds && cJSON_AddNumberToObject(seconds, "total", total) &&
+           cJSON_AddNumberToObject(to, "peak_bytes", (double)peak_bytes());
+}
+
+char *report_json(const report *r, err *e) {
+    cJSON *root = cJSON_CreateObject();
+    char *text = root && add_report(root, r) ? cJSON_Print(root) : NULL;
+    cJSON_Delete(root);
+    if (!text) err_set(e, "no memory for the results as JSON");
+    return text;
+}
+
+bool report_print(const report *r, bool json, err *e) {
+    if (!json) return report_table(r, stdout), true;
+    char *text = report_json(r, e);
+    if (text) puts(text);
+    mem_free(text);
+    return text != NULL;
+}
+
+/* ---- files -------------------------------------------------------------------------------------------- */
+static bool write_embeddings(const report *r, const char *path, err *e) {
+    float *rows = mem_alloc(r->count, r->embed * sizeof *rows);
+    if (!rows) return err_set(e, "%s: no memory for %zu embeddings", path, r->count);
+    for (size_t i = 0; i < r->count; i++) memcpy(rows + i * r->embed, r->regions[i].embedding, r->embed * sizeof *rows);
+    bool ok = npy_write(path, rows, (size_t[]){r->count, r->embed}, 2, e);
+    mem_free(rows);
+    return ok;
+}
+
+bool report_write(const report *r, const char *folder, err *e) {
+    char path[4096];
+    out_file f;
+    if ((size_t)snprintf(path, sizeof path, "%s/embeddings.npy", folder) >= sizeof path)
+        return err_set(e, "%s: the path is too long", folder);
+    if (!write_embeddings(r, path, e)) return false;
+    char *text = report_json(r, e);
+    snprintf(path, sizeof path, "%s/result.json", folder);
+    if (!text || !out_open(&f, path, e)) return mem_free(text), false;
+    fprintf(f.stream, "%s\n", text);
+    mem_free(text);
+    return out_close(&f, e);
+}

@@ -1,0 +1,329 @@
+/* eval_table.c - results.jsonl to totals, and totals to the tables (see eval.h). */
+#include "eval/eval.h"
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- totals ------------------------------------------------------------------------------------------- */
+static size_t class_count(const eval_head *h) { return h->name_count[0] + h->name_count[1]; }
+static size_t class_of(const eval_head *h, const eval_result *r, size_t k) {
+    return (r->kind == SCENE_DRAWN ? 0 : h->name_count[0]) + r->name[k];
+}
+
+static void totals_free(const eval_head *h, eval_totals *t) {
+    for (size_t i = 0; t->rows && i < h->row_count; i++) mem_free(t->rows[i].class_n);
+    for (size_t i = 0; t->maps && i < h->map_count; i++) mem_free(t->maps[i].shared);
+    mem_free(t->rows);
+    mem_free(t->maps);
+}
+
+static bool totals_new(const eval_head *h, eval_totals *t, err *e) {
+    size_t classes = class_count(h);
+    memset(t, 0, sizeof *t);
+    t->rows = mem_alloc(h->row_count, sizeof *t->rows);
+    t->maps = mem_alloc(h->map_count, sizeof *t->maps);
+    bool ok = t->rows && t->maps;
+    for (size_t i = 0; ok && i < h->row_count; i++) {
+        ok = (t->rows[i].class_n = mem_alloc(classes, 2 * sizeof(size_t))) != NULL;
+        if (ok) t->rows[i].class_hits = t->rows[i].class_n + classes;
+    }
+    for (size_t i = 0; ok && i < h->map_count; i++) {
+        ok = (t->maps[i].shared = mem_alloc(classes, 2 * sizeof(uint64_t))) != NULL;
+        if (ok) t->maps[i].joint = t->maps[i].shared + classes;
+    }
+    if (!ok) totals_free(h, t);
+    return ok ? true : err_set(e, "no memory for the totals of %zu rows", h->row_count + h->map_count);
+}
+
+/* Whether the first name is not this object's, but another's of the scene. */
+static bool named_another(const eval_result *r, const eval_row_result *w, size_t k) {
+    bool another = false;
+    for (size_t i = 0; i < r->objects; i++) another = another || r->name[i] == w->top[k][0];
+    return another && w->top[k][0] != r->name[k];
+}
+
+static void add_row(const eval_head *h, const eval_result *r, const eval_row_result *w, row_totals *t) {
+    for (size_t k = 0; k < r->objects; k++) {
+        size_t class = class_of(h, r, k);
+        t->n++, t->class_n[class]++;
+        t->hits1 += w->rank[k] == 1, t->class_hits[class] += w->rank[k] == 1;
+        t->hits5 += w->rank[k] <= 5;
+        t->failed += w->failed[k];
+        t->others += named_another(r, w, k);
+        t->loss[0] += w->loss[k][0], t->loss[1] += w->loss[k][1];
+    }
+    t->phrases += r->phrases;
+    for (size_t p = 0; p < r->phrases; p++) t->right_phrases += w->chosen[p] == r->means[p];
+}
+
+static void add_map(const eval_head *h, const eval_result *r, const eval_map_result *w, map_totals *t) {
+    for (size_t k = 0; k < r->objects; k++) {
+        size_t class = class_of(h, r, k);
+        t->n++, t->hits += w->hit[k];
+        t->ap += w->ap[k], t->ap2 += w->ap[k] * w->ap[k];
+        for (size_t i = 0; i < THRESHOLDS; i++) t->iou[i] += w->iou[k][i], t->iou2[i] += w->iou[k][i] * w->iou[k][i];
+        t->shared[class] += w->shared[k], t->joint[class] += w->joint[k];
+    }
+}
+
+static void add_result(const eval_head *h, const eval_result *r, eval_totals *t) {
+    t->scenes++;
+    t->broken += r->broken;
+    if (r->broken) return;
+    for (size_t i = 0; i < h->row_count; i++) add_row(h, r, &r->rows[i], &t->rows[i]);
+    for (size_t i = 0; i < h->map_count; i++) add_map(h, r, &r->maps[i], &t->maps[i]);
+    t->chance1 += (double)r->objects / (double)h->name_count[r->kind];
+    if (r->phrases) t->chance_phrase += (double)r->phrases / (double)r->objects;
+}
+
+double class_mean(const eval_head *h, const row_totals *t) {
+    double sum = 0;
+    size_t seen = 0;
+    for (size_t i = 0; i < class_count(h); i++) {
+        if (!t->class_n[i]) continue;
+        sum += (double)t->class_hits[i] / (double)t->class_n[i];
+        seen++;
+    }
+    return seen ? sum / (double)seen : 0;
+}
+
+double class_iou(const eval_head *h, const map_totals *t) {
+    double sum = 0;
+    size_t seen = 0;
+    for (size_t i = 0; i < class_count(h); i++) {
+        if (!t->joint[i]) continue;
+        sum += (double)t->shared[i] / (double)t->joint[i];
+        seen++;
+    }
+    return seen ? sum / (double)seen : 0;
+}
+
+size_t best_threshold(const map_totals *t) {
+    size_t best = 0;
+    for (size_t i = 1; i < THRESHOLDS; i++)
+        if (t->iou[i] > t->iou[best]) best = i;
+    return best;
+}
+
+static estimate iou_of(const map_totals *t) {
+    size_t i = best_threshold(t);
+    return mean_of(t->iou[i], t->iou2[i], t->n);
+}
+
+static bool count_all(const char *folder, results *file, eval_totals *t, err *e) {
+    eval_result r;
+    bool end = false;
+    if (!results_open(file, folder, e)) return false;
+    if (!totals_new(&file->head, t, e)) return false;
+    bool ok = eval_result_new(&r, &file->head, e);
+    while (ok && !end) {
+        ok = results_next(file, &r, &end, e);
+        if (ok && !end) add_result(&file->head, &r, t);
+    }
+    eval_result_free(&r);
+    return ok;
+}
+
+/* ---- the aligned table -------------------------------------------------------------------------------------- */
+static void print_share(FILE *out, estimate v) {
+    fprintf(out, "  %5.1f [%5.1f,%6.1f]", 100 * v.value, 100 * v.low, 100 * v.high);
+}
+
+static double part(double sum, size_t n) { return n ? sum / (double)n : 0; }
+
+static int widest(const eval_head *h) {
+    int wide = 9;
+    for (size_t i = 0; i < h->row_count; i++)
+        wide = (int)strlen(h->rows[i].name) > wide ? (int)strlen(h->rows[i].name) : wide;
+    for (size_t i = 0; i < h->map_count; i++)
+        wide = (int)strlen(h->maps[i].name) > wide ? (int)strlen(h->maps[i].name) : wide;
+    return wide;
+}
+
+static void print_row(FILE *out, int wide, const eval_head *h, const eval_totals *t, size_t i) {
+    const row_totals *r = &t->rows[i];
+    fprintf(out, "%-*s %6zu", wide, h->rows[i].name, r->n);
+    print_share(out, wilson(r->hits1, r->n));
+    print_share(out, wilson(r->hits5, r->n));
+    fprintf(out, "  %5.1f  %5.1f", 100 * class_mean(h, r), 100 * part((double)r->others, r->n));
+    print_share(out, wilson(r->right_phrases, r->phrases));
+    if (h->rows[i].iters) fprintf(out, "  %.3f -> %.3f", part(r->loss[0], r->n), part(r->loss[1], r->n));
+    if (r->failed) fprintf(out, "  %zu failed", r->failed);
+    fputc('\n', out);
+}
+
+static void print_table(FILE *out, const eval_head *h, const eval_totals *t) {
+    int wide = widest(h);
+    fprintf(out, "%zu scenes of %s, model %s; per cent, with 95 %% intervals\n", t->scenes - t->broken, h->set,
+            h->model);
+    if (h->row_count) {
+        fprintf(
+            out,
+            "\n%-*s      n  Acc@1                  Acc@5                  class  other  referring              loss\n",
+            wide, "region by");
+        for (size_t i = 0; i < h->row_count; i++) print_row(out, wide, h, t, i);
+        fprintf(out, "%-*s %6zu  %5.1f %47s %5.1f\n", wide, "(chance)", t->rows[0].n,
+                100 * part(t->chance1, t->rows[0].n), "", 100 * part(t->chance_phrase, t->rows[0].phrases));
+    }
+    if (h->map_count)
+        fprintf(out,
+                "\n%-*s      n  pointing               IoU at the best threshold     pixel AP               mIoU\n",
+                wide, "map by");
+    for (size_t i = 0; i < h->map_count; i++) {
+        const map_totals *m = &t->maps[i];
+        fprintf(out, "%-*s %6zu", wide, h->maps[i].name, m->n);
+        print_share(out, wilson(m->hits, m->n));
+        print_share(out, iou_of(m));
+        fprintf(out, " (%.2f)", threshold_at(best_threshold(m)));
+        print_share(out, mean_of(m->ap, m->ap2, m->n));
+        fprintf(out, "  %5.1f\n", 100 * class_iou(h, m));
+    }
+    if (t->broken) fprintf(out, "\n%zu broken scenes were left out\n", t->broken);
+}
+
+/* ---- table.csv ----------------------------------------------------------------------------------------------------
+ */
+static void csv_share(longtext *t, estimate v) { say(t, ",%.6f,%.6f,%.6f", v.value, v.low, v.high); }
+
+static void csv_name(longtext *t, const char *kind, const char *name) {
+    say(t, "%s,\"%s\"", kind, name); /* a row's name holds no quotes */
+}
+
+static void write_csv(longtext *out, const eval_head *h, const eval_totals *t) {
+    say(out, "kind,name,n,acc1,acc1_low,acc1_high,acc5,acc5_low,acc5_high,class_acc1,other,failed,loss_first,loss_last,"
+             "referring,referring_low,referring_high,phrases,pointing,pointing_low,pointing_high,iou,iou_low,iou_high,"
+             "threshold,map,map_low,map_high,miou\n");
+    for (size_t i = 0; i < h->row_count; i++) {
+        const row_totals *r = &t->rows[i];
+        csv_name(out, "region", h->rows[i].name);
+        say(out, ",%zu", r->n);
+        csv_share(out, wilson(r->hits1, r->n));
+        csv_share(out, wilson(r->hits5, r->n));
+        say(out, ",%.6f,%.6f,%zu", class_mean(h, r), part((double)r->others, r->n), r->failed);
+        if (h->rows[i].iters)
+            say(out, ",%.6f,%.6f", part(r->loss[0], r->n), part(r->loss[1], r->n));
+        else
+            say(out, ",,");
+        csv_share(out, wilson(r->right_phrases, r->phrases));
+        say(out, ",%zu,,,,,,,,,,,\n", r->phrases);
+    }
+    for (size_t i = 0; i < h->map_count; i++) {
+        const map_totals *m = &t->maps[i];
+        csv_name(out, "map", h->maps[i].name);
+        say(out, ",%zu,,,,,,,,,,,,,,,", m->n);
+        csv_share(out, wilson(m->hits, m->n));
+        csv_share(out, iou_of(m));
+        say(out, ",%.2f", threshold_at(best_threshold(m)));
+        csv_share(out, mean_of(m->ap, m->ap2, m->n));
+        say(out, ",%.6f\n", class_iou(h, m));
+    }
+}
+
+/* ---- table.json ---------------------------------------------------------------------------------------------------
+ */
+static void json_share(longtext *t, const char *key, estimate v) {
+    say(t, "\"%s\": %.6f, \"%s_low\": %.6f, \"%s_high\": %.6f", key, v.value, key, v.low, key, v.high);
+}
+
+static void json_key(longtext *t, size_t i, const char *name) {
+    say(t, i ? ",\n    " : "\n    ");
+    say_quoted(t, name);
+    say(t, ": {");
+}
+
+static void json_settings(longtext *t, const eval_row *r) {
+    say(t, ", \"size\": %zu", r->side);
+    if (r->blocks) say(t, ", \"blocks\": %zu", r->blocks);
+    if (r->quality != QUALITY_EXACT) say(t, ", \"quality\": \"%s\"", quality_names[r->quality]);
+    if (r->iters)
+        say(t, ", \"layers\": %zu, \"iters\": %zu, \"lr\": %.9g, \"alpha\": %.9g, \"explainer\": \"%s\"", r->layers,
+            r->iters, r->lr, r->alpha, r->explainer);
+}
+
+static void json_methods(longtext *out, const eval_head *h, const eval_totals *t) {
+    for (size_t i = 0; i < h->row_count; i++) {
+        const row_totals *r = &t->rows[i];
+        json_key(out, i, h->rows[i].name);
+        json_share(out, "acc1", wilson(r->hits1, r->n));
+        say(out, ", ");
+        json_share(out, "acc5", wilson(r->hits5, r->n));
+        say(out, ", \"class_acc1\": %.6f, \"other_object\": %.6f, \"n\": %zu, \"failed\": %zu", class_mean(h, r),
+            part((double)r->others, r->n), r->n, r->failed);
+        if (h->rows[i].iters)
+            say(out, ", \"loss_first\": %.6f, \"loss_last\": %.6f", part(r->loss[0], r->n), part(r->loss[1], r->n));
+        json_settings(out, &h->rows[i]);
+        say(out, "}");
+    }
+}
+
+static void json_maps(longtext *out, const eval_head *h, const eval_totals *t) {
+    for (size_t i = 0; i < h->map_count; i++) {
+        const map_totals *m = &t->maps[i];
+        json_key(out, i, h->maps[i].name);
+        json_share(out, "pointing", wilson(m->hits, m->n));
+        say(out, ", ");
+        json_share(out, "iou", iou_of(m));
+        say(out, ", \"threshold\": %.2f, ", threshold_at(best_threshold(m)));
+        json_share(out, "map", mean_of(m->ap, m->ap2, m->n));
+        say(out, ", \"miou\": %.6f, \"n\": %zu", class_iou(h, m), m->n);
+        json_settings(out, &h->maps[i]);
+        say(out, "}");
+    }
+}
+
+static void write_json(longtext *out, const eval_head *h, const eval_totals *t) {
+    say(out, "{\n  \"methods\": {");
+    json_methods(out, h, t);
+    say(out, "\n  },\n  \"maps\": {");
+    json_maps(out, h, t);
+    say(out, "\n  },\n  \"referring\": {");
+    for (size_t i = 0; i < h->row_count; i++) {
+        json_key(out, i, h->rows[i].name);
+        json_share(out, "acc", wilson(t->rows[i].right_phrases, t->rows[i].phrases));
+        say(out, ", \"n\": %zu}", t->rows[i].phrases);
+    }
+    say(out, "\n  },\n  \"chance\": {\"acc1\": %.6f, \"referring\": %.6f},\n",
+        h->row_count ? part(t->chance1, t->rows[0].n) : 0,
+        h->row_count ? part(t->chance_phrase, t->rows[0].phrases) : 0);
+    say(out,
+        "  \"scenes\": %zu,\n  \"broken\": %zu,\n  \"names\": {\"drawn\": %zu, \"photographic\": %zu},\n  \"set\": ",
+        t->scenes - t->broken, t->broken, h->name_count[0], h->name_count[1]);
+    say_quoted(out, h->set);
+    say(out, ",\n  \"model\": ");
+    say_quoted(out, h->model);
+    say(out, "\n}\n");
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------------
+ */
+typedef void writer(longtext *out, const eval_head *h, const eval_totals *t);
+static bool write_file(const char *folder, const char *name, writer *write, const eval_head *h, const eval_totals *t,
+                       err *e) {
+    char path[4096];
+    longtext text = {0};
+    out_file f;
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
+        return err_set(e, "%.200s...: the path is too long", folder);
+    write(&text, h, t);
+    bool ok = !text.failed || err_set(e, "%s: no memory", path);
+    if (ok && (ok = out_open(&f, path, e))) {
+        fwrite(text.text, 1, text.length, f.stream);
+        ok = out_close(&f, e);
+    }
+    mem_free(text.text);
+    return ok;
+}
+
+bool eval_finish(const char *folder, FILE *out, err *e) {
+    results file = {0};
+    eval_totals t = {0};
+    bool ok = count_all(folder, &file, &t, e);
+    if (ok && file.count != eval_share(&file.head))
+        ok = err_set(e, "%s: %zu scenes of %zu are there; start the run again", file.path, file.count,
+                     eval_share(&file.head));
+    ok = ok && write_file(folder, "table.csv", write_csv, &file.head, &t, e) &&
+         write_file(folder, "table.json", write_json, &file.head, &t, e) && page_write(folder, &file.head, &t, e);
+    if (ok) print_table(out, &file.head, &t);
+    totals_free(&file.head, &t);
+    results_close(&file);
+    return ok;
+}

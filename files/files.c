@@ -1,0 +1,410 @@
+/* files.c - whole files in and out, npy arrays, folders. */
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+#define _FILE_OFFSET_BITS 64 /* checkpoints over 2 GB on 32-bit systems */
+#include "files/files.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- writing: a temporary name, then rename -------------------------------------------------- */
+bool out_open(out_file *f, const char *path, err *e) {
+    struct stat s;
+    memset(f, 0, sizeof *f);
+    if (!*path) return err_set(e, "the name of a file to write is empty");
+    if (strlen(path) >= sizeof f->path - 1) return err_set(e, "%.200s...: the name is too long", path);
+    strcpy(f->path, path);
+    bool there = stat(path, &s) == 0;
+    if (there && S_ISDIR(s.st_mode)) return err_set(e, "%s: is a folder, a file to write was expected", path);
+    if (there && !S_ISREG(s.st_mode)) { /* a device or pipe must not be renamed over */
+        f->stream = fopen(path, "wb");
+    } else {
+        char *target = there ? realpath(path, NULL) : NULL; /* a link stays a link, its target is replaced */
+        if (target && strlen(target) < sizeof f->path) strcpy(f->path, target);
+        free(target);
+        snprintf(f->temporary, sizeof f->temporary, "%s.tmp-%ld", f->path, (long)getpid());
+        f->stream = fopen(f->temporary, "wb");
+    }
+    if (!f->stream) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+    return true;
+}
+
+void out_abandon(out_file *f) {
+    if (f->stream) fclose(f->stream);
+    if (f->stream && f->temporary[0]) remove(f->temporary);
+    f->stream = NULL;
+}
+
+bool out_close(out_file *f, err *e) {
+    FILE *stream = f->stream;
+    if (!stream) return err_set(e, "%s: is not open", f->path);
+    f->stream = NULL;
+    errno = 0;
+    int bad = fflush(stream) != 0 || ferror(stream);
+    int why = errno;
+    if (bad && !why) { /* an earlier write failed, its reason is gone: one byte more fails for the same */
+        clearerr(stream);
+        if (fputc(0, stream) == EOF || fflush(stream) != 0) why = errno;
+    }
+    if (fclose(stream) != 0 && !bad) bad = 1, why = errno;
+    if (!bad && f->temporary[0] && rename(f->temporary, f->path) != 0) bad = 1, why = errno;
+    if (!bad) return true;
+    if (f->temporary[0]) remove(f->temporary);
+    return err_set(e, "%s: writing failed: %s", f->path, why ? strerror(why) : "input/output error");
+}
+
+bool out_check(const char *path, err *e) {
+    out_file f;
+    struct stat s;
+    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode)) return true; /* opening a pipe would wait */
+    if (!out_open(&f, path, e)) return false;
+    out_abandon(&f);
+    return true;
+}
+
+/* ---- folders --------------------------------------------------------------------------------- */
+bool folder_exists(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+bool file_exists(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && !S_ISDIR(s.st_mode);
+}
+
+static bool folder_make_one(const char *path, err *e) {
+    if (mkdir(path, 0777) == 0) return true;
+    int why = errno;
+    if (folder_exists(path)) return true;
+    if (why == EEXIST) return err_set(e, "%s: is a file, a folder was expected", path);
+    return err_set(e, "%s: the folder cannot be made: %s", path, strerror(why));
+}
+
+bool folder_make(const char *path, err *e) {
+    char part[4096];
+    size_t n = strlen(path);
+    if (n == 0) return err_set(e, "the name of a folder to make is empty");
+    if (n >= sizeof part) return err_set(e, "%.200s...: the name is too long", path);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i < n; i++) {
+        if (part[i] != '/' || part[i - 1] == '/') continue;
+        part[i] = 0;
+        if (!folder_make_one(part, e)) return false;
+        part[i] = '/';
+    }
+    return folder_make_one(part, e);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+/* A descriptor that is no folder's, or -1. */
+static int open_file(const char *path, struct stat *s, err *e) {
+    if (!*path) return err_set(e, "the name of a file to read is empty"), -1;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) return err_set(e, "%s: cannot be read: %s", path, strerror(errno)), -1;
+    if (fstat(fd, s) != 0) {
+        err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+    } else if (S_ISDIR(s->st_mode)) {
+        err_set(e, "%s: is a folder, a file was expected", path);
+    } else {
+        return fd;
+    }
+    close(fd);
+    return -1;
+}
+
+/* Fills buffer as far as the file goes; negative on failure. */
+static ptrdiff_t read_fully(int fd, char *buffer, size_t room) {
+    size_t have = 0;
+    while (have < room) {
+        size_t ask = room - have < (size_t)1 << 30 ? room - have : (size_t)1 << 30;
+        ssize_t n = read(fd, buffer + have, ask);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return -1;
+        if (n == 0) break;
+        have += (size_t)n;
+    }
+    return (ptrdiff_t)have;
+}
+
+/* Reads until the end, also from pipes, whose size is not known beforehand. */
+static char *read_all(int fd, const char *path, size_t expected, size_t most, size_t *length, err *e) {
+    size_t room = expected + 2, have = 0; /* one byte for the end to show, one for the zero */
+    char *data = mem_alloc(room, 1);
+    if (!data) return err_set(e, "%s: no memory for its %zu bytes", path, expected), NULL;
+    for (;;) {
+        ptrdiff_t n = read_fully(fd, data + have, room - 1 - have);
+        if (n < 0) {
+            err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+            break;
+        }
+        have += (size_t)n;
+        if (have > most) {
+            err_set(e, "%s: is larger than %zu bytes, the most allowed here", path, most);
+            break;
+        }
+        if (have < room - 1) {
+            data[have] = 0;
+            *length = have;
+            return data;
+        }
+        char *more = room > SIZE_MAX / 4 ? NULL : mem_resize(data, room * 2);
+        if (!more) {
+            err_set(e, "%s: no memory for more than %zu bytes", path, have);
+            break;
+        }
+        data = more;
+        room *= 2;
+    }
+    mem_free(data);
+    return NULL;
+}
+
+char *file_read(const char *path, size_t most, size_t *length, err *e) {
+    struct stat s;
+    size_t size = 0;
+    char *data = NULL;
+    *length = 0;
+    int fd = open_file(path, &s, e);
+    if (fd < 0) return NULL;
+    if (S_ISREG(s.st_mode) && (uintmax_t)s.st_size > most) {
+        err_set(e, "%s: has %ju bytes, at most %zu are allowed here", path, (uintmax_t)s.st_size, most);
+    } else {
+        if (S_ISREG(s.st_mode)) size = (size_t)s.st_size;
+        data = read_all(fd, path, size < SIZE_MAX - 2 ? size : SIZE_MAX - 2, most, length, e);
+    }
+    close(fd);
+    return data;
+}
+
+/* m->handle tells what must be given back: the map itself, or the copy read where there is no mapping. */
+bool file_map_open(const char *path, file_map *m, err *e) {
+    struct stat s;
+    memset(m, 0, sizeof *m);
+    int fd = open_file(path, &s, e);
+    if (fd < 0) return false;
+    if (S_ISREG(s.st_mode) && (uintmax_t)s.st_size > SIZE_MAX / 2) {
+        close(fd);
+        return err_set(e, "%s: has %ju bytes, more than this system can address", path, (uintmax_t)s.st_size);
+    }
+    size_t size = S_ISREG(s.st_mode) ? (size_t)s.st_size : 0;
+    void *p = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+    if (p != MAP_FAILED) {
+        m->data = p;
+        m->length = size;
+    } else {
+        m->handle = read_all(fd, path, size, SIZE_MAX / 2, &m->length, e);
+        m->data = m->handle;
+    }
+    close(fd);
+    return m->data != NULL;
+}
+
+void file_map_close(file_map *m) {
+    if (m->handle)
+        mem_free(m->handle);
+    else if (m->data)
+        munmap((void *)(uintptr_t)m->data, m->length);
+    memset(m, 0, sizeof *m);
+}
+
+/* ---- npy: magic, version, header length, a Python dict in text, then the numbers --------------- */
+static bool npy_count(const size_t *shape, size_t rank, size_t *count) {
+    *count = 1;
+    for (size_t i = 0; i < rank; i++)
+        if (!size_mul(*count, shape[i], count)) return false;
+    return size_mul(*count, 8, &(size_t){0});
+}
+
+static void store32(unsigned char *to, const float *from) {
+    uint32_t u;
+    memcpy(&u, from, 4);
+    for (int k = 0; k < 4; k++) to[k] = (unsigned char)(u >> 8 * k);
+}
+
+bool npy_write(const char *path, const float *data, const size_t *shape, size_t rank, err *e) {
+    char dims[128] = "", header[320];
+    unsigned char chunk[4096];
+    size_t count, at = 0;
+    out_file f;
+    if (rank > 4 || !npy_count(shape, rank, &count))
+        return err_set(e, "%s: an array of %zu dimensions cannot be written, at most 4 can", path, rank);
+    for (size_t i = 0; i < rank; i++)
+        at += (size_t)snprintf(dims + at, sizeof dims - at, i ? ", %zu" : rank == 1 ? "%zu," : "%zu", shape[i]);
+    int n = snprintf(header, sizeof header, "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }", dims);
+    int whole = (10 + n + 1 + 63) / 64 * 64; /* magic to line feed: a multiple of 64 */
+    if (!out_open(&f, path, e)) return false;
+    fwrite("\x93NUMPY\1\0", 1, 8, f.stream);
+    fputc((whole - 10) & 255, f.stream);
+    fputc((whole - 10) >> 8, f.stream);
+    fprintf(f.stream, "%s%*s\n", header, whole - 11 - n, "");
+    for (size_t i = 0; i < count;) {
+        size_t m = 0;
+        for (; m < sizeof chunk && i < count; m += 4) store32(chunk + m, data + i++);
+        if (fwrite(chunk, 1, m, f.stream) != m) break; /* out_close says why */
+    }
+    return out_close(&f, e);
+}
+
+typedef struct {
+    const char *at, *end;
+} cursor;
+
+static void spaces(cursor *c) {
+    while (c->at < c->end && (*c->at == ' ' || *c->at == '\n')) c->at++;
+}
+
+static bool token(cursor *c, const char *word) {
+    size_t n = strlen(word);
+    spaces(c);
+    if ((size_t)(c->end - c->at) < n || memcmp(c->at, word, n) != 0) return false;
+    c->at += n;
+    return true;
+}
+
+/* A quoted word into out; no escapes, they have no place here. */
+static bool quoted(cursor *c, char *out, size_t room) {
+    spaces(c);
+    if (c->at == c->end || (*c->at != '\'' && *c->at != '"')) return false;
+    char mark = *c->at++;
+    size_t n = 0;
+    for (; c->at < c->end && *c->at != mark; c->at++) {
+        if (n + 1 >= room || *c->at < 32 || *c->at > 126) return false;
+        out[n++] = *c->at;
+    }
+    out[n] = 0;
+    if (c->at == c->end) return false;
+    c->at++;
+    return true;
+}
+
+static bool number(cursor *c, size_t *out) {
+    spaces(c);
+    const char *start = c->at;
+    *out = 0;
+    for (; c->at < c->end && *c->at >= '0' && *c->at <= '9'; c->at++) {
+        size_t digit = (size_t)(*c->at - '0');
+        if (!size_mul(*out, 10, out) || *out > SIZE_MAX - digit) return false;
+        *out += digit;
+    }
+    return c->at > start;
+}
+
+static bool npy_shape(cursor *c, npy_array *a, const char *name, err *e) {
+    bool comma = true;
+    if (!token(c, "(")) return err_set(e, "%s: npy: shape is not a tuple", name);
+    a->rank = 0;
+    while (!token(c, ")")) {
+        size_t n;
+        if (!comma || !number(c, &n)) return err_set(e, "%s: npy: shape is not a tuple of whole numbers", name);
+        if (a->rank == 4) return err_set(e, "%s: npy: more than 4 dimensions", name);
+        a->shape[a->rank++] = n;
+        comma = token(c, ",");
+    }
+    if (a->rank == 1 && !comma) return err_set(e, "%s: npy: shape is a number in brackets, not a tuple", name);
+    return true;
+}
+
+/* The dict; *each receives the bytes of one number. Every key must stand there once. */
+static bool npy_header(const char *text, size_t n, npy_array *a, size_t *each, const char *name, err *e) {
+    cursor c = {text, text + n};
+    unsigned seen = 0;
+    bool comma = true;
+    if (!token(&c, "{")) return err_set(e, "%s: npy: the header is not a dict", name);
+    while (!token(&c, "}")) {
+        char key[32], value[32];
+        if (!comma || !quoted(&c, key, sizeof key) || !token(&c, ":"))
+            return err_set(e, "%s: npy: the header is damaged after %zu bytes", name, (size_t)(c.at - text));
+        unsigned bit = !strcmp(key, "descr") ? 1 : !strcmp(key, "fortran_order") ? 2 : !strcmp(key, "shape") ? 4 : 0;
+        if (!bit || (seen & bit))
+            return err_set(e, "%s: npy: key '%s' is %s", name, key, bit ? "there twice" : "unknown");
+        seen |= bit;
+        if (bit == 1) {
+            if (!quoted(&c, value, sizeof value)) return err_set(e, "%s: npy: descr is not a simple type", name);
+            *each = !strcmp(value, "<f2") ? 2 : !strcmp(value, "<f4") ? 4 : !strcmp(value, "<f8") ? 8 : 0;
+            if (!*each) return err_set(e, "%s: npy: type '%s' found, '<f2', '<f4' or '<f8' expected", name, value);
+        } else if (bit == 2) {
+            if (!token(&c, "False")) return err_set(e, "%s: npy: fortran_order False expected (rows first)", name);
+        } else if (!npy_shape(&c, a, name, e)) {
+            return false;
+        }
+        comma = token(&c, ",");
+    }
+    spaces(&c);
+    if (seen != 7)
+        return err_set(e, "%s: npy: %s is missing from the header", name,
+                       !(seen & 1)   ? "descr"
+                       : !(seen & 2) ? "fortran_order"
+                                     : "shape");
+    return c.at == c.end || err_set(e, "%s: npy: something follows the dict in the header", name);
+}
+
+static uint64_t load(const unsigned char *p, size_t bytes) {
+    uint64_t u = 0;
+    for (size_t k = bytes; k-- > 0;) u = u << 8 | p[k];
+    return u;
+}
+
+float half_to_float(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, u;
+    float f;
+    if (exponent == 0) { /* subnormal: a multiple of 2^-24 */
+        f = (float)fraction * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    u = sign | (exponent == 31 ? 0xffu : exponent + 112) << 23 | fraction << 13;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static float load_float(const unsigned char *p, size_t each) {
+    uint64_t u = load(p, each);
+    float f;
+    double d;
+    if (each == 2) return half_to_float((uint16_t)u);
+    if (each == 8) return memcpy(&d, &u, 8), (float)d;
+    uint32_t low = (uint32_t)u;
+    return memcpy(&f, &low, 4), f;
+}
+
+bool npy_parse(const unsigned char *bytes, size_t length, const char *name, npy_array *a, err *e) {
+    size_t each = 0, count, start, n;
+    memset(a, 0, sizeof *a);
+    if (length < 10 || memcmp(bytes, "\x93NUMPY", 6) != 0) return err_set(e, "%s: is not an npy file", name);
+    if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0)
+        return err_set(e, "%s: npy version %d.%d found, 1.0, 2.0 or 3.0 expected", name, bytes[6], bytes[7]);
+    start = bytes[6] == 1 ? 10 : 12;
+    if (length < start) return err_set(e, "%s: npy: the file is truncated", name);
+    n = (size_t)load(bytes + 8, start - 8);
+    if (n > length - start)
+        return err_set(e, "%s: npy: a header of %zu bytes is announced, %zu are there", name, n, length - start);
+    if (!npy_header((const char *)bytes + start, n, a, &each, name, e)) return false;
+    if (!npy_count(a->shape, a->rank, &count)) return err_set(e, "%s: npy: the shape is too large", name);
+    start += n;
+    if (count * each != length - start)
+        return err_set(e, "%s: npy: the shape asks for %zu bytes of numbers, %zu are there", name, count * each,
+                       length - start);
+    a->data = mem_alloc(count, sizeof *a->data);
+    if (!a->data) return err_set(e, "%s: npy: no memory for %zu numbers", name, count);
+    for (size_t i = 0; i < count; i++) a->data[i] = load_float(bytes + start + i * each, each);
+    return true;
+}
+
+bool npy_read(const char *path, npy_array *a, err *e) {
+    file_map m;
+    memset(a, 0, sizeof *a);
+    if (!file_map_open(path, &m, e)) return false;
+    bool ok = npy_parse(m.data, m.length, path, a, e);
+    file_map_close(&m);
+    return ok;
+}
+
+void npy_free(npy_array *a) {
+    mem_free(a->data);
+    memset(a, 0, sizeof *a);
+}

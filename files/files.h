@@ -1,0 +1,38 @@
+/* files.h - reading and writing whole files: atomically written ones, npy arrays, folders.
+ *
+ *     out_file f;
+ *     if (!out_open(&f, "out/result.json", &e)) ...     // writes out/result.json.tmp-PID
+ *     fprintf(f.stream, "{}\n");
+ *     if (!out_close(&f, &e)) ...                       // fsync-free rename into place; out_abandon() drops it
+ */
+#ifndef FILES_H
+#define FILES_H
+#include <stdio.h>
+#include "sys/err.h"
+
+typedef struct { FILE *stream; char path[4096], temporary[4160]; } out_file;
+bool out_open(out_file *f, const char *path, err *e);
+bool out_close(out_file *f, err *e); /* checks every write: a full disk is an error, the old file stays */
+void out_abandon(out_file *f);
+bool out_check(const char *path, err *e); /* it can be written, now; for before long work */
+/* Makes the folder (and its parents) where missing; a file in its place is an error. */
+bool folder_make(const char *path, err *e);
+bool folder_exists(const char *path);
+bool file_exists(const char *path);
+
+/* A whole file, zero-terminated beyond its length. mem_free it. Larger than `most` bytes is an error. */
+char *file_read(const char *path, size_t most, size_t *length, err *e);
+
+/* A file mapped for reading. length 0 files map to an empty string. */
+typedef struct { const unsigned char *data; size_t length; void *handle; } file_map;
+bool file_map_open(const char *path, file_map *m, err *e);
+void file_map_close(file_map *m);
+
+/* npy 1.0, C order, little-endian float32 out; float32, float64 (and float16) in, up to 4 dimensions. */
+bool npy_write(const char *path, const float *data, const size_t *shape, size_t rank, err *e);
+typedef struct { float *data; size_t shape[4], rank; } npy_array;
+bool npy_read(const char *path, npy_array *a, err *e);
+bool npy_parse(const unsigned char *bytes, size_t length, const char *name, npy_array *a, err *e);
+void npy_free(npy_array *a);
+float half_to_float(uint16_t h); /* float16 is exact in float */
+#endif

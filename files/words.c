@@ -1,0 +1,241 @@
+/* words.c - cleaning and splitting of text (see words.h): bytes -> code points -> entities -> lower case -> words. */
+#include "files/words.h"
+#include <string.h>
+#include <utf8proc.h>
+#include "files/entities.h"
+
+enum { REPLACEMENT = 0xFFFD, IDOT = 0x130, SIGMA = 0x3A3, FINAL_SIGMA = 0x3C2, IOTA_BELOW = 0x345, LONG_S = 0x17F };
+
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
+uint32_t utf8_decode(const char *s, size_t n, size_t *used) {
+    const unsigned char *b = (const unsigned char *)s;
+    uint32_t c = b[0];
+    *used = 1;
+    if (c < 0x80) return c;
+    size_t length = c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
+    if (length == 0) return REPLACEMENT;
+    /* Only the second byte has bounds of its own: no overlong forms, no surrogates, none above U+10FFFF. */
+    unsigned low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    c &= 0x7Fu >> length;
+    for (; *used < length; ++*used, low = 0x80, high = 0xBF) {
+        if (*used == n || b[*used] < low || b[*used] > high) return REPLACEMENT;
+        c = c << 6 | (b[*used] & 0x3Fu);
+    }
+    return c;
+}
+
+size_t utf8_encode(uint32_t c, unsigned char bytes[4]) {
+    static const unsigned char mark[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n; i-- > 1; c >>= 6) bytes[i] = (unsigned char)(0x80 | (c & 0x3F));
+    bytes[0] = (unsigned char)(mark[n == 1 ? 0 : n] | c);
+    return n;
+}
+
+/* ---- kinds of characters --------------------------------------------------------------------- */
+static utf8proc_category_t category(uint32_t c) { return utf8proc_category((utf8proc_int32_t)c); }
+
+static bool is_letter(uint32_t c) {
+    utf8proc_category_t k = category(c);
+    return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
+}
+
+static bool is_number(uint32_t c) {
+    utf8proc_category_t k = category(c);
+    return k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO;
+}
+
+/* \s of the `regex` module that CLIP uses: Unicode's White_Space. */
+static bool is_space(uint32_t c) {
+    return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+           c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+/* What str.strip takes off: the same and the four information separators. */
+static bool is_stripped(uint32_t c) { return is_space(c) || (c >= 0x1C && c <= 0x1F); }
+
+/* Unicode's Case_Ignorable: by category, and the punctuation that stands within words. */
+static bool is_case_ignorable(uint32_t c) {
+    static const uint16_t within[] = {0x27,   0x2E,   0x3A,   0xB7,   0x387,  0x55F,  0x5F4,  0x2018, 0x2019,
+                                      0x2024, 0x2027, 0xFE13, 0xFE52, 0xFE55, 0xFF07, 0xFF0E, 0xFF1A};
+    switch (category(c)) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_SK: return true;
+    default: break;
+    }
+    for (size_t i = 0; i < sizeof within / sizeof within[0]; i++)
+        if (c == within[i]) return true;
+    return false;
+}
+
+/* Unicode's Cased, of those that are not case-ignorable: by category, ordinal signs, Roman numerals, letters in rings
+ * and squares. */
+static bool is_cased(uint32_t c) {
+    utf8proc_category_t k = category(c);
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LT) || c == 0xAA || c == 0xBA ||
+           (c >= 0x2160 && c <= 0x217F) || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+           (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+}
+
+/* ---- html.unescape --------------------------------------------------------------------------- */
+/* The code point that "&#number;" stands for; false where it stands for nothing at all. HTML reads 0x80 to 0x9F as
+ * windows-1252. */
+static bool numbered(uint32_t number, uint32_t *value) {
+    static const uint16_t windows[32] = {0x20AC, 0x81,   0x201A, 0x192,  0x201E, 0x2026, 0x2020, 0x2021,
+                                         0x2C6,  0x2030, 0x160,  0x2039, 0x152,  0x8D,   0x17D,  0x8F,
+                                         0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+                                         0x2DC,  0x2122, 0x161,  0x203A, 0x153,  0x9D,   0x17E,  0x178};
+    *value = number;
+    if (number >= 0x80 && number <= 0x9F) *value = windows[number - 0x80];
+    else if (number == 0 || (number >= 0xD800 && number <= 0xDFFF) || number > 0x10FFFF) *value = REPLACEMENT;
+    else if (number < 0x20) return number == '\t' || number == '\n' || number == '\f' || number == '\r';
+    else return number != 0x7F && !(number >= 0xFDD0 && number <= 0xFDEF) && (number & 0xFFFE) != 0xFFFE;
+    return true;
+}
+
+static uint32_t digit(uint32_t c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+}
+
+/* "#123;" or "#x7B;" at p, its semicolon optional. Code points used, 0 if it is none; *made 0 or 1 value. */
+static size_t numeric_reference(const uint32_t *p, size_t n, uint32_t value[2], size_t *made) {
+    size_t i = 1;
+    uint32_t base = 10, number = 0;
+    if (n > 1 && (p[1] == 'x' || p[1] == 'X')) base = 16, i = 2;
+    size_t start = i;
+    for (; i < n && digit(p[i]) < base; i++)
+        if (number <= 0x10FFFF) number = number * base + digit(p[i]); /* stays above, cannot overflow */
+    if (i == start) return 0;
+    *made = numbered(number, &value[0]);
+    return i < n && p[i] == ';' ? i + 1 : i;
+}
+
+static const entity *entity_find(const char *name, size_t length) {
+    size_t low = 0, high = ENTITY_COUNT;
+    while (low < high) {
+        size_t middle = (low + high) / 2, its = (size_t)(entities[middle + 1].at - entities[middle].at);
+        int order = memcmp(name, entity_names + entities[middle].at, length < its ? length : its);
+        if (order == 0 && length == its) return &entities[middle];
+        if (order < 0 || (order == 0 && length < its)) high = middle;
+        else low = middle + 1;
+    }
+    return NULL;
+}
+
+/* "name;" at p; or, of the old names that need no semicolon, the longest that p begins with ("notit;" is "not"). */
+static size_t named_reference(const uint32_t *p, size_t n, uint32_t value[2], size_t *made) {
+    char name[ENTITY_LONGEST];
+    size_t length = 0, used = 0;
+    const entity *found = NULL;
+    for (; length < n && length < ENTITY_LONGEST && p[length] < 0x80; length++) {
+        if (!is_letter(p[length]) && !is_number(p[length])) break;
+        name[length] = (char)p[length];
+    }
+    if (length < n && p[length] == ';' && (found = entity_find(name, length))) used = length + 1;
+    if (length > ENTITY_BARE_LONGEST) length = ENTITY_BARE_LONGEST;
+    for (; !used && length > 1; length--)
+        if ((found = entity_find(name, length)) && found->bare) used = length;
+    if (!used) return 0;
+    value[0] = found->first;
+    value[1] = found->second;
+    *made = found->second ? 2 : 1;
+    return used;
+}
+
+/* In place: no reference is shorter than what it stands for. Returns the new length. */
+static size_t unescape(uint32_t *p, size_t n) {
+    size_t to = 0;
+    for (size_t at = 0; at < n;) {
+        uint32_t value[2] = {0, 0};
+        size_t made = 0, used = 0, left = n - at - 1;
+        if (p[at] == '&' && left)
+            used = p[at + 1] == '#' ? numeric_reference(p + at + 1, left, value, &made)
+                                    : named_reference(p + at + 1, left, value, &made);
+        if (!used) value[0] = p[at], made = 1;
+        at += 1 + used;
+        for (size_t i = 0; i < made; i++) p[to++] = value[i];
+    }
+    return to;
+}
+
+/* ---- str.lower ------------------------------------------------------------------------------- */
+/* Final: a cased letter before it and none after it, whatever is case-ignorable between them. */
+static bool sigma_is_final(const uint32_t *p, size_t n, size_t at) {
+    size_t i = at;
+    while (i > 0 && is_case_ignorable(p[i - 1])) i--;
+    if (i == 0 || !is_cased(p[i - 1])) return false;
+    for (i = at + 1; i < n && is_case_ignorable(p[i]);) i++;
+    return i == n || !is_cased(p[i]);
+}
+
+/* In place; returns the new length. Of all characters only U+0130 becomes two, i and a dot above: there is room, for it
+ * was two bytes of the text at least, and points has one place for each byte. */
+static size_t lower(uint32_t *p, size_t n) {
+    size_t dotted = 0;
+    for (size_t i = 0; i < n; i++) {
+        dotted += p[i] == IDOT;
+        if (p[i] == SIGMA && sigma_is_final(p, n, i)) p[i] = FINAL_SIGMA;
+    }
+    size_t total = n + dotted;
+    for (size_t i = n, to = total; i-- > 0;) {
+        if (p[i] == IDOT) {
+            p[--to] = 0x307;
+            p[--to] = 'i';
+        } else p[--to] = (uint32_t)utf8proc_tolower((utf8proc_int32_t)p[i]);
+    }
+    return total;
+}
+
+/* ---- words ----------------------------------------------------------------------------------- */
+bool words_open(words *w, const char *text, err *e) {
+    size_t bytes = strlen(text), used;
+    *w = (words){mem_alloc(bytes, sizeof *w->points), 0, 0};
+    if (!w->points) return err_set(e, "no memory for a text of %zu bytes", bytes);
+    for (size_t i = 0; i < bytes; i += used) w->points[w->count++] = utf8_decode(text + i, bytes - i, &used);
+    w->count = unescape(w->points, w->count);
+    w->count = unescape(w->points, w->count);
+    /* CLIP also makes one space of many, which no word can tell. */
+    while (w->count && is_stripped(w->points[w->count - 1])) w->count--;
+    while (w->at < w->count && is_stripped(w->points[w->at])) w->at++;
+    w->count = w->at + lower(w->points + w->at, w->count - w->at);
+    return true;
+}
+
+void words_close(words *w) {
+    mem_free(w->points);
+    *w = (words){0};
+}
+
+/* Code points of p that match ascii, ignoring case: the long s too is an s, all else is in lower case by now. */
+static size_t match(const uint32_t *p, size_t n, const char *ascii) {
+    size_t i = 0;
+    for (; ascii[i]; i++)
+        if (i == n || (p[i] != (uint32_t)ascii[i] && !(p[i] == LONG_S && ascii[i] == 's'))) return 0;
+    return i;
+}
+
+/* Neither white, letter nor number: [^\s\p{L}\p{N}]. Ignoring case, the iota below is a letter to this set (it folds to
+ * iota) but none to \p{L}, so CLIP drops it. */
+static bool is_other(uint32_t c) { return c != IOTA_BELOW && !is_space(c) && !is_letter(c) && !is_number(c); }
+
+bool words_next(words *w, const uint32_t **word, size_t *length) {
+    static const char *const whole[] = {"<|startoftext|>", "<|endoftext|>", "'s", "'t", "'re",
+                                        "'ve",             "'m",            "'ll", "'d"};
+    while (w->at < w->count && (is_space(w->points[w->at]) || w->points[w->at] == IOTA_BELOW)) w->at++;
+    const uint32_t *p = w->points + w->at;
+    size_t left = w->count - w->at, n = 0;
+    if (left == 0) return false;
+    for (size_t i = 0; i < sizeof whole / sizeof whole[0] && !n; i++) n = match(p, left, whole[i]);
+    if (!n && is_number(p[0])) n = 1;
+    if (!n) while (n < left && is_letter(p[n])) n++;
+    if (!n) while (n < left && is_other(p[n])) n++;
+    *word = p;
+    *length = n;
+    w->at += n;
+    return true;
+}

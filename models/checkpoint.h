@@ -1,0 +1,53 @@
+/* checkpoint.h - models on disk: both families' names, folders and shards, and the model inside the binary.
+ *
+ *     checkpoint *c = checkpoint_open("weights/ViT-B-16", &e);      // folder or file
+ *     const clip_model *m = checkpoint_model(c);                    // points into the mapped file
+ *     const tokenizer *tok = checkpoint_tokenizer(c, &e);           // its merges, read when first asked for
+ *
+ * A folder holds open_clip_config.json and open_clip_model.safetensors, or config.json (preprocessor_config.json) and
+ * model.safetensors or model.safetensors.index.json with its shards; and merges.txt, bpe_simple_vocab_16e6.txt or
+ * tokenizer.json. The names in the weights decide whose layout it is.
+ */
+#ifndef CHECKPOINT_H
+#define CHECKPOINT_H
+#include "clip.h"
+#include "models/config.h"
+#include "sys/err.h"
+#include "files/files.h"
+#include "models/safetensors.h"
+#include "text/tokenizer.h"
+
+typedef struct checkpoint checkpoint;
+/* path: a folder, a .safetensors file with its config beside it, or an index of shards. NULL names the file, tensor
+ * or field at fault. Numbers are not looked at: checkpoint_check_finite does. */
+checkpoint *checkpoint_open(const char *path, err *e);
+/* The default model, linked into the binary; an error in a build without one. */
+checkpoint *checkpoint_builtin(err *e);
+/* The same from bytes, which must outlive it. merges may be NULL. */
+typedef struct {
+    const void *data;
+    size_t length;
+} checkpoint_bytes;
+checkpoint *checkpoint_parse(const char *name, checkpoint_bytes weights, checkpoint_bytes config,
+                             checkpoint_bytes merges, err *e);
+void checkpoint_free(checkpoint *c);
+
+const clip_model *checkpoint_model(const checkpoint *c);
+const char *checkpoint_name(const checkpoint *c);   /* the path it was opened by; "default" for the built-in one */
+const char *checkpoint_layout(const checkpoint *c); /* "open_clip" or "Hugging Face" */
+/* Files that hold its weights, more than one when sharded. */
+size_t checkpoint_files(const checkpoint *c);
+const safetensors *checkpoint_file(const checkpoint *c, size_t i);
+/* What a weight is called in this checkpoint: "visual.proj". open_clip's q, k, v are thirds of attn.in_proj. */
+enum { CHECKPOINT_NAME = 96 };
+void checkpoint_weight_name(const checkpoint *c, clip_kind kind, size_t layer, char out[CHECKPOINT_NAME]);
+
+const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e); /* owned by c */
+/* Full scan of the weights in use for NaN and infinities; names the first one's tensor and index. */
+bool checkpoint_check_finite(const checkpoint *c, err *e);
+
+/* open_clip layout: DIR/open_clip_model.safetensors (type "F16" or "F32") + open_clip_config.json, each replaced
+ * whole or not at all. Weights may be leaves (training). Numbers that are not finite, or not in F16, are an error
+ * naming the tensor. */
+bool checkpoint_write(const char *folder, clip_model *m, const char *type, err *e);
+#endif

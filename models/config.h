@@ -1,0 +1,21 @@
+/* config.h - what a model is, read from and written to its JSON: Hugging Face's form and open_clip's.
+ *
+ *     clip_config c;
+ *     if (!config_parse(text, length, "config.json", &c, &e)) ...
+ *
+ * A document with `model_cfg` is open_clip's, one with `vision_config` or `text_config` Hugging Face's. Two fields are
+ * our own: model_cfg.vision_cfg.pool_type "tokens_mean", and maskinv_cfg {lr, alpha, iters, layers}, what the model
+ * likes for MaskInversion. A switch that changes the network in a way not supported here is refused by name.
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+#include <stdio.h>
+#include "clip.h"
+#include "sys/err.h"
+
+bool config_parse(const char *json, size_t length, const char *name, clip_config *out, err *e);
+/* Hugging Face's preprocessor_config.json: mean and std into out, its size against out's. */
+bool config_parse_preprocessor(const char *json, size_t length, const char *name, clip_config *out, err *e);
+/* open_clip's form. False where it has no words for this network: towers with different activations. */
+bool config_write(FILE *stream, const clip_config *c, err *e);
+#endif

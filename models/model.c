@@ -1,0 +1,48 @@
+/* model.c - the default model's files as they are, by the assembler's .incbin (see model.h). */
+#include "models/model.h"
+
+#ifdef NO_BUILTIN_MODEL
+
+bool builtin_model_get(builtin_model *b) {
+    *b = (builtin_model){0};
+    return false;
+}
+
+#else
+
+#ifndef MODEL_DIR
+#define MODEL_DIR "weights/default"
+#endif
+#ifdef __APPLE__
+#define SYMBOL(name) "_" #name
+#define BLOB_SECTION ".section __DATA,__const\n"
+#define BLOB_AFTER ".text\n"
+#else
+#define SYMBOL(name) #name
+#define BLOB_SECTION ".pushsection .rodata\n"
+#define BLOB_AFTER ".popsection\n"
+#endif
+/* 64-byte alignment: the writer pads headers so that the tensors then begin at a multiple of 64 too. */
+#define BLOB(name, file)                                                                                               \
+    __asm__(BLOB_SECTION ".globl " SYMBOL(name) "\n.balign 64\n" SYMBOL(                                               \
+        name) ":\n.incbin \"" MODEL_DIR "/" file                                                                       \
+              "\"\n.globl " SYMBOL(name##_end) "\n" SYMBOL(name##_end) ":\n.byte 0\n" BLOB_AFTER);                     \
+    extern const unsigned char name[], name##_end[]
+
+BLOB(maskinv_model_weights, "open_clip_model.safetensors");
+BLOB(maskinv_model_config, "open_clip_config.json");
+BLOB(maskinv_model_merges, "merges.txt");
+
+bool builtin_model_get(builtin_model *b) {
+    *b = (builtin_model){
+        .weights = maskinv_model_weights,
+        .config = maskinv_model_config,
+        .merges = maskinv_model_merges,
+        .weights_length = (size_t)(maskinv_model_weights_end - maskinv_model_weights),
+        .config_length = (size_t)(maskinv_model_config_end - maskinv_model_config),
+        .merges_length = (size_t)(maskinv_model_merges_end - maskinv_model_merges),
+    };
+    return true;
+}
+
+#endif

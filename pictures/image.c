@@ -1,0 +1,604 @@
+/* image.c - pictures and masks read, resized as Pillow does it, and turned into what the network sees.
+ *
+ * bytes -> probe (kind, size, orientation, is it whole?) -> stb -> upright -> picture or mask
+ * picture -> resize_window (horizontal pass, vertical pass) -> normalised pixels
+ */
+#include "pictures/image.h"
+#include "files/files.h"
+#include "pictures/png.h"
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+/* stb's code is not written for our warnings. */
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#endif
+#define STBI_MALLOC(n) mem_alloc(n, 1)
+#define STBI_REALLOC(p, n) mem_resize(p, n)
+#define STBI_FREE(p) mem_free(p)
+#define STBI_ASSERT(x) ((void)0)
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_PNG
+#define STBI_ONLY_BMP
+#define STBI_NO_STDIO
+#define STBI_NO_LINEAR
+#define STBI_NO_HDR
+#define STBI_MAX_DIMENSIONS (1 << 20)
+#define STB_IMAGE_IMPLEMENTATION
+#include <stb_image.h>
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+
+enum { MOST_PIXELS = 100000000, MOST_SIDE = STBI_MAX_DIMENSIONS };
+static const size_t most_file = (size_t)1 << 30;
+
+/* ---- probing: what a file claims, before anything is allocated for it ------------------------- */
+typedef struct {
+    const unsigned char *bytes;
+    size_t length;
+    const char *name;
+} source;
+typedef struct {
+    const char *kind;
+    size_t width, height;
+    int orientation;
+} claim;
+
+static size_t be16(const unsigned char *p) { return (size_t)p[0] << 8 | p[1]; }
+static size_t le16(const unsigned char *p) { return (size_t)p[1] << 8 | p[0]; }
+static size_t be32(const unsigned char *p) { return be16(p) << 16 | be16(p + 2); }
+static size_t le32(const unsigned char *p) { return le16(p + 2) << 16 | le16(p); }
+
+static bool truncated(const source *s, const char *kind, err *e) {
+    return err_set(e, "%s: the %s picture is truncated: it ends after %zu bytes", s->name, kind, s->length);
+}
+
+/* Tag 0x0112 of the first directory of a TIFF block: 1 to 8, 1 when there is none or the block is damaged. */
+static int exif_orientation(const unsigned char *t, size_t n) {
+    if (n < 8) return 1;
+    bool little = memcmp(t, "II*\0", 4) == 0;
+    if (!little && memcmp(t, "MM\0*", 4) != 0) return 1;
+    size_t (*two)(const unsigned char *) = little ? le16 : be16;
+    size_t at = little ? le32(t + 4) : be32(t + 4);
+    if (at > n - 2) return 1;
+    size_t entries = two(t + at);
+    for (at += 2; entries-- > 0 && at <= n && n - at >= 12; at += 12) {
+        if (two(t + at) != 0x0112) continue;
+        size_t value = two(t + at + 8);
+        return two(t + at + 2) == 3 && value >= 1 && value <= 8 ? (int)value : 1; /* type 3: a short */
+    }
+    return 1;
+}
+
+/* Past the next marker of a JPEG, entropy-coded data skipped; 0 at the file's end. */
+static int jpeg_marker(const source *s, size_t *at) {
+    for (size_t i = *at; i + 1 < s->length; i++) {
+        unsigned char m = s->bytes[i + 1];
+        if (s->bytes[i] != 0xFF || m == 0 || m == 0xFF || (m >= 0xD0 && m <= 0xD7)) continue; /* stuffing, restarts */
+        *at = i + 2;
+        return m;
+    }
+    return 0;
+}
+
+/* A Huffman segment: tables of a class byte, 16 counts and their symbols. stb trusts that no table has over 256 symbols
+ * (its table is that long) and that the codes of the lengths up to 16 bits fit. */
+static bool jpeg_tables_fit(const unsigned char *segment, size_t n) {
+    for (size_t at = 2; at < n;) {
+        size_t symbols = 0, codes = 0;
+        if (n - at < 17) return false;
+        for (size_t length = 1; length <= 16; length++) {
+            symbols += segment[at + length];
+            codes = 2 * codes + segment[at + length];
+            if (codes > (size_t)1 << length) return false;
+        }
+        if (symbols > 256 || symbols > n - at - 17) return false;
+        at += 17 + symbols;
+    }
+    return true;
+}
+
+/* Decoders fill what a truncated JPEG lacks with grey: the end-of-image marker must be there. */
+static bool jpeg_probe(const source *s, claim *c, err *e) {
+    size_t at = 2;
+    int marker;
+    while ((marker = jpeg_marker(s, &at)) != 0xD9) {
+        if (marker == 0 || s->length - at < 2) return truncated(s, c->kind, e);
+        if (marker == 0xD8 || marker == 0x01) continue;
+        const unsigned char *segment = s->bytes + at;
+        size_t n = be16(segment);
+        if (n < 2) return err_set(e, "%s: the JPEG picture is damaged: a segment of %zu bytes", s->name, n);
+        if (n > s->length - at) return truncated(s, c->kind, e);
+        if (marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC && n >= 8) {
+            c->height = be16(segment + 3);
+            c->width = be16(segment + 5);
+        } else if (marker == 0xC4 && !jpeg_tables_fit(segment, n)) {
+            return err_set(e, "%s: the JPEG picture is damaged: impossible Huffman table", s->name);
+        } else if (marker == 0xE1 && n >= 8 && memcmp(segment + 2, "Exif\0\0", 6) == 0) {
+            c->orientation = exif_orientation(segment + 8, n - 8);
+        }
+        at += n;
+    }
+    return c->width || err_set(e, "%s: the JPEG picture has no frame", s->name);
+}
+
+static bool png_intact(const unsigned char *chunk, size_t n) {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION /* a fuzzer cannot guess checksums */
+    return (void)chunk, (void)n, true;
+#else
+    return png_crc(0, chunk + 4, n + 4) == be32(chunk + 8 + n);
+#endif
+}
+
+static bool png_probe(const source *s, claim *c, err *e) {
+    const unsigned char *chunk = s->bytes + 8;
+    if (s->length < 33) return truncated(s, c->kind, e);
+    if (memcmp(chunk + 4, "IHDR", 4) != 0) return err_set(e, "%s: the PNG picture does not begin with IHDR", s->name);
+    c->width = be32(chunk + 8);
+    c->height = be32(chunk + 12);
+    for (;;) {
+        size_t left = s->length - (size_t)(chunk - s->bytes);
+        if (left < 12) return truncated(s, c->kind, e);
+        size_t n = be32(chunk);
+        if (n > left - 12) return truncated(s, c->kind, e);
+        if (!png_intact(chunk, n))
+            return err_set(e, "%s: the PNG picture is damaged: wrong checksum of chunk %.4s", s->name,
+                           (const char *)chunk + 4);
+        if (memcmp(chunk + 4, "eXIf", 4) == 0) c->orientation = exif_orientation(chunk + 8, n);
+        if (memcmp(chunk + 4, "IEND", 4) == 0) return true;
+        chunk += 12 + n;
+    }
+}
+
+static bool bmp_probe(const source *s, claim *c, err *e) {
+    const unsigned char *b = s->bytes;
+    size_t row, whole, start;
+    if (s->length < 54) return truncated(s, c->kind, e);
+    bool old = le32(b + 14) == 12;
+    size_t height = old ? le16(b + 20) : le32(b + 22), depth = old ? le16(b + 24) : le16(b + 28);
+    c->width = old ? le16(b + 18) : le32(b + 18);
+    c->height = !old && height > INT32_MAX ? (size_t)UINT32_MAX - height + 1 : height; /* negative: top row first */
+    start = le32(b + 10);
+    if (depth > 32) return err_set(e, "%s: the BMP picture is damaged: %zu bits a pixel", s->name, depth);
+    if (!size_mul(c->width, depth, &row) || !size_mul((row + 31) / 32 * 4, c->height, &whole))
+        return false;                                             /* probe says so */
+    whole -= c->height ? (row + 31) / 32 * 4 - (row + 7) / 8 : 0; /* the last row's padding may be left out */
+    return (start <= s->length && whole <= s->length - start) || truncated(s, c->kind, e);
+}
+
+static const char *other_kind(const source *s) {
+    static const struct {
+        const char *magic, *kind;
+    } known[] = {{"GIF8", "a GIF picture"}, {"RIFF", "a WebP picture"}, {"8BPS", "a Photoshop picture"},
+                 {"II*", "a TIFF picture"}, {"MM", "a TIFF picture"},   {"%PDF", "a PDF document"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t n = strlen(known[i].magic);
+        if (s->length >= n && memcmp(s->bytes, known[i].magic, n) == 0) return known[i].kind;
+    }
+    return "not a picture";
+}
+
+static bool probe(const source *s, claim *c, err *e) {
+    const unsigned char *b = s->bytes;
+    bool ok = false;
+    *c = (claim){.orientation = 1};
+    if (s->length == 0) return err_set(e, "%s: the file is empty, a picture was expected", s->name);
+    if (s->length > 3 && memcmp(b, "\xFF\xD8\xFF", 3) == 0)
+        c->kind = "JPEG", ok = jpeg_probe(s, c, e);
+    else if (s->length > 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0)
+        c->kind = "PNG", ok = png_probe(s, c, e);
+    else if (s->length > 2 && memcmp(b, "BM", 2) == 0)
+        c->kind = "BMP", ok = bmp_probe(s, c, e);
+    else
+        return err_set(e, "%s: is %s; PNG, JPEG and BMP are read", s->name, other_kind(s));
+    size_t area;
+    if (c->width && c->height && /* truncated or not: absurd claims are the better message */
+        (c->width > MOST_SIDE || c->height > MOST_SIDE || !size_mul(c->width, c->height, &area) || area > MOST_PIXELS))
+        return err_set(e, "%s: the %s picture claims %zux%zu pixels; at most %d megapixels and %d a side are read",
+                       s->name, c->kind, c->width, c->height, MOST_PIXELS / 1000000, MOST_SIDE);
+    if (ok && (!c->width || !c->height))
+        return err_set(e, "%s: the %s picture claims %zux%zu pixels", s->name, c->kind, c->width, c->height);
+    return ok;
+}
+
+/* ---- decoding ---------------------------------------------------------------------------------- */
+/* Samples as stb gives them: `channels` of one byte, or of two where `wide`. mem_free data. */
+typedef struct {
+    size_t width, height, channels;
+    bool wide;
+    unsigned char *data;
+} raster;
+
+/* EXIF's eight orientations: where the upright picture's pixel x, y stands in the stored one. */
+static size_t stored_index(int orientation, size_t x, size_t y, size_t w, size_t h) {
+    switch (orientation) {
+    case 2:
+        return y * w + (w - 1 - x);
+    case 3:
+        return (h - 1 - y) * w + (w - 1 - x);
+    case 4:
+        return (h - 1 - y) * w + x;
+    case 5:
+        return x * w + y;
+    case 6:
+        return (h - 1 - x) * w + y;
+    case 7:
+        return (h - 1 - x) * w + (w - 1 - y);
+    case 8:
+        return x * w + (w - 1 - y);
+    default:
+        return y * w + x;
+    }
+}
+
+static bool turn_upright(raster *r, int orientation, const char *name, err *e) {
+    size_t each = r->channels * (r->wide ? 2 : 1), w = r->width, h = r->height;
+    if (orientation == 1) return true;
+    unsigned char *turned = mem_alloc(w * h, each);
+    if (!turned) return err_set(e, "%s: no memory to turn a picture of %zux%zu pixels", name, w, h);
+    if (orientation >= 5) r->width = h, r->height = w;
+    for (size_t y = 0; y < r->height; y++)
+        for (size_t x = 0; x < r->width; x++)
+            memcpy(turned + (y * r->width + x) * each, r->data + stored_index(orientation, x, y, w, h) * each, each);
+    mem_free(r->data);
+    r->data = turned;
+    return true;
+}
+
+/* channels 0: as many as the file has; then 16-bit grey keeps its 16 bits. */
+static bool decode(const source *s, int channels, raster *r, err *e) {
+    claim c;
+    int w = 0, h = 0, n = 0, length = (int)s->length;
+    memset(r, 0, sizeof *r);
+    if (s->length > most_file) return err_set(e, "%s: a picture file of %zu bytes is too large", s->name, s->length);
+    if (!probe(s, &c, e)) return false;
+    if (channels == 0 && stbi_info_from_memory(s->bytes, length, &w, &h, &n))
+        r->wide = n <= 2 && stbi_is_16_bit_from_memory(s->bytes, length);
+    r->data = r->wide ? (void *)stbi_load_16_from_memory(s->bytes, length, &w, &h, &n, channels)
+                      : (void *)stbi_load_from_memory(s->bytes, length, &w, &h, &n, channels);
+    if (!r->data) {
+        const char *why = stbi_failure_reason();
+        if (why && strcmp(why, "outofmem") == 0)
+            return err_set(e, "%s: no memory for a picture of %zux%zu pixels", s->name, c.width, c.height);
+        return err_set(e, "%s: the %s picture cannot be decoded: %s", s->name, c.kind, why ? why : "unknown reason");
+    }
+    r->width = (size_t)w;
+    r->height = (size_t)h;
+    r->channels = (size_t)(channels ? channels : n);
+    if (turn_upright(r, c.orientation, s->name, e)) return true;
+    mem_free(r->data);
+    r->data = NULL;
+    return false;
+}
+
+/* ---- pictures ---------------------------------------------------------------------------------- */
+bool picture_parse(const unsigned char *bytes, size_t length, const char *name, picture *p, err *e) {
+    raster r;
+    memset(p, 0, sizeof *p);
+    if (!decode(&(source){bytes, length, name}, 3, &r, e)) return false;
+    *p = (picture){r.width, r.height, r.data};
+    return true;
+}
+
+bool picture_read(const char *path, picture *p, err *e) {
+    file_map m;
+    memset(p, 0, sizeof *p);
+    if (!file_map_open(path, &m, e)) return false;
+    bool ok = picture_parse(m.data, m.length, path, p, e);
+    file_map_close(&m);
+    return ok;
+}
+
+bool picture_new(size_t width, size_t height, picture *p, err *e) {
+    size_t area;
+    *p = (picture){0};
+    if (!width || !height || !size_mul(width, height, &area) || area > 4 * (size_t)MOST_PIXELS)
+        return err_set(e, "a picture of %zux%zu pixels cannot be made", width, height);
+    unsigned char *rgb = mem_alloc(area, 3);
+    if (!rgb) return err_set(e, "no memory for a picture of %zux%zu pixels", width, height);
+    *p = (picture){width, height, rgb};
+    return true;
+}
+
+void picture_free(picture *p) {
+    mem_free(p->rgb);
+    *p = (picture){0};
+}
+
+bool picture_write_png(const char *path, const picture *p, err *e) {
+    return png_write(path, &(png_image){.width = p->width, .height = p->height, .channels = 3, .pixels = p->rgb}, e);
+}
+
+bool palette_write_png(const char *path, const unsigned char *index, size_t width, size_t height,
+                       const unsigned char (*palette)[3], size_t colours, err *e) {
+    if (colours < 1 || colours > 256)
+        return err_set(e, "%s: a palette of %zu colours, 1 to 256 expected", path, colours);
+    return png_write(path, &(png_image){width, height, 1, index, palette, colours}, e);
+}
+
+/* ---- masks --------------------------------------------------------------------------------------- */
+/* Luma as Pillow's convert("L"): ITU-R 601 weights in 16-bit fixed point. */
+static unsigned luma(const unsigned char *rgb) {
+    return (rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16;
+}
+
+static unsigned grey_at(const raster *r, size_t i) {
+    const unsigned char *p = r->data + i * r->channels;
+    uint16_t wide;
+    if (r->channels >= 3) return luma(p);
+    if (!r->wide) return p[0];
+    memcpy(&wide, r->data + i * r->channels * 2, 2);
+    return wide;
+}
+
+/* MODEL.md 2: m = grey/255, soft values kept; where the largest value is 1 the mask is 0/1. 16-bit grey that never
+ * exceeds 255 holds 8-bit values. */
+static bool mask_from(const raster *r, const char *name, mask_image *m, err *e) {
+    size_t n = r->width * r->height;
+    unsigned largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned grey = grey_at(r, i);
+        if (grey > largest) largest = grey;
+    }
+    if (largest == 0)
+        return err_set(e, "%s: the mask is empty: all of its %zux%zu pixels are 0%s", name, r->width, r->height,
+                       r->channels % 2 == 0 ? "; its alpha is not looked at, white on black is expected" : "");
+    float full = largest == 1 ? 1.0f : largest <= 255 ? 255.0f : 65535.0f;
+    float *soft = mem_alloc(n, sizeof *soft);
+    if (!soft) return err_set(e, "%s: no memory for a mask of %zux%zu pixels", name, r->width, r->height);
+    for (size_t i = 0; i < n; i++) soft[i] = (float)grey_at(r, i) / full;
+    *m = (mask_image){r->width, r->height, soft};
+    return true;
+}
+
+bool mask_read(const char *path, mask_image *m, err *e) {
+    file_map map;
+    raster r;
+    memset(m, 0, sizeof *m);
+    if (!file_map_open(path, &map, e)) return false;
+    bool ok = decode(&(source){map.data, map.length, path}, 0, &r, e);
+    file_map_close(&map);
+    if (!ok) return false;
+    ok = mask_from(&r, path, m, e);
+    mem_free(r.data);
+    return ok;
+}
+
+bool mask_write_png(const char *path, const float *soft, size_t width, size_t height, err *e) {
+    size_t n;
+    unsigned char *grey = size_mul(width, height, &n) ? mem_alloc(n, 1) : NULL;
+    if (!grey) return err_set(e, "%s: no memory for a mask of %zux%zu pixels", path, width, height);
+    for (size_t i = 0; i < n; i++) {
+        float v = soft[i] > 0 ? soft[i] < 1 ? soft[i] : 1 : 0; /* NaN is 0 */
+        grey[i] = (unsigned char)(v * 255.0f + 0.5f);
+    }
+    bool ok = png_write(path, &(png_image){.width = width, .height = height, .channels = 1, .pixels = grey}, e);
+    mem_free(grey);
+    return ok;
+}
+
+void mask_free(mask_image *m) {
+    mem_free(m->soft);
+    *m = (mask_image){0};
+}
+
+/* ---- bicubic, (1.2): Pillow's fixed point, byte for byte -------------------------------------------- */
+enum { FIXED_BITS = 22, HALF_BITS = 12, LANES = 8, BLOCK_TAPS = 1024 };
+
+static double bicubic(double x) { /* a = -1/2 */
+    x = fabs(x);
+    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+    if (x < 2) return -0.5 * (((x - 5) * x + 8) * x - 4);
+    return 0;
+}
+
+/* Outputs at .. at + count of an axis: output i is the sum over k < many[i] of weight[i * taps + k] * input[first[i] +
+ * k]. taps is a multiple of LANES, weights beyond many[i] are 0. */
+typedef struct {
+    size_t taps, *first, *many;
+    int32_t *weight;
+} axis;
+
+static void axis_free(axis *a) {
+    mem_free(a->first);
+    mem_free(a->many);
+    mem_free(a->weight);
+}
+
+static void axis_output(const axis *a, size_t i, double centre, double support, double scale, size_t in, double *w) {
+    double low = centre - support + 0.5, high = centre + support + 0.5, sum = 0;
+    size_t first = low > 0 ? (size_t)low : 0, end = high < (double)in ? (size_t)high : in;
+    for (size_t k = 0; k < end - first; k++) sum += w[k] = bicubic(((double)(k + first) - centre + 0.5) * (1 / scale));
+    for (size_t k = 0; k < end - first; k++) {
+        double fixed = w[k] / (sum != 0 ? sum : 1) * (1 << FIXED_BITS);
+        a->weight[i * a->taps + k] = (int32_t)(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
+    }
+    a->first[i] = first;
+    a->many[i] = end - first;
+}
+
+static bool axis_make(axis *a, size_t in, size_t out, size_t at, size_t count) {
+    double step = (double)in / (double)out, scale = step > 1 ? step : 1, support = 2 * scale;
+    size_t taps = (size_t)ceil(support) * 2 + 1;
+    *a = (axis){.taps = (taps + LANES - 1) / LANES * LANES};
+    double *w = mem_alloc(a->taps, sizeof *w);
+    a->first = mem_alloc(count, sizeof *a->first);
+    a->many = mem_alloc(count, sizeof *a->many);
+    a->weight = size_mul(count, a->taps, &taps) ? mem_alloc(taps, sizeof *a->weight) : NULL;
+    bool ok = w && a->first && a->many && a->weight;
+    for (size_t i = 0; ok && i < count; i++) axis_output(a, i, ((double)(at + i) + 0.5) * step, support, scale, in, w);
+    mem_free(w);
+    if (!ok) axis_free(a);
+    return ok;
+}
+
+static unsigned char clip8(int32_t v) {
+    return v < 0 ? 0 : v >> FIXED_BITS > 255 ? 255 : (unsigned char)(v >> FIXED_BITS);
+}
+
+/* The weights split in two 16-bit halves, w = high * 2^12 + low: products of 16-bit numbers summed in 32 bits are what
+ * every vector unit does best. The sums of a block of taps fit; blocks are put together modulo 2^32. */
+static int32_t dot(const int16_t *pixel, const int16_t *high, const int16_t *low, size_t taps) {
+    uint32_t total = 1u << (FIXED_BITS - 1);
+    for (size_t at = 0; at < taps; at += BLOCK_TAPS) {
+        size_t end = at + BLOCK_TAPS < taps ? at + BLOCK_TAPS : taps;
+        int32_t h = 0, l = 0;
+        for (size_t k = at; k < end; k++) {
+            h += pixel[k] * high[k];
+            l += pixel[k] * low[k];
+        }
+        total += ((uint32_t)h << HALF_BITS) + (uint32_t)l;
+    }
+    return (int32_t)total;
+}
+
+/* [rows, width, 3] from row `top` on -> out [rows, count, 3]; false: no memory. */
+static bool pass_across(const picture *p, size_t top, size_t rows, const axis *a, size_t count, unsigned char *out) {
+    size_t all = count * a->taps, stride = p->width + a->taps; /* zeros follow each plane of a row */
+    int16_t *split = mem_alloc(all, 2 * sizeof *split), *planes = mem_alloc(stride, 3 * sizeof *planes);
+    bool ok = split && planes;
+    for (size_t i = 0; ok && i < all; i++) {
+        int32_t low = a->weight[i] & ((1 << HALF_BITS) - 1);
+        split[i] = (int16_t)((a->weight[i] - low) / (1 << HALF_BITS));
+        split[all + i] = (int16_t)low;
+    }
+    for (size_t y = 0; ok && y < rows; y++, out += count * 3) {
+        const unsigned char *row = p->rgb + (top + y) * p->width * 3;
+        for (size_t x = 0; x < p->width; x++)
+            for (size_t c = 0; c < 3; c++) planes[c * stride + x] = row[x * 3 + c];
+        for (size_t i = 0; i < count; i++)
+            for (size_t c = 0; c < 3; c++)
+                out[i * 3 + c] = clip8(
+                    dot(planes + c * stride + a->first[i], split + i * a->taps, split + all + i * a->taps, a->taps));
+    }
+    mem_free(split);
+    mem_free(planes);
+    return ok;
+}
+
+/* in [.., n] from row `top` on -> out [count, n]; false: no memory. */
+static bool pass_down(const unsigned char *in, size_t n, size_t top, const axis *a, size_t count, unsigned char *out) {
+    int32_t *sum = mem_alloc(n, sizeof *sum);
+    bool ok = sum != NULL;
+    for (size_t y = 0; ok && y < count; y++, out += n) {
+        for (size_t x = 0; x < n; x++) sum[x] = 1 << (FIXED_BITS - 1);
+        for (size_t k = 0; k < a->many[y]; k++) {
+            const unsigned char *row = in + (a->first[y] + k - top) * n;
+            int32_t w = a->weight[y * a->taps + k];
+            for (size_t x = 0; x < n; x++) sum[x] += w * row[x];
+        }
+        for (size_t x = 0; x < n; x++) out[x] = clip8(sum[x]);
+    }
+    mem_free(sum);
+    return ok;
+}
+
+typedef struct {
+    size_t x, y, width, height;
+} window;
+
+/* What `view` shows of p resized to width x height; rows and columns outside cost nothing. An axis that keeps its size
+ * has weights 1 and 0, so Pillow's shortcut for it needs none here. */
+static bool resize_window(const picture *p, size_t width, size_t height, window view, picture *out, err *e) {
+    axis across = {0}, down = {0};
+    unsigned char *middle = NULL;
+    if (!picture_new(view.width, view.height, out, e)) return false;
+    if (width == p->width && height == p->height) {
+        for (size_t y = 0; y < view.height; y++)
+            memcpy(out->rgb + y * view.width * 3, p->rgb + ((view.y + y) * width + view.x) * 3, view.width * 3);
+        return true;
+    }
+    bool ok = axis_make(&across, p->width, width, view.x, view.width);
+    if (ok && !(ok = axis_make(&down, p->height, height, view.y, view.height))) axis_free(&across);
+    if (ok) {
+        size_t last = view.height - 1, top = down.first[0], rows = down.first[last] + down.many[last] - top, bytes;
+        if (size_mul(rows, view.width * 3, &bytes)) middle = mem_alloc(bytes, 1);
+        ok = middle && pass_across(p, top, rows, &across, view.width, middle) &&
+             pass_down(middle, view.width * 3, top, &down, view.height, out->rgb);
+        axis_free(&across);
+        axis_free(&down);
+        mem_free(middle);
+    }
+    if (ok) return true;
+    picture_free(out);
+    return err_set(e, "no memory to resize a picture of %zux%zu pixels to %zux%zu", p->width, p->height, width, height);
+}
+
+bool picture_resize(const picture *p, size_t width, size_t height, picture *out, err *e) {
+    return resize_window(p, width, height, (window){0, 0, width, height}, out, e);
+}
+
+/* ---- what the network sees ----------------------------------------------------------------------------- */
+static float *normalised(picture *p, const real *mean, const real *std, err *e) {
+    size_t n = p->width * p->height;
+    float table[3][256], *pixels = mem_alloc(n, 3 * sizeof *pixels);
+    for (size_t c = 0; c < 3; c++)
+        for (size_t v = 0; v < 256; v++) table[c][v] = (float)(((real)v / (real)255 - mean[c]) / std[c]);
+    for (size_t c = 0; pixels && c < 3; c++)
+        for (size_t i = 0; i < n; i++) pixels[c * n + i] = table[c][p->rgb[i * 3 + c]];
+    if (!pixels) err_set(e, "no memory for the pixels of %zux%zu", p->width, p->height);
+    picture_free(p);
+    return pixels;
+}
+
+float *pixels_squash(const picture *p, size_t side, const real *mean, const real *std, err *e) {
+    picture square;
+    return picture_resize(p, side, side, &square, e) ? normalised(&square, mean, std, e) : NULL;
+}
+
+/* int(round(difference / 2)), half to even */
+static size_t crop_start(size_t difference) {
+    size_t half = difference / 2;
+    return half + (difference % 2 && half % 2);
+}
+
+float *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e) {
+    size_t shorter = p->width < p->height ? p->width : p->height, width, height;
+    picture square;
+    if (!size_mul(side, p->width, &width) || !size_mul(side, p->height, &height))
+        return err_set(e, "a picture of %zux%zu pixels cannot be cropped to %zu", p->width, p->height, side), NULL;
+    width /= shorter; /* side for the shorter, int(side * long / short) for the other */
+    height /= shorter;
+    window centre = {crop_start(width - side), crop_start(height - side), side, side};
+    return resize_window(p, width, height, centre, &square, e) ? normalised(&square, mean, std, e) : NULL;
+}
+
+/* ---- maps ------------------------------------------------------------------------------------------------ */
+enum { STRIP = 256 };
+
+/* Where output i falls between two inputs: half-pixel centres, clamped to the first. */
+static float between(size_t i, double step, size_t in, size_t *low, size_t *high) {
+    double at = ((double)i + 0.5) * step - 0.5;
+    if (at < 0) at = 0;
+    *low = (size_t)at < in ? (size_t)at : in - 1;
+    *high = *low + 1 < in ? *low + 1 : *low;
+    return (float)(at - (double)*low);
+}
+
+/* In strips of columns, whose places are worked out once. */
+void map_resize(const float *in, size_t height, size_t width, float *out, size_t oh, size_t ow) {
+    double across = (double)width / (double)ow, down = (double)height / (double)oh;
+    for (size_t left = 0; left < ow; left += STRIP) {
+        size_t n = ow - left < STRIP ? ow - left : STRIP, x0[STRIP], x1[STRIP], y0, y1;
+        float fx[STRIP];
+        for (size_t x = 0; x < n; x++) fx[x] = between(left + x, across, width, &x0[x], &x1[x]);
+        for (size_t y = 0; y < oh; y++) {
+            float fy = between(y, down, height, &y0, &y1), *to = out + y * ow + left;
+            const float *above = in + y0 * width, *below = in + y1 * width;
+            for (size_t x = 0; x < n; x++) {
+                float top = above[x0[x]] * (1 - fx[x]) + above[x1[x]] * fx[x];
+                float bottom = below[x0[x]] * (1 - fx[x]) + below[x1[x]] * fx[x];
+                to[x] = top * (1 - fy) + bottom * fy;
+            }
+        }
+    }
+}

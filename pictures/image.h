@@ -1,0 +1,48 @@
+/* image.h - pictures: read, resized as Pillow does it, normalised, written, drawn upon.
+ *
+ *     picture p;
+ *     if (!picture_read("cat.jpg", &p, &e)) ...
+ *     float *x = pixels_squash(&p, 448, mean, std, &e);       // [3,448,448], what the network sees
+ */
+#ifndef IMAGE_H
+#define IMAGE_H
+#include "sys/err.h"
+
+typedef struct { size_t width, height; unsigned char *rgb; } picture;  /* rgb [height,width,3]; picture_free it */
+typedef struct { size_t width, height; float *soft; } mask_image;      /* soft [height,width] in 0..1 */
+
+/* PNG, JPEG and BMP (stb's other readers have a history of faults); truncated files are errors. Alpha is dropped, as
+ * Pillow's convert("RGB") does. EXIF orientation is honoured. Claims over 100 megapixels are refused. */
+bool picture_read(const char *path, picture *p, err *e);
+bool picture_parse(const unsigned char *bytes, size_t length, const char *name, picture *p, err *e);
+bool picture_new(size_t width, size_t height, picture *p, err *e); /* black */
+void picture_free(picture *p);
+bool picture_write_png(const char *path, const picture *p, err *e);
+bool palette_write_png(const char *path, const unsigned char *index, size_t width, size_t height,
+                       const unsigned char (*palette)[3], size_t colours, err *e);
+/* A mask: grey/255, soft values kept, alpha ignored, RGB and palette through luma; 0/1 where the largest value is 1;
+ * one that is 0 everywhere is an error. */
+bool mask_read(const char *path, mask_image *m, err *e);
+bool mask_write_png(const char *path, const float *soft, size_t width, size_t height, err *e);
+void mask_free(mask_image *m);
+
+/* Pillow's resize(BICUBIC), byte for byte. */
+bool picture_resize(const picture *p, size_t width, size_t height, picture *out, err *e);
+/* [3,side,side] normalised; mem_free it. Squashed, and by the standard CLIP transform (shorter side, centre crop). */
+float *pixels_squash(const picture *p, size_t side, const real *mean, const real *std, err *e);
+float *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e);
+/* Bilinear, half-pixel centres, no antialiasing (torch's interpolate, align_corners false). out [oh,ow]. */
+void map_resize(const float *in, size_t height, size_t width, float *out, size_t oh, size_t ow);
+
+/* ---- drawing ---- */
+/* Heat colours over the photograph, resized to fit it; opacity grows with heat. */
+bool picture_heat(const picture *p, const float *map, size_t mh, size_t mw, picture *out, err *e);
+/* Outlines where the mask crosses 1/2, in place; the mask is resized to the picture. */
+void picture_outline(picture *p, const mask_image *m, const unsigned char colour[3]);
+/* Text in a small bitmap font of our own (ASCII), scale times 5x7 pixels + spacing. */
+void picture_text(picture *p, long x, long y, const char *text, int scale, const unsigned char colour[3]);
+size_t text_width(const char *text, int scale);
+/* Copies src into dst with its corner at x, y, clipped. */
+void picture_paste(picture *dst, const picture *src, long x, long y);
+void picture_fill(picture *p, long x, long y, size_t w, size_t h, const unsigned char colour[3]);
+#endif

@@ -1,0 +1,49 @@
+/* sheet.h - pictures to look at: a map as heat over the photograph, and the sheet of all regions.
+ *
+ *     overlay_write("out/cat.map.png", &photo, map, h, w, &mask, &e);
+ *     sheet s;
+ *     if (!sheet_open(&s, &photo, 3, true, "cats.jpg", &e)) ...      // rows for three regions, with texts
+ *     sheet_region(&s, 0, "cat", &mask, before, after, h, w, (double[]){.73, .58}, &e); // mask, maps, their losses
+ *     sheet_text(&s, 0, 0, "71.2% a cat", 0.712);                    // line 0 beside row 0, with its bar
+ *     picture_write_png("out/regions.png", &s.page, &e);
+ *     if (!sheet_open_grid(&s, &photo, 12, 2, "cats.jpg", &e)) ...   // 12 rows of 2 maps, each with the photograph
+ *     sheet_map(&s, 3, 1, "surgery", "dog", map, h, w, &e);
+ *     sheet_free(&s);
+ */
+#ifndef SHEET_H
+#define SHEET_H
+#include "pictures/image.h"
+
+/* Heat over the photograph (shrunk where its longer side is beyond OVERLAY_SIDE), the mask outlined; mask NULL: none.
+ */
+enum { OVERLAY_SIDE = 1024 };
+bool overlay_write(const char *path, const picture *photo, const float *map, size_t mh, size_t mw,
+                   const mask_image *mask, err *e);
+/* The photograph, not larger than most x most; smaller ones are enlarged only when `enlarge` is set. */
+bool picture_within(const picture *photo, size_t most, bool enlarge, picture *out, err *e);
+
+typedef struct {
+    picture page, photo;
+    size_t rows;
+} sheet;
+bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e);
+/* loss: of the map before and of the map after; NULL: not said. */
+bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
+                  const float *after, size_t mh, size_t mw, const double *loss, err *e);
+/* share 0..1 is the length of the bar under the line. Lines that do not fit the row are left out. */
+void sheet_text(sheet *s, size_t row, size_t line, const char *text, double share);
+/* Rows of maps: the photograph in front of each row, under the row's name. map NULL: a blank tile. */
+bool sheet_open_grid(sheet *s, const picture *photo, size_t rows, size_t columns, const char *title, err *e);
+bool sheet_map(sheet *s, size_t row, size_t col, const char *row_name, const char *name, const float *map, size_t mh,
+               size_t mw, err *e);
+void sheet_free(sheet *s);
+
+/* ---- classes --------------------------------------------------------------------------------- */
+enum { CLASS_MOST = 256 };
+/* Colours that differ, the same for the same number. */
+void class_colour(size_t i, unsigned char rgb[3]);
+/* index [photo.height, photo.width] over the photograph, and beside it each class's colour, name and share of the
+ * pixels. */
+bool legend_write(const char *path, const picture *photo, const unsigned char *index, const char *const *names,
+                  size_t count, err *e);
+#endif

@@ -1,0 +1,49 @@
+/* regions.h - one embedding for a region, by the ways that MaskInversion is compared with.
+ *
+ *     const region_method *how = region_method_find("blur");
+ *     region_settings o = {.side = 224};
+ *     if (!regions_embed(how, &o, &model, &photo, masks, 3, &memory, cores, vectors, &e)) ...   // [3, E]
+ *
+ * Three families (MODEL.md 10):
+ *   picture   a picture made of photograph and mask goes through the network: crops, visual prompts, and cls, which
+ *             does not look at the mask at all
+ *   tokens    the network sees the photograph, the patches' vectors are averaged in the mask
+ *   invert    MaskInversion (maskinv.h); the caller runs it
+ */
+#ifndef REGIONS_H
+#define REGIONS_H
+#include "clip.h"
+#include "pictures/image.h"
+
+typedef enum { REGION_PICTURE, REGION_TOKENS, REGION_INVERT } region_family;
+typedef struct {
+    const char *name, *what, *source;
+    region_family family;
+    bool masked;  /* looks at the mask */
+    size_t sides; /* the side when none is asked for, in the model's own */
+} region_method;
+
+size_t region_method_count(void);
+const region_method *region_method_at(size_t i);
+const region_method *region_method_find(const char *name); /* NULL: no such method */
+
+typedef struct {
+    size_t side;   /* of the square that the network sees, a multiple of the patch */
+    size_t blocks; /* tokens: last blocks changed; 0: the explainer's own number */
+} region_settings;
+
+/* out [count, E], not normalised, for the families picture and tokens. Pictures go through the network in batches. */
+bool regions_embed(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
+                   const mask_image *masks, size_t count, arena *memory, pool *cores, float *out, err *e);
+
+/* ---- its pieces -------------------------------------------------------------------------------------- */
+/* What the network sees, [side,side]: the picture family's whole difference. mean: the model's, of pixels in [0,1]. */
+bool region_picture(const region_method *how, const picture *photo, const mask_image *mask, size_t side,
+                    const real mean[3], picture *out, err *e);
+/* The box of the mask's pixels of 1/2 and more (where there are none: above 0), as shares of its sides: x0 y0 x1 y1. */
+void mask_box(const mask_image *m, double box[4]);
+/* The mean of the mask in each of gh x gw equal cells. */
+void mask_cells(const mask_image *m, size_t gh, size_t gw, double *cells);
+/* Three box blurs that together have this standard deviation, in pixels; the border is repeated outwards. */
+bool picture_blur(picture *p, double deviation, err *e);
+#endif

@@ -1,0 +1,127 @@
+/* threads.c - a pool of threads that wait for work (see threads.h).
+ *
+ * One job at a time: its tasks are handed out by a counter, the caller works too. Threads sleep between jobs, after
+ * looking out for a moment, since the next job usually follows within microseconds.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "sys/threads.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include "sys/err.h"
+
+enum { MOST_THREADS = 256, LOOK_OUT = 20000 };
+
+typedef struct {
+    pool face; /* first, so that a pool * is a team * */
+    pthread_mutex_t lock;
+    pthread_cond_t work, rest;
+    pthread_t thread[MOST_THREADS];
+    size_t started;
+    /* the job */
+    pool_task *task;
+    void *arg;
+    size_t count;
+    atomic_size_t next, busy;
+    atomic_uint job; /* its number; a thread that sees a new one joins in */
+    bool stopping;
+} team;
+
+static _Thread_local bool inside; /* a task that spreads again works alone */
+
+static void do_tasks(team *t) {
+    inside = true;
+    for (size_t i; (i = atomic_fetch_add(&t->next, 1)) < t->count;) t->task(t->arg, i);
+    inside = false;
+}
+
+/* Waits until the job's number differs from `seen`: first looking, then sleeping. */
+static unsigned wait_job(team *t, unsigned seen) {
+    for (int i = 0; i < LOOK_OUT; i++)
+        if (atomic_load_explicit(&t->job, memory_order_acquire) != seen) return seen + 1;
+    pthread_mutex_lock(&t->lock);
+    while (atomic_load(&t->job) == seen) pthread_cond_wait(&t->work, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+    return seen + 1;
+}
+
+static void *worker(void *arg) {
+    team *t = arg;
+    for (unsigned seen = 0;;) {
+        seen = wait_job(t, seen);
+        if (t->stopping) return NULL;
+        do_tasks(t);
+        if (atomic_fetch_sub(&t->busy, 1) == 1) { /* the last one wakes the caller */
+            pthread_mutex_lock(&t->lock);
+            pthread_cond_signal(&t->rest);
+            pthread_mutex_unlock(&t->lock);
+        }
+    }
+}
+
+static void announce(team *t) {
+    pthread_mutex_lock(&t->lock);
+    atomic_fetch_add_explicit(&t->job, 1, memory_order_release);
+    pthread_cond_broadcast(&t->work);
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void run(pool *p, size_t count, pool_task *task, void *arg) {
+    team *t = (team *)(void *)p;
+    if (inside || count < 2) {
+        for (size_t i = 0; i < count; i++) task(arg, i);
+        return;
+    }
+    t->task = task;
+    t->arg = arg;
+    t->count = count;
+    atomic_store(&t->next, 0);
+    atomic_store(&t->busy, t->started);
+    announce(t);
+    do_tasks(t);
+    for (int i = 0; i < LOOK_OUT; i++)
+        if (atomic_load_explicit(&t->busy, memory_order_acquire) == 0) return;
+    pthread_mutex_lock(&t->lock);
+    while (atomic_load(&t->busy) != 0) pthread_cond_wait(&t->rest, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+}
+
+size_t cores_available(void) {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : (size_t)n;
+}
+
+pool *pool_start(size_t width) {
+    if (width == 0) width = cores_available();
+    if (width > MOST_THREADS) width = MOST_THREADS;
+    team *t = mem_alloc(1, sizeof *t);
+    if (!t) return NULL;
+    gemm_one_core();
+    t->face.run = run;
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->work, NULL);
+    pthread_cond_init(&t->rest, NULL);
+    while (t->started + 1 < width && pthread_create(&t->thread[t->started], NULL, worker, t) == 0) t->started++;
+    t->face.width = width; /* the split of work, fewer threads or not: the bytes depend on it */
+    return &t->face;
+}
+
+void pool_stop(pool *p) {
+    if (!p) return;
+    team *t = (team *)(void *)p;
+    t->stopping = true;
+    announce(t);
+    for (size_t i = 0; i < t->started; i++) pthread_join(t->thread[i], NULL);
+    pthread_cond_destroy(&t->rest);
+    pthread_cond_destroy(&t->work);
+    pthread_mutex_destroy(&t->lock);
+    mem_free(t);
+}
+
+double seconds_now(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}

@@ -1,0 +1,194 @@
+/* train.c - the program ./train: flags in, a model folder out (see trainer.h).
+ *
+ *     ./train --overfit                                  # first: 32 drawn pictures, all right within a minute
+ *     ./train -o run --hours 1                           # then: a CLIP of 1.7 million parameters
+ *     ./train -o run --resume                            # after an interruption, to the same bytes
+ */
+#include "training/trainer.h"
+#include "clip.h"
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    train_options run;
+    bool overfit, help;
+} command_line;
+
+static void help(void) {
+    printf("usage: train -o FOLDER [--resume] [--FLAG VALUE...]\n"
+           "       train --overfit [--FLAG VALUE...]\n\n"
+           "Trains a small CLIP on scenes that it makes itself. FOLDER receives the model, checkpoints, loss.csv,\n"
+           "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n"
+           "  -o FOLDER              where the run lives\n"
+           "  --resume               go on from the folder's last checkpoint, with its settings\n"
+           "  --from FOLDER          begin with this folder's model and merges.txt, of the same shape but for --image;\n"
+           "                         once there is a checkpoint, --resume goes on with that\n"
+           "  --overfit              32 drawn pictures again and again, until all are right; a minute at most\n"
+           "  --stamps FOLDER        cut-outs (default: those of Debian's tuxpaint-stamps-default)\n"
+           "  --kind KIND            drawn, photographic or mixed: --photographic 0, 1 or 0.5\n"
+           "  --objects A-B          --least-objects A --most-objects B\n"
+           "  --steps N              --images N times --batch\n"
+           "  --quiet                no progress\n");
+    for (size_t i = 0; i < S_COUNT; i++) {
+        const setting *s = &train_settings[i];
+        char value[64];
+        if (i == S_POOL)
+            snprintf(value, sizeof value, s->value == CLIP_POOL_CLASS ? "class" : "tokens_mean");
+        else
+            snprintf(value, sizeof value, "%.10g", s->value);
+        printf("  --%-20s %s (%s)\n", s->flag, s->help, value);
+    }
+}
+
+static bool number(const char *flag, const char *text, double least, double most, double *out, err *e) {
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end || !isfinite(v)) return err_set(e, "--%s: '%s' found, a number expected", flag, text);
+    if (!(v >= least && v <= most)) return err_set(e, "--%s: %s found, %g to %g allowed", flag, text, least, most);
+    *out = v;
+    return true;
+}
+
+static void give(setting *s, int which, double value) {
+    s[which].value = value;
+    s[which].given = true;
+}
+
+/* Settings that are counts take whole numbers only; those with a fractional default or bound do not. */
+static bool is_count(int which) {
+    static const int fractions[] = {S_PHOTOGRAPHIC, S_SINGLE_FROM, S_SINGLE_TO, S_SINGLE_OVER, S_HOURS,
+                                    S_LR,           S_LR_END,      S_DECAY,     S_CLIP,        S_EMA};
+    for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++)
+        if (fractions[i] == which) return false;
+    return true;
+}
+
+static bool parse_setting(setting *s, const char *flag, const char *text, err *e) {
+    double v = 0;
+    for (int i = 0; i < S_COUNT; i++) {
+        if (strcmp(s[i].flag, flag) != 0) continue;
+        if (!number(flag, text, s[i].least, s[i].most, &v, e)) return false;
+        if (is_count(i) && v != floor(v)) return err_set(e, "--%s: %s found, a whole number expected", flag, text);
+        give(s, i, v);
+        return true;
+    }
+    return err_set(e, "--%s: no such flag; see --help", flag);
+}
+
+static bool parse_pool(setting *s, const char *text, err *e) {
+    if (strcmp(text, "class") != 0 && strcmp(text, "tokens_mean") != 0)
+        return err_set(e, "--pool: '%s' found, expected class or tokens_mean", text);
+    give(s, S_POOL, strcmp(text, "class") == 0 ? CLIP_POOL_CLASS : CLIP_POOL_MEAN);
+    return true;
+}
+
+static bool parse_kind(setting *s, const char *text, err *e) {
+    static const char *const kinds[] = {"drawn", "mixed", "photographic"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, kinds[i]) == 0) {
+            give(s, S_PHOTOGRAPHIC, i / 2.0);
+            return true;
+        }
+    return err_set(e, "--kind: '%s' found, expected drawn, photographic or mixed", text);
+}
+
+static bool parse_objects(setting *s, const char *text, err *e) {
+    unsigned a, b;
+    char rest;
+    int n = sscanf(text, "%1u-%1u%c", &a, &b, &rest);
+    if (n == 1 && !text[1]) b = a, n = 2;
+    if (n != 2 || a < 1 || b < a || b > 8)
+        return err_set(e, "--objects: '%s' found, expected a range like 1-4, 8 at most", text);
+    give(s, S_LEAST, a);
+    give(s, S_MOST, b);
+    return true;
+}
+
+/* Flags with a value; --steps waits until the batch is known. */
+static bool parse_value(setting *s, command_line *c, const char *flag, const char *text, double *steps, err *e) {
+    if (strcmp(flag, "pool") == 0) return parse_pool(s, text, e);
+    if (strcmp(flag, "kind") == 0) return parse_kind(s, text, e);
+    if (strcmp(flag, "objects") == 0) return parse_objects(s, text, e);
+    if (strcmp(flag, "steps") == 0) return number(flag, text, 1, 1e9, steps, e);
+    if (strcmp(flag, "stamps") == 0) return c->run.stamps = text, true;
+    if (strcmp(flag, "from") == 0) return c->run.from = text, true;
+    if (strcmp(flag, "o") == 0) return c->run.folder = text, true;
+    return parse_setting(s, flag, text, e);
+}
+
+static bool parse_switch(command_line *c, const char *arg) {
+    if (strcmp(arg, "--resume") == 0)
+        c->run.resume = true;
+    else if (strcmp(arg, "--overfit") == 0)
+        c->overfit = true;
+    else if (strcmp(arg, "--quiet") == 0)
+        c->run.quiet = true;
+    else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
+        c->help = true;
+    else
+        return false;
+    return true;
+}
+
+static bool parse(int argc, char **argv, setting *s, command_line *c, err *e) {
+    double steps = 0;
+    for (int i = 1; i < argc; i++) {
+        char *arg = argv[i], *value;
+        if (parse_switch(c, arg)) continue;
+        if (strcmp(arg, "-o") != 0 && strncmp(arg, "--", 2) != 0)
+            return err_set(e, "'%s': a flag expected; see --help", arg);
+        arg += arg[1] == '-' ? 2 : 1;
+        value = strchr(arg, '=');
+        if (value)
+            *value++ = 0;
+        else if (i + 1 < argc)
+            value = argv[++i];
+        else
+            return err_set(e, "--%s: a value expected", arg);
+        if (!parse_value(s, c, arg, value, &steps, e)) return false;
+    }
+    if (c->overfit && c->run.from) return err_set(e, "--overfit begins anew, it does not go with --from");
+    if (steps > 0) give(s, S_IMAGES, steps * s[S_BATCH].value);
+    if (!c->help && !c->overfit && !c->run.folder) return err_set(e, "-o FOLDER is missing; see --help");
+    return true;
+}
+
+/* What is asked of 32 pictures: no long warm-up, few captions for the words, no average that lags behind. */
+static void overfit_defaults(setting *s) {
+    static const struct {
+        int which;
+        double value;
+    } own[] = {{S_BATCH, 32}, {S_CAPTIONS, 2000}, {S_WARMUP, 20}, {S_EMA, 0}};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (!s[own[i].which].given) s[own[i].which].value = own[i].value;
+}
+
+static void on_signal(int which) {
+    (void)which;
+    trainer_stop();
+}
+
+int main(int argc, char **argv) {
+    setting s[S_COUNT];
+    command_line c = {0};
+    err e = {{0}};
+    memcpy(s, train_settings, sizeof s);
+    mem_hook_cjson();
+    if (!parse(argc, argv, s, &c, &e)) {
+        fprintf(stderr, "train: %s\n", e.text);
+        return 2;
+    }
+    if (c.help) {
+        help();
+        return 0;
+    }
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    if (c.overfit) overfit_defaults(s);
+    if (c.overfit ? trainer_overfit(s, &c.run, 60, &e) : trainer_run(s, &c.run, &e)) return 0;
+    fprintf(stderr, "train: %s\n", e.text);
+    return 1;
+}
