@@ -13,7 +13,7 @@
  */
 #ifndef CLI_H
 #define CLI_H
-#include "models/checkpoint.h"
+#include "models/texts.h"
 #include "explain.h"
 #include "cli/flags.h"
 #include "pictures/image.h"
@@ -93,18 +93,6 @@ invert_options cli_invert(const clip_config *m, size_t iters, double lr, double 
 size_t peak_bytes(void);
 
 /* ---- texts ------------------------------------------------------------------------------------- */
-/* Templates hold one {} each, where the text goes. */
-bool template_check(const char *text, err *e);
-/* One a line, empty lines left out; "builtin" are the 85 of templates.h. *lines is one block with the pointers first:
- * mem_free it. */
-bool templates_read(const char *path, const char ***lines, size_t *count, err *e);
-/* Unit embeddings of texts, [count, E] into out; with templates each is the normalised mean of its sentences' unit
- * embeddings. templates 0: the text as it is. */
-bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, const char *const *templates,
-                 size_t template_count, arena *memory, pool *cores, float *out, err *e);
-/* Embeddings [count, E] of ids [count, length], not normalised. */
-bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
-               float *out, err *e);
 /* The templates of the flags; when they name none: the built-in ones where `builtin`, else none. mem_free kept. */
 typedef struct {
     const char *const *item;
@@ -116,7 +104,6 @@ bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *ou
 bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out);
 /* The texts of the flags, [texts, E] in *out (mem_free it); NULL where there are none. */
 bool cli_texts(cli *c, const text_options *o, float **out);
-float unit(float *v, size_t n); /* v / |v| in place; returns |v| */
 
 /* ---- the program ---------------------------------------------------------------------------------- */
 int cli_main(int argc, char **argv);

@@ -1,5 +1,5 @@
 /* eval_scene.c - all methods on one scene (see eval.h). */
-#include "cli/cli.h"
+#include "models/texts.h"
 #include "eval/eval.h"
 #include "scenes/grammar.h"
 #include "maskinv.h"

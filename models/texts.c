@@ -1,0 +1,172 @@
+/* texts.c - texts to embeddings: templates, tokens, the text tower (see texts.h). */
+#include "models/texts.h"
+#include "text/templates.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- vectors ----------------------------------------------------------------------------------- */
+float unit(float *v, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)v[i] * (double)v[i];
+    double length = sqrt(sum);
+    for (size_t i = 0; i < n; i++) v[i] = (float)((double)v[i] / length);
+    return (float)length;
+}
+
+/* ---- templates ---------------------------------------------------------------------------------- */
+bool template_check(const char *text, err *e) {
+    const char *slot = strstr(text, "{}");
+    if (slot && !strstr(slot + 2, "{}")) return true;
+    return err_set(e, "template '%s': %s {} where the text goes", text,
+                   slot ? "found more than one, expected one" : "has no");
+}
+
+/* Cuts text into its lines in place; counts them, and keeps them where lines is given. */
+static size_t cut_lines(char *text, const char **lines) {
+    size_t count = 0;
+    for (char *line = text; *line;) {
+        size_t n = strcspn(line, "\r\n");
+        char *next = line + n + strspn(line + n, "\r\n");
+        if (lines) line[n] = 0;
+        if (n && lines) lines[count] = line;
+        if (n) count++;
+        line = next;
+    }
+    return count;
+}
+
+static bool copy_builtin(const char ***lines, size_t *count, err *e) {
+    if (!(*lines = mem_alloc(BUILTIN_TEMPLATES, sizeof **lines))) return err_set(e, "no memory for the templates");
+    memcpy(*lines, builtin_templates, sizeof builtin_templates);
+    *count = BUILTIN_TEMPLATES;
+    return true;
+}
+
+bool templates_read(const char *path, const char ***lines, size_t *count, err *e) {
+    size_t length;
+    if (!strcmp(path, "builtin")) return copy_builtin(lines, count, e);
+    char *text = file_read(path, 1 << 20, &length, e);
+    if (!text) return false;
+    if (strlen(text) != length) {
+        mem_free(text);
+        return err_set(e, "%s: a zero byte found, lines of text expected", path);
+    }
+    *count = cut_lines(text, NULL);
+    *lines = *count ? mem_alloc(1, *count * sizeof **lines + length + 1) : NULL;
+    if (!*lines) {
+        mem_free(text);
+        return err_set(e, *count ? "%s: no memory for the templates" : "%s: no templates found", path);
+    }
+    char *copy = (char *)(*lines + *count);
+    memcpy(copy, text, length + 1);
+    mem_free(text);
+    (void)cut_lines(copy, *lines);
+    for (size_t i = 0; i < *count; i++) {
+        if (template_check((*lines)[i], e)) continue;
+        mem_free(*lines);
+        *lines = NULL;
+        return err_prefix(e, "%s", path);
+    }
+    return true;
+}
+
+/* ---- embeddings ----------------------------------------------------------------------------------- */
+bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
+               float *out, err *e) {
+    ag_tape t;
+    size_t mark = arena_mark(memory);
+    ag_tensor *z = NULL;
+    memset(&t, 0, sizeof t);
+    if (ag_tape_init(&t, memory, cores, 64)) {
+        t.recording = false;
+        z = clip_text(&t, m, ids, count, length);
+    }
+    if (z) memcpy(out, z->data, count * m->config.embed * sizeof *out);
+    arena_reset(memory, mark);
+    return z ? true : err_fault(e, &t.fault);
+}
+
+enum { GROUP = 64 }; /* sentences that go through the tower together: its weights are converted once for all */
+
+typedef struct {
+    checkpoint *weights;
+    const tokenizer *tokens;
+    const char *const *texts;
+    size_t text_count;
+    const char *const *templates;
+    size_t template_count;
+    uint32_t *ids;    /* [GROUP, context] */
+    uint32_t *packed; /* the same, cut to the longest */
+    float *rows;      /* [GROUP, E] */
+    char *sentence;
+    size_t room;
+} speech;
+
+/* Ids of sentence i: text i / templates in template i % templates. */
+static bool sentence_ids(speech *s, size_t i, uint32_t *ids, size_t context, size_t *n, err *e) {
+    const char *text = s->texts[i / s->template_count];
+    if (!s->templates) return tokenizer_encode(s->tokens, text, ids, context, n, e);
+    const char *template = s->templates[i % s->template_count], *slot = strstr(template, "{}");
+    snprintf(s->sentence, s->room, "%.*s%s%s", (int)(slot - template), template, text, slot + 2);
+    return tokenizer_encode(s->tokens, s->sentence, ids, context, n, e);
+}
+
+/* Sentences first..first+count-1 into s->rows, unit length. */
+static bool group_embed(speech *s, size_t first, size_t count, arena *memory, pool *cores, err *e) {
+    const clip_model *m = checkpoint_model(s->weights);
+    size_t context = m->config.context, longest = 0, n = 0;
+    memset(s->ids, 0, GROUP * context * sizeof *s->ids);
+    for (size_t i = 0; i < count; i++) {
+        if (!sentence_ids(s, first + i, s->ids + i * context, context, &n, e)) return false;
+        if (n > longest) longest = n;
+    }
+    for (size_t i = 0; i < count; i++)
+        memcpy(s->packed + i * longest, s->ids + i * context, longest * sizeof *s->packed);
+    if (!ids_embed(m, s->packed, count, longest, memory, cores, s->rows, e)) return false;
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(unit(s->rows + i * m->config.embed, m->config.embed)))
+            return err_set(e, "text '%s': its embedding is not finite", s->texts[(first + i) / s->template_count]);
+    return true;
+}
+
+static bool speech_open(speech *s, arena *memory, err *e) {
+    const clip_config *config = &checkpoint_model(s->weights)->config;
+    size_t longest = 0;
+    for (size_t i = 0; i < s->text_count; i++) {
+        size_t n = strlen(s->texts[i]);
+        if (n > longest) longest = n;
+    }
+    s->room = longest + 1;
+    for (size_t i = 0; s->templates && i < s->template_count; i++) {
+        if (!template_check(s->templates[i], e)) return false;
+        size_t n = strlen(s->templates[i]) + longest + 1;
+        if (n > s->room) s->room = n;
+    }
+    if (!(s->tokens = checkpoint_tokenizer(s->weights, e))) return false;
+    s->ids = arena_alloc(memory, GROUP * config->context, sizeof *s->ids);
+    s->packed = arena_alloc(memory, GROUP * config->context, sizeof *s->packed);
+    s->rows = arena_alloc(memory, GROUP * config->embed, sizeof *s->rows);
+    s->sentence = arena_alloc(memory, s->room, 1);
+    if (s->ids && s->packed && s->rows && s->sentence) return true;
+    return err_set(e, "--memory: %zu bytes are too little for the texts", memory->size);
+}
+
+bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, const char *const *templates,
+                 size_t template_count, arena *memory, pool *cores, float *out, err *e) {
+    speech s = {.weights = weights, .texts = texts, .text_count = count};
+    size_t mark = arena_mark(memory), embed = checkpoint_model(weights)->config.embed;
+    s.templates = template_count ? templates : NULL;
+    s.template_count = template_count ? template_count : 1;
+    bool ok = speech_open(&s, memory, e);
+    memset(out, 0, count * embed * sizeof *out);
+    for (size_t i = 0, n; ok && i < count * s.template_count; i += n) {
+        n = count * s.template_count - i < GROUP ? count * s.template_count - i : GROUP;
+        ok = group_embed(&s, i, n, memory, cores, e);
+        for (size_t k = 0; ok && k < n; k++)
+            for (size_t d = 0; d < embed; d++) out[(i + k) / s.template_count * embed + d] += s.rows[k * embed + d];
+    }
+    for (size_t i = 0; ok && i < count; i++) (void)unit(out + i * embed, embed);
+    arena_reset(memory, mark);
+    return ok;
+}
