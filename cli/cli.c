@@ -1,4 +1,4 @@
-/* cli.c - what the commands share (see cli.h), and the choice among them. */
+/* cli.c - what the commands share (see cli.h). */
 #include "cli/cli.h"
 #include <math.h>
 #include <stdarg.h>
@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 /* ---- begin, end ------------------------------------------------------------------------------- */
-static int print_or_fail(void) {
+int cli_flush(void) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
     fprintf(stderr, "maskinv: standard output could not be written\n");
     return 1;
@@ -20,7 +20,7 @@ bool cli_begin(cli *c, const command *cmd, int argc, char **argv, void *options)
     c->start = seconds_now();
     if (flags_want_help(argc, argv)) {
         flags_help(cmd, stdout);
-        c->code = print_or_fail();
+        c->code = cli_flush();
         return false;
     }
     if (flags_parse(cmd, argc, argv, options, &c->e)) {
@@ -150,65 +150,4 @@ invert_options cli_invert(const clip_config *m, size_t iters, double lr, double 
     if (!isnan(alpha)) o.alpha = (real)alpha;
     if (iters) o.iters = iters;
     return o;
-}
-
-/* ---- the commands -------------------------------------------------------------------------------- */
-extern const command invert_command, explain_command, embed_command, tokenize_command, info_command, scenes_command,
-    regions_command, eval_command, merge_command;
-static const command *const commands[] = {
-    &invert_command, &explain_command, &embed_command, &tokenize_command, &info_command,
-    &scenes_command, &regions_command, &eval_command,  &merge_command,
-};
-enum { COMMANDS = sizeof commands / sizeof *commands };
-
-static void usage(FILE *out) {
-    fprintf(out, "maskinv - MaskInversion in plain C: a photograph and the masks of regions in, an embedding for each "
-                 "region out\n\nusage: maskinv COMMAND [flags]\n\n");
-    for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fprintf(out, "\n  maskinv COMMAND --help    the command's flags\n"
-                 "  maskinv --version         version and matrix products\n"
-                 "  maskinv --man             the manual page (| man -l -)\n");
-}
-
-static void manual(FILE *out) {
-    fprintf(
-        out,
-        ".\\\" Made by `make man` from the commands' flag tables.\n"
-        ".TH MASKINV 1 \"\" \"maskinv %s\" \"User Commands\"\n"
-        ".SH NAME\nmaskinv \\- embeddings of image regions by MaskInversion\n"
-        ".SH SYNOPSIS\n.B maskinv\n\\fICOMMAND\\fR [flags]\n"
-        ".SH DESCRIPTION\n"
-        "Given a photograph and masks of some of its regions, maskinv finds for each mask, by optimisation at test "
-        "time, the CLIP\nembedding whose explainability map fills that mask.\n"
-        "\\fB\\-\\-help\\fR (\\fB\\-h\\fR) after a command lists its flags, \\fB\\-\\-version\\fR tells the version, "
-        "\\fB\\-\\-man\\fR prints this page.\n.SH COMMANDS\n",
-        MASKINV_VERSION);
-    for (size_t i = 0; i < COMMANDS; i++) flags_manual(commands[i], out);
-    fprintf(out, ".SH EXIT STATUS\n0 when all went well, 1 when something failed (the message names it), 2 for a usage "
-                 "error.\n"
-                 "Files are written under a temporary name and renamed when complete.\n");
-}
-
-int cli_main(int argc, char **argv) {
-    if (argc < 2) {
-        usage(stderr);
-        return 2;
-    }
-    for (size_t i = 0; i < COMMANDS; i++)
-        if (!strcmp(argv[1], commands[i]->name)) return commands[i]->run(argc - 1, argv + 1);
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-        usage(stdout);
-        return print_or_fail();
-    }
-    if (!strcmp(argv[1], "--version")) {
-        printf("maskinv %s (%s)\n", MASKINV_VERSION, gemm_backend());
-        return print_or_fail();
-    }
-    if (!strcmp(argv[1], "--man")) {
-        manual(stdout);
-        return print_or_fail();
-    }
-    fprintf(stderr, "maskinv: unknown %s '%s' (maskinv --help lists the commands)\n",
-            argv[1][0] == '-' ? "flag" : "command", argv[1]);
-    return 2;
 }

@@ -7,7 +7,7 @@
  *         return cli_end(&c, &o, cli_open_model(&c, &o.common) && embed(&c, &o));
  *     }
  *
- * A new command is a file cmd_NAME.c with a `const command NAME_command`, and one row in cli.c's table; then `make man`
+ * A new command is a file cmd_NAME.c with a `const command NAME_command`, and one row in commands.c's table; then `make man`
  * (a test compares maskinv.1 with the flag tables). Work functions return false with the message in c->e; cli_end
  * prints it and gives the exit code: 1, or 2 where c->code says so.
  */
@@ -74,6 +74,8 @@ bool cli_begin(cli *c, const command *cmd, int argc, char **argv, void *options)
 int cli_end(cli *c, void *options, bool ok);
 /* Model, pool and arena. */
 bool cli_open_model(cli *c, const common_options *o);
+/* Empties standard output: 0, or 1 and a message when it cannot be written. */
+int cli_flush(void);
 /* A usage error that the table cannot express; returns false. */
 bool cli_usage(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
 bool cli_fault(cli *c, const fault *f);

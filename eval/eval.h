@@ -7,7 +7,7 @@
  *     if (!eval_finish("out", stdout, &e)) ...                         // table.csv, table.json, report.html from it
  *
  * Downwards: eval_head.c what is compared; eval_scene.c one scene; eval_record.c its line in results.jsonl; eval.c the
- * run over all scenes; eval_table.c and eval_page.c what comes out. The tables are made from results.jsonl alone, line
+ * run over all scenes; eval_totals.c adds up; eval_page.c and eval_table.c what comes out. The tables are made from results.jsonl alone, line
  * by line in the scenes' order, so a run in shards, or one that was killed and started again, gives the same bytes.
  */
 #ifndef EVAL_H
@@ -174,6 +174,9 @@ typedef struct {
     size_t scenes, broken;
     double chance1, chance_phrase; /* what guessing would reach, summed over objects and phrases */
 } eval_totals;
+/* Reads folder's results.jsonl whole: adds it up, with the file still open for its head. Free both, also on failure. */
+bool eval_count_all(const char *folder, results *file, eval_totals *t, err *e);
+void eval_totals_free(const eval_head *h, eval_totals *t);
 double class_mean(const eval_head *h, const row_totals *t); /* of the classes that occur */
 double class_iou(const eval_head *h, const map_totals *t);
 size_t best_threshold(const map_totals *t);
