@@ -1,5 +1,6 @@
 /* eval_totals.c - results.jsonl added up: hits, ranks, intersections of each row (see eval.h). */
 #include "eval/eval.h"
+#include <string.h>
 
 /* ---- totals ------------------------------------------------------------------------------------------- */
 static size_t class_count(const eval_head *h) { return h->name_count[0] + h->name_count[1]; }
