@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include "x_skip.h"
 
 #define assert_near(a, b, tolerance)                                                                                   \
     do {                                                                                                               \
@@ -475,8 +476,7 @@ static void under_gnu_parallel(void **state) {
     (void)state;
     char line[2000];
     if (system("parallel --version 2>/dev/null | grep -q GNU") != 0 || !file_exists("./maskinv")) {
-        print_message("[  SKIPPED ] under_gnu_parallel: GNU parallel or ./maskinv is not here\n");
-        skip();
+        SKIP("GNU parallel or ./maskinv is not here");
     }
     const char *folder = out_folder("parallel"), *merged = out_folder("parallel-merged");
     snprintf(
@@ -542,8 +542,7 @@ static pid_t start(char **argv) {
 static void killed(void **state) {
     (void)state;
     if (!file_exists("./maskinv")) {
-        print_message("[  SKIPPED ] killed: ./maskinv is not here\n");
-        skip();
+        SKIP("./maskinv is not here");
     }
     const char *out = out_folder("killed");
     char *argv[] = {(char *)(uintptr_t) "./maskinv",

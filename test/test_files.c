@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "x_skip.h"
 #include <cjson/cJSON.h>
 #include "files/files.h"
 
@@ -134,7 +135,7 @@ static void reserved_memory_costs_nothing_untouched(void **state) {
     (void)state;
     size_t n = (size_t)1 << (sizeof(size_t) > 4 ? 36 : 26); /* 64 GB of address space */
     unsigned char *p = mem_reserve(n);
-    if (!p) skip();
+    if (!p) SKIP("no address space of 64 GB");
     p[0] = p[n / 2] = p[n - 1] = 1;
     assert_int_equal(p[n / 2 + 1], 0);
     mem_release(p, n);
@@ -214,7 +215,7 @@ static void a_full_disk_is_an_error(void **state) {
     (void)state;
     struct stat s;
     out_file f;
-    if (stat("/dev/full", &s) != 0 || !S_ISCHR(s.st_mode)) skip();
+    if (stat("/dev/full", &s) != 0 || !S_ISCHR(s.st_mode)) SKIP("no /dev/full here");
     must(out_open(&f, "/dev/full", &e));
     fputs("does not fit", f.stream);
     assert_false(out_close(&f, &e));
@@ -333,7 +334,7 @@ static void pipes_are_read(void **state) {
         snprintf(path, sizeof path, "/dev/fd/%d", ends[0]);
         char *bytes = file_read(path, limit ? sizeof many - 1 : sizeof many, &n, &e);
         close(ends[0]);
-        if (!bytes && strstr(e.text, "No such file")) skip();
+        if (!bytes && strstr(e.text, "No such file")) SKIP("no /dev/fd here");
         if (limit) {
             assert_null(bytes);
             says("larger than 19999");
