@@ -6,7 +6,7 @@
 #include "files/json.h"
 #include "models/model.h"
 
-enum { CONFIG_BYTES = 16 << 20, INDEX_BYTES = 256 << 20, SHARDS_MOST = 1000, PATH_BYTES = 4096 };
+enum { CONFIG_BYTES = 16 << 20, PATH_BYTES = 4096 };
 typedef enum { OPEN_CLIP, HUGGING_FACE } family;
 
 struct checkpoint {
@@ -16,11 +16,7 @@ struct checkpoint {
     checkpoint_bytes merges; /* built in */
     family layout;
     bool text_prefix; /* open_clip's text tower stands under "text." */
-    safetensors **files;
-    size_t file_count;
-    cJSON *index;         /* sharded: model.safetensors.index.json ... */
-    const cJSON **places; /* ... and its weight_map by name; valueint is the file's number */
-    size_t place_count;
+    tensors *weights;
     tokenizer *words;
 };
 
@@ -118,28 +114,17 @@ static size_t stored_shape(family layout, const naming *n, size_t rows, size_t c
 }
 
 /* ---- tensors to weights -------------------------------------------------------------------------------- */
-static int by_key(const void *a, const void *b) {
-    return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
-}
+static const file_tensor *find(const checkpoint *c, const char *name) { return tensors_find(c->weights, name); }
 
-static const st_tensor *find(const checkpoint *c, const char *name) {
-    if (!c->index) return st_find(c->files[0], name);
-    char copy[CHECKPOINT_NAME];
-    snprintf(copy, sizeof copy, "%s", name);
-    const cJSON key = {.string = copy}, *wanted = &key;
-    const cJSON **place = bsearch(&wanted, c->places, c->place_count, sizeof *c->places, by_key);
-    return place ? st_find(c->files[(*place)->valueint], name) : NULL;
-}
+static const char *weights_file(const checkpoint *c) { return tensors_name(c->weights); }
 
-static const char *weights_file(const checkpoint *c) { return c->index ? c->name : st_name(c->files[0]); }
-
-static bool number_type(const st_tensor *t, clip_type *type, size_t *bytes) {
+static bool number_type(const file_tensor *t, clip_type *type, size_t *bytes) {
     *type = strcmp(t->type, "F32") == 0 ? CLIP_F32 : strcmp(t->type, "F16") == 0 ? CLIP_F16 : CLIP_BF16;
     *bytes = *type == CLIP_F32 ? 4 : 2;
     return *type != CLIP_BF16 || strcmp(t->type, "BF16") == 0;
 }
 
-static bool same_shape(const st_tensor *t, const size_t *shape, size_t rank) {
+static bool same_shape(const file_tensor *t, const size_t *shape, size_t rank) {
     if (rank == 0 && t->rank == 1 && t->shape[0] == 1) return true; /* a scalar as [1] */
     return t->rank == rank && (rank == 0 || memcmp(t->shape, shape, rank * sizeof *shape) == 0);
 }
@@ -156,7 +141,7 @@ static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
     char name[CHECKPOINT_NAME];
     size_t shape[4], bytes, rank = stored_shape(c->layout, n, rows, cols, c->model.config.patch, shape);
     checkpoint_weight_name(c, kind, layer, name);
-    const st_tensor *t = find(c, name);
+    const file_tensor *t = find(c, name);
     if (!t)
         return err_set(b->e, "%s: tensor \"%s\" is missing, expected one of shape %s", weights_file(c), name,
                        st_shape(shape, rank).text);
@@ -168,8 +153,9 @@ static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
         return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16", weights_file(c), name,
                        t->type);
     size_t third = c->layout == OPEN_CLIP && n->third ? (size_t)(strchr("qkv", n->third) - "qkv") : 0;
-    w->data = t->data + third * rows * cols * bytes;
-    return true;
+    const unsigned char *data = tensor_bytes(t, b->e);
+    w->data = data ? data + third * rows * cols * bytes : NULL;
+    return data != NULL;
 }
 
 static bool bind_all(checkpoint *c, err *e) {
@@ -214,88 +200,17 @@ static checkpoint *make(const char *name, err *e) {
 
 void checkpoint_free(checkpoint *c) {
     if (!c) return;
-    for (size_t i = 0; i < c->file_count; i++) st_free(c->files[i]);
+    tensors_free(c->weights);
     tokenizer_free(c->words);
-    json_free(c->index);
-    mem_free(c->places);
-    mem_free(c->files);
     mem_free(c->model.blocks);
     mem_free(c->model.text_blocks);
     mem_free(c->name);
     mem_free(c);
 }
 
-static bool make_file_table(checkpoint *c, size_t most, err *e) {
-    c->files = mem_alloc(most, sizeof *c->files);
-    return c->files || err_set(e, "%s: not enough memory", c->name);
-}
-
 static bool open_weights(checkpoint *c, const char *path, err *e) {
-    if (!make_file_table(c, 1, e)) return false;
-    c->files[0] = st_open(path, e);
-    c->file_count = c->files[0] != NULL;
-    return c->files[0] != NULL;
-}
-
-/* ---- shards ---------------------------------------------------------------------------------------------------- */
-/* The number of the shard of this name, opened when it is new. A name must not lead out of the folder. */
-static bool open_shard(checkpoint *c, const char *folder, const char *index, const char *file, int *number, err *e) {
-    char path[PATH_BYTES];
-    if (!*file || strpbrk(file, "/\\") || strstr(file, ".."))
-        return err_set(e, "%s: weight_map names the file \"%.200s\", expected one in the same folder", index, file);
-    if (!join(path, folder, file, e)) return false;
-    for (size_t i = 0; i < c->file_count; i++)
-        if (strcmp(st_name(c->files[i]), path) == 0) {
-            *number = (int)i;
-            return true;
-        }
-    if (c->file_count == SHARDS_MOST) return err_set(e, "%s: more than %d shards", index, SHARDS_MOST);
-    safetensors *shard = st_open(path, e);
-    if (!shard) return err_prefix(e, "%s", index);
-    *number = (int)c->file_count;
-    c->files[c->file_count++] = shard;
-    return true;
-}
-
-static bool read_places(checkpoint *c, const cJSON *map, const char *folder, const char *index, err *e) {
-    c->places = mem_alloc((size_t)cJSON_GetArraySize(map) + 1, sizeof *c->places);
-    if (!c->places) return err_set(e, "%s: not enough memory", index);
-    int last = 0; /* neighbours are mostly in one shard */
-    for (cJSON *v = map->child; v; v = v->next) {
-        if (!cJSON_IsString(v)) {
-            char found[64];
-            json_describe(v, found, sizeof found);
-            return err_set(e, "%s: weight_map.%.80s is %s, expected a file's name", index, v->string, found);
-        }
-        if (!(v->prev && v != map->child && strcmp(v->prev->valuestring, v->valuestring) == 0) &&
-            !open_shard(c, folder, index, v->valuestring, &last, e))
-            return false;
-        v->valueint = last;
-        if (!st_find(c->files[last], v->string))
-            return err_set(e, "%s: tensor \"%.200s\" is missing, weight_map of %s says that it is there",
-                           st_name(c->files[last]), v->string, index);
-        c->places[c->place_count++] = v;
-    }
-    qsort(c->places, c->place_count, sizeof *c->places, by_key);
-    for (size_t i = 1; i < c->place_count; i++)
-        if (strcmp(c->places[i - 1]->string, c->places[i]->string) == 0)
-            return err_set(e, "%s: weight_map has tensor \"%.200s\" twice", index, c->places[i]->string);
-    return true;
-}
-
-static bool open_shards(checkpoint *c, const char *folder, const char *path, err *e) {
-    size_t length;
-    char *text = file_read(path, INDEX_BYTES, &length, e);
-    if (!text) return false;
-    c->index = json_parse(text, length, path, e);
-    mem_free(text);
-    if (!c->index || !make_file_table(c, SHARDS_MOST, e)) return false;
-    json_scope root = {.object = c->index, .file = path, .e = e}, map;
-    if (!cJSON_IsObject(c->index)) return err_set(e, "%s: expected an object with weight_map", path);
-    if (!json_object(&root, "weight_map", &map)) return false;
-    if (!map.object || !map.object->child)
-        return json_wrong(&root, "weight_map", map.object, "an object that is not empty");
-    return read_places(c, map.object, folder, path, e);
+    c->weights = tensors_open(path, e);
+    return c->weights != NULL;
 }
 
 /* ---- opening: which files belong together ------------------------------------------------------------------------ */
@@ -322,17 +237,11 @@ static bool read_configs(checkpoint *c, const char *folder, const char *config, 
     return read_config(folder, PREPROCESSOR, config_parse_preprocessor, out, e);
 }
 
-static bool is_index(const char *path) {
-    static const char ending[] = ".index.json";
-    size_t n = strlen(path), m = sizeof ending - 1;
-    return n >= m && strcmp(path + n - m, ending) == 0;
-}
-
 static bool open_pair(checkpoint *c, const char *folder, const char *config, const char *weights, err *e) {
     char path[PATH_BYTES];
     memcpy(c->folder, folder, strlen(folder) + 1);
     if (!join(path, folder, weights, e) || !read_configs(c, folder, config, e)) return false;
-    return (is_index(path) ? open_shards(c, folder, path, e) : open_weights(c, path, e)) && bind_all(c, e);
+    return open_weights(c, path, e) && bind_all(c, e);
 }
 
 static bool open_folder(checkpoint *c, const char *folder, err *e) {
@@ -365,7 +274,7 @@ static bool open_file(checkpoint *c, const char *path, err *e) {
         memcpy(c->folder, path, n);
     else
         memcpy(c->folder, "./", 3);
-    if (!(is_index(path) ? open_shards(c, c->folder, path, e) : open_weights(c, path, e))) return false;
+    if (!open_weights(c, path, e)) return false;
     bool a = beside(c->folder, OPEN_CLIP_CONFIG), b = beside(c->folder, HUGGING_FACE_CONFIG);
     if (!a && !b)
         return err_set(e, "%s: its config is missing: expected %s or %s beside it", path, OPEN_CLIP_CONFIG,
@@ -396,12 +305,9 @@ checkpoint *checkpoint_parse(const char *name, checkpoint_bytes weights, checkpo
     checkpoint *c = make(name, e);
     if (!c) return NULL;
     c->merges = merges;
-    bool ok = make_file_table(c, 1, e) && config_parse(config.data, config.length, name, &c->model.config, e);
-    if (ok) {
-        c->files[0] = st_parse(weights.data, weights.length, name, e);
-        c->file_count = c->files[0] != NULL;
-    }
-    if (ok && c->files[0] && bind_all(c, e)) return c;
+    bool ok = config_parse(config.data, config.length, name, &c->model.config, e);
+    if (ok) c->weights = tensors_parse(weights.data, weights.length, name, e);
+    if (ok && c->weights && bind_all(c, e)) return c;
     checkpoint_free(c);
     return NULL;
 }
@@ -421,8 +327,7 @@ checkpoint *checkpoint_builtin(err *e) {
 const clip_model *checkpoint_model(const checkpoint *c) { return &c->model; }
 const char *checkpoint_name(const checkpoint *c) { return c->name; }
 const char *checkpoint_layout(const checkpoint *c) { return c->layout == OPEN_CLIP ? "open_clip" : "Hugging Face"; }
-size_t checkpoint_files(const checkpoint *c) { return c->file_count; }
-const safetensors *checkpoint_file(const checkpoint *c, size_t i) { return c->files[i]; }
+const tensors *checkpoint_tensors(const checkpoint *c) { return c->weights; }
 
 static tokenizer *open_merges(const checkpoint *c, size_t merges, err *e) {
     static const char *const names[] = {"merges.txt", "bpe_simple_vocab_16e6.txt", "tokenizer.json"};

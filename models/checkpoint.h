@@ -15,6 +15,7 @@
 #include "sys/err.h"
 #include "files/files.h"
 #include "models/safetensors.h"
+#include "models/tensors.h"
 #include "text/tokenizer.h"
 
 typedef struct checkpoint checkpoint;
@@ -35,9 +36,8 @@ void checkpoint_free(checkpoint *c);
 const clip_model *checkpoint_model(const checkpoint *c);
 const char *checkpoint_name(const checkpoint *c);   /* the path it was opened by; "default" for the built-in one */
 const char *checkpoint_layout(const checkpoint *c); /* "open_clip" or "Hugging Face" */
-/* Files that hold its weights, more than one when sharded. */
-size_t checkpoint_files(const checkpoint *c);
-const safetensors *checkpoint_file(const checkpoint *c, size_t i);
+/* Its weights by name, as they lie in the file or files. */
+const tensors *checkpoint_tensors(const checkpoint *c);
 /* What a weight is called in this checkpoint: "visual.proj". open_clip's q, k, v are thirds of attn.in_proj. */
 enum { CHECKPOINT_NAME = 96 };
 void checkpoint_weight_name(const checkpoint *c, clip_kind kind, size_t layer, char out[CHECKPOINT_NAME]);

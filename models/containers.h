@@ -1,0 +1,50 @@
+/* containers.h - the table of files that hold tensors, and what the reader of one is given.
+ *
+ *     static bool read_mine(tensors *t, const file_bytes *f, err *e) {
+ *         file_tensor w = {.name = "visual.proj", .type = "F32", .rank = 2, .shape = {4, 6}, .data = f->data + 64};
+ *         return tensors_add(t, &w, e);             // row-major; bytes are filled in, the name is copied
+ *     }
+ *
+ * A new container is a file with such a function and a row in containers.c. Bytes decide whose it is, never its name.
+ * A reader believes nothing: every number of the file is checked against the file before it is used.
+ */
+#ifndef CONTAINERS_H
+#define CONTAINERS_H
+#include "models/tensors.h"
+
+typedef struct {
+    const unsigned char *data;
+    size_t length;
+    const char *name;
+} file_bytes;
+
+typedef struct {
+    const char *name;
+    bool (*is)(const file_bytes *f);
+    bool (*read)(tensors *t, const file_bytes *f, err *e); /* NULL: known and not read, for the reason in `why` */
+    /* A packed tensor's numbers, row-major, in memory of mem_alloc; NULL where the container packs none. */
+    unsigned char *(*unpack)(const file_bytes *f, const file_tensor *w, err *e);
+    const char *why;
+} container;
+/* The row whose file it is; NULL: none. */
+const container *container_of(const file_bytes *f);
+
+/* ---- for readers ------------------------------------------------------------------------------ */
+/* Copies *w, its name too; .type is a string that lasts. Where .bytes is 0 the shape and type give it. The caller has
+ * checked that the numbers lie within the file. */
+bool tensors_add(tensors *t, const file_tensor *w, err *e); /* row-major: strides are filled in */
+bool tensors_add_strided(tensors *t, const file_tensor *w, err *e);
+/* A copy of text that lives as long as the set; NULL: no memory. */
+char *tensors_text(tensors *t, const char *text, size_t length);
+/* Memory that the set releases at its end; at once, with false, where it cannot. */
+bool tensors_keep(tensors *t, void *p, void (*release)(void *), err *e);
+bool tensors_add_note(tensors *t, err *e, const char *format, ...) PRINTF_LIKE(3, 4);
+void tensors_set_config(tensors *t, const char *json); /* a text that the set keeps */
+void tensors_set_merges(tensors *t, const char *merges);
+/* A tensor of this type and shape: false where its bytes cannot be counted or its rows are no whole blocks. */
+bool tensor_count_bytes(const char *type, const size_t *shape, size_t rank, size_t *bytes);
+/* Bytes of one number; 0: no such type, or one that is stored in blocks. */
+size_t number_bytes(const char *type);
+
+bool safetensors_read(tensors *t, const file_bytes *f, err *e);
+#endif
