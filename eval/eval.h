@@ -14,6 +14,7 @@
 #define EVAL_H
 #include <stdatomic.h>
 #include <stdio.h>
+#include "files/longtext.h"
 #include "models/checkpoint.h"
 #include "eval/evalstat.h"
 #include "regions/regions.h"
@@ -116,14 +117,6 @@ size_t worker_take(workers *w);
 void worker_give(workers *w, size_t worker);
 
 /* ---- results.jsonl ------------------------------------------------------------------------------------- */
-typedef struct {
-    char *text;
-    size_t length, room;
-    bool failed;
-} longtext;
-void say(longtext *t, const char *format, ...) PRINTF_LIKE(2, 3); /* appends; failed: no memory */
-void say_quoted(longtext *t, const char *text);                   /* as a JSON string */
-
 void head_write(const eval_head *h, longtext *out); /* one line */
 bool head_parse(const char *line, size_t length, const char *file, eval_head *h, err *e);
 void result_write(const eval_head *h, const eval_result *r, longtext *out);

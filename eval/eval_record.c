@@ -8,51 +8,10 @@
  */
 #include "eval/eval.h"
 #include "files/json.h"
-#include "files/words.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <string.h>
-
-/* ---- growing text ------------------------------------------------------------------------------------- */
-static bool make_room(longtext *t, size_t more) {
-    size_t room = t->room ? t->room : 4096;
-    while (room - t->length <= more) room *= 2;
-    if (t->failed || room == t->room) return !t->failed;
-    char *grown = mem_resize(t->text, room);
-    if (!grown) return !(t->failed = true);
-    t->text = grown, t->room = room;
-    return true;
-}
-
-void say(longtext *t, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    if (n < 0 || !make_room(t, (size_t)n)) return;
-    va_start(args, format);
-    vsnprintf(t->text + t->length, t->room - t->length, format, args);
-    va_end(args);
-    t->length += (size_t)n;
-}
-
-void say_quoted(longtext *t, const char *text) {
-    size_t left = strlen(text), used;
-    say(t, "\"");
-    for (; left > 0; text += used, left -= used) { /* a path may hold any bytes; JSON holds UTF-8 */
-        unsigned char bytes[4];
-        uint32_t c = utf8_decode(text, left, &used);
-        if (c == '"' || c == '\\')
-            say(t, "\\%c", (int)c);
-        else if (c < 0x20)
-            say(t, "\\u%04x", (unsigned)c);
-        else
-            say(t, "%.*s", (int)utf8_encode(c, bytes), (const char *)bytes);
-    }
-    say(t, "\"");
-}
 
 /* ---- bytes as text: two digits each ---------------------------------------------------------------------- */
 static void say_hex(longtext *t, const unsigned char *bytes, size_t n) {
@@ -447,8 +406,9 @@ static bool next_line(results *r) {
             r->whole += r->line.length + 1;
             return true;
         }
-        if (!make_room(&r->line, 1)) return false;
-        r->line.text[r->line.length++] = (char)c;
+        char byte = (char)c;
+        say_bytes(&r->line, &byte, 1);
+        if (r->line.failed) return false;
     }
     return false;
 }

@@ -46,6 +46,7 @@ typedef struct {
     const unsigned char *bytes;
     size_t length;
     const char *name;
+    bool stored; /* EXIF orientation is not honoured */
 } source;
 typedef struct {
     const char *kind;
@@ -211,13 +212,6 @@ static bool probe(const source *s, claim *c, err *e) {
 }
 
 /* ---- decoding ---------------------------------------------------------------------------------- */
-/* Samples as stb gives them: `channels` of one byte, or of two where `wide`. mem_free data. */
-typedef struct {
-    size_t width, height, channels;
-    bool wide;
-    unsigned char *data;
-} raster;
-
 /* EXIF's eight orientations: where the upright picture's pixel x, y stands in the stored one. */
 static size_t stored_index(int orientation, size_t x, size_t y, size_t w, size_t h) {
     switch (orientation) {
@@ -274,27 +268,48 @@ static bool decode(const source *s, int channels, raster *r, err *e) {
     r->width = (size_t)w;
     r->height = (size_t)h;
     r->channels = (size_t)(channels ? channels : n);
-    if (turn_upright(r, c.orientation, s->name, e)) return true;
+    if (s->stored || turn_upright(r, c.orientation, s->name, e)) return true;
     mem_free(r->data);
     r->data = NULL;
     return false;
 }
 
+bool raster_parse(const unsigned char *bytes, size_t length, const char *name, raster *r, err *e) {
+    return decode(&(source){bytes, length, name, .stored = true}, 0, r, e);
+}
+
 /* ---- pictures ---------------------------------------------------------------------------------- */
-bool picture_parse(const unsigned char *bytes, size_t length, const char *name, picture *p, err *e) {
+static bool parse_picture(const source *s, picture *p, err *e) {
     raster r;
     memset(p, 0, sizeof *p);
-    if (!decode(&(source){bytes, length, name}, 3, &r, e)) return false;
+    if (!decode(s, 3, &r, e)) return false;
     *p = (picture){r.width, r.height, r.data};
     return true;
 }
 
-bool picture_read(const char *path, picture *p, err *e) {
+bool picture_parse(const unsigned char *bytes, size_t length, const char *name, picture *p, err *e) {
+    return parse_picture(&(source){bytes, length, name, false}, p, e);
+}
+
+static bool read_picture(const char *path, bool stored, picture *p, err *e) {
     file_map m;
     memset(p, 0, sizeof *p);
     if (!file_map_open(path, &m, e)) return false;
-    bool ok = picture_parse(m.data, m.length, path, p, e);
+    bool ok = parse_picture(&(source){m.data, m.length, path, stored}, p, e);
     file_map_close(&m);
+    return ok;
+}
+
+bool picture_read(const char *path, picture *p, err *e) { return read_picture(path, false, p, e); }
+bool picture_read_stored(const char *path, picture *p, err *e) { return read_picture(path, true, p, e); }
+
+bool picture_sides(const char *path, size_t *width, size_t *height, err *e) {
+    file_map m;
+    claim c;
+    if (!file_map_open(path, &m, e)) return false;
+    bool ok = probe(&(source){m.data, m.length, path, true}, &c, e);
+    file_map_close(&m);
+    *width = c.width, *height = c.height;
     return ok;
 }
 
@@ -365,7 +380,7 @@ bool mask_read(const char *path, mask_image *m, err *e) {
     raster r;
     memset(m, 0, sizeof *m);
     if (!file_map_open(path, &map, e)) return false;
-    bool ok = decode(&(source){map.data, map.length, path}, 0, &r, e);
+    bool ok = decode(&(source){map.data, map.length, path, false}, 0, &r, e);
     file_map_close(&map);
     if (!ok) return false;
     ok = mask_from(&r, path, m, e);

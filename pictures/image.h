@@ -17,6 +17,17 @@ bool picture_read(const char *path, picture *p, err *e);
 bool picture_parse(const unsigned char *bytes, size_t length, const char *name, picture *p, err *e);
 bool picture_new(size_t width, size_t height, picture *p, err *e); /* black */
 void picture_free(picture *p);
+/* The pixels as they are stored, EXIF orientation not honoured: the masks of datasets belong to these. */
+bool picture_read_stored(const char *path, picture *p, err *e);
+/* The stored sides, from a look at the file's structure: it is whole, nothing is decoded. */
+bool picture_sides(const char *path, size_t *width, size_t *height, err *e);
+/* Samples as stb gives them: `channels` of one byte, or of two where `wide` (grey only). mem_free data. */
+typedef struct {
+    size_t width, height, channels;
+    bool wide;
+    unsigned char *data;
+} raster;
+bool raster_parse(const unsigned char *bytes, size_t length, const char *name, raster *r, err *e);
 bool picture_write_png(const char *path, const picture *p, err *e);
 bool palette_write_png(const char *path, const unsigned char *index, size_t width, size_t height,
                        const unsigned char (*palette)[3], size_t colours, err *e);
