@@ -8,7 +8,7 @@
  *     if (!ag_grad(&t, y, NULL, &w, 1, 0)) ...                 // dy/dw is in w->grad, [1,3,4]
  *
  * Every tensor is [batch, rows, cols], row-major and contiguous; a vector is [1,1,cols], a scalar
- * [1,1,1]. An op is its forward and its backward, side by side in autograd.c. A backward is written
+ * [1,1,1]. An op is its forward and its backward, side by side in ops_*.c. A backward is written
  * with ops too, so with AG_DIFFERENTIABLE it is recorded like any other computation and can be
  * differentiated again: LeGrad is a gradient, and MaskInversion differentiates it.
  *
@@ -21,7 +21,7 @@
 #include "kernels.h"
 
 typedef struct ag_tensor ag_tensor;
-struct ag_op; /* autograd.c */
+struct ag_op; /* tape.h */
 
 struct ag_tensor {
     real *data;                    /* [batch, rows, cols] */
@@ -99,6 +99,11 @@ ag_tensor *ag_scale(ag_tape *t, ag_tensor *x, real factor, real shift); /* facto
 ag_tensor *ag_pow(ag_tape *t, ag_tensor *x, real p);                    /* x > 0 */
 ag_tensor *ag_exp(ag_tape *t, ag_tensor *x);
 ag_tensor *ag_log(ag_tape *t, ag_tensor *x);
+ag_tensor *ag_sigmoid(ag_tape *t, ag_tensor *x);
+ag_tensor *ag_silu(ag_tape *t, ag_tensor *x);                           /* x sigmoid(x) */
+ag_tensor *ag_tanh(ag_tape *t, ag_tensor *x);
+ag_tensor *ag_softplus(ag_tape *t, ag_tensor *x);                       /* log(1 + e^x) */
+ag_tensor *ag_polygamma(ag_tape *t, ag_tensor *x, int m); /* psi^(m)(x), x > 0; m = -1: log Gamma(x), 0: digamma... 8 */
 /* x made to fit a shape: summed along dimensions that become 1, repeated along those that were 1. */
 ag_tensor *ag_fit(ag_tape *t, ag_tensor *x, size_t batch, size_t rows, size_t cols);
 ag_tensor *ag_sum(ag_tape *t, ag_tensor *x);                            /* -> [1,1,1] */
@@ -111,4 +116,9 @@ ag_tensor *ag_reshape(ag_tape *t, ag_tensor *x, size_t batch, size_t rows, size_
 ag_tensor *ag_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t count);
 /* The transpose: rows of x [.., cols] added into a zeroed [batch, rows, cols] at index[]. */
 ag_tensor *ag_scatter_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t batch, size_t rows);
+/* Columns first.. of x [b,r,c] -> [b,r,cols]; and the transpose, x [b,r,c] between zeros -> [b,r,cols]. */
+ag_tensor *ag_columns(ag_tape *t, ag_tensor *x, size_t first, size_t cols);
+ag_tensor *ag_between(ag_tape *t, ag_tensor *x, size_t first, size_t cols);
+/* [a; b] along the rows: a [b,n,D], b [b,m,D] -> [b,n+m,D]. */
+ag_tensor *ag_join(ag_tape *t, ag_tensor *a, ag_tensor *b);
 #endif

@@ -198,6 +198,15 @@ OP(power, ag_pow(t, a, (real)-0.5))
 OP(power_3, ag_pow(t, a, 3))
 OP(exponential, ag_exp(t, a))
 OP(logarithm, ag_log(t, a))
+OP(sigmoid, ag_sigmoid(t, a))
+OP(silu, ag_silu(t, a))
+OP(hyperbolic, ag_tanh(t, a))
+OP(softplus, ag_softplus(t, a))
+OP(log_gamma, ag_polygamma(t, a, -1))
+OP(digamma, ag_polygamma(t, a, 0))
+OP(columns, ag_mul(t, ag_columns(t, a, 1, 2), b))
+OP(between, ag_mul(t, ag_between(t, a, 1, 6), b))
+OP(join, ag_mul(t, ag_join(t, a, b), c))
 OP(sum_batch, ag_fit(t, a, 1, 3, 4))
 OP(sum_rows, ag_fit(t, a, 2, 1, 4))
 OP(sum_cols, ag_fit(t, a, 2, 3, 1))
@@ -263,6 +272,15 @@ static derivative cases[] = {
     CASE(power_3, 3, -0.1, X234),
     CASE(exponential, 3, -0.1, X234),
     CASE(logarithm, 3, 0.5, X234),
+    CASE(sigmoid, 3, -0.1, X234),
+    CASE(silu, 3, -0.1, X234),
+    CASE(hyperbolic, 3, -0.1, X234),
+    CASE(softplus, 3, -0.1, X234),
+    CASE(log_gamma, 3, 0.5, X234),
+    CASE(digamma, 2, 0.5, X234),
+    CASE(columns, 3, -0.1, X234, {2, 3, 2}),
+    CASE(between, 3, -0.1, X234, {2, 3, 6}),
+    CASE(join, 3, -0.1, {2, 1, 4}, {2, 2, 4}, X234),
     CASE(sum_batch, 3, -0.1, X234),
     CASE(sum_rows, 3, -0.1, X234),
     CASE(sum_cols, 3, -0.1, X234),
@@ -750,9 +768,28 @@ static void first_of_equals(void **context) { /* max and min: the gradient goes 
     for (int i = 0; i < 5; i++) assert_true(X->grad->data[i] == expected[i]);
 }
 
+/* Known values, and none that overflows on the way. */
+static void known_values(void **context) {
+    static const real far[] = {-1000, -100, 0, 100, 1000}, at[] = {1, 0.5f, 30};
+    static const double pi = 3.141592653589793, euler = 0.5772156649015329;
+    (void)context;
+    ag_tape *t = fresh(100);
+    ag_tensor *x = ag_constant(t, far, 1, 1, 5), *p = ag_constant(t, at, 1, 1, 3);
+    const real *s = ag_sigmoid(t, x)->data, *h = ag_tanh(t, x)->data, *l = ag_softplus(t, x)->data;
+    assert_true(s[0] == 0 && s[2] == (real)0.5 && s[4] == 1 && h[0] == -1 && h[2] == 0 && h[4] == 1);
+    assert_true(l[0] == 0 && l[3] == 100 && l[4] == 1000);
+    const double expect[3][3] = {{0, 0.5 * log(pi), 71.257038967168},
+                                 {-euler, -euler - 2 * log(2), 3.3844381326855246},
+                                 {pi * pi / 6, pi * pi / 2, 0.0338950603577399}};
+    for (int m = -1; m <= 1; m++) assert_close("polygamma", distance(ag_polygamma(t, p, m)->data, expect[m + 1], 3), MOST_ORDERS > 1 ? 1e-9 : 1e-6);
+    assert_null(ag_polygamma(t, p, 9));
+    assert_int_equal(t->fault.code, FAULT_RANGE);
+}
+
 int main(void) {
     enum { CASES = sizeof cases / sizeof *cases };
     static const struct CMUnitTest others[] = {
+        cmocka_unit_test(known_values),
         cmocka_unit_test(random_graphs),
         cmocka_unit_test(block_as_pytorch),
         cmocka_unit_test(block_notices_each_weight),
