@@ -121,4 +121,7 @@ ag_tensor *ag_columns(ag_tape *t, ag_tensor *x, size_t first, size_t cols);
 ag_tensor *ag_between(ag_tape *t, ag_tensor *x, size_t first, size_t cols);
 /* [a; b] along the rows: a [b,n,D], b [b,m,D] -> [b,n+m,D]. */
 ag_tensor *ag_join(ag_tape *t, ag_tensor *a, ag_tensor *b);
+/* Pairs of columns turned: x [b,still+m,heads*d], angle [1,m,d] constants (cos, sin) a pair -> the same shape; the first
+ * `still` rows stay as they are. (a, b) becomes (a cos - b sin, b cos + a sin). */
+ag_tensor *ag_turn(ag_tape *t, ag_tensor *x, ag_tensor *angle, size_t still);
 #endif

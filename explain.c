@@ -682,8 +682,7 @@ static ag_tensor *run_explained(explained *x, explain_layer *l, ag_tape *t, ag_t
     size_t n = x->n, F = c->vision.mlp, H = c->vision.heads;
     clip_taps taps = {0};
     t->recording = !wanted(x, GRADIENT_FACTORED);
-    ag_tensor *x2 =
-        clip_block(t, &c->vision, &x->model->blocks[l->index], c->act_vision, false, in, &taps, t->recording);
+    ag_tensor *x2 = clip_block(t, &x->run, &x->model->blocks[l->index], in, &taps, t->recording);
     ag_tensor *z = t->recording ? tape_z(x, t, x2) : NULL;
     if (t->fault.code || !x2) {
         if (!f->code) *f = t->fault;
@@ -716,9 +715,8 @@ static void run_blocks(explained *x, real *tokens, fault *f) {
         if (!own) return;
         if (keep) memcpy(own, tokens, n * D * sizeof(real));
         ag_tensor *in = ag_constant(t, own, 1, n, D);
-        ag_tensor *out = i < start
-                             ? clip_block(t, &c->vision, &x->model->blocks[i], c->act_vision, false, in, NULL, false)
-                             : run_explained(x, &x->layers[i - start], t, in, f);
+        ag_tensor *out = i < start ? clip_block(t, &x->run, &x->model->blocks[i], in, NULL, false)
+                                   : run_explained(x, &x->layers[i - start], t, in, f);
         if (out)
             memcpy(tokens, out->data, n * D * sizeof(real));
         else if (!f->code)
@@ -736,6 +734,7 @@ static void forward(explained *x, const real *pixels, fault *f) {
     if (!f->code && !ag_tape_init(t, x->memory, x->cores, TAPE_NODES * x->options.layers)) *f = t->fault;
     if (f->code) return;
     t->recording = false;
+    x->run = clip_image_run(t, x->model, x->gh, x->gw);
     ag_mark mark = ag_tape_mark(t);
     ag_tensor *patches = clip_patches(t, x->model, pixels, x->height, x->width);
     ag_tensor *in = clip_embed(t, x->model, patches, x->gh, x->gw, POSITION_BICUBIC);

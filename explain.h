@@ -95,6 +95,7 @@ struct explained {
     real *embedding;                 /* [E] c, the image's */
     explain_layer *layers;           /* options.layers of them, lowest first */
     real *post_gamma, *proj;         /* [D], [E,D] */
+    clip_run run;                    /* of the image side, on this grid */
     ag_tape tape;                    /* autograd: the forward pass of the explained layers, recorded */
     explain_work work;
     real *first_grid; /* [gh,gw] LeGrad of the image embedding once it was asked for */

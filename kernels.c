@@ -64,15 +64,22 @@ SIMD_KERNEL void k_exp(const real *x, real *y, size_t n) {
 }
 
 /* ---- activations: act, act', act'' ----------------------------------------------------------- */
-static INLINE real quick0(real x) { return x * sigmoid_(R(1.702) * x); }
-static INLINE real quick1(real x) {
-    real s = sigmoid_(R(1.702) * x);
-    return s + R(1.702) * x * s * (1 - s);
-}
-static INLINE real quick2(real x) {
-    real s = sigmoid_(R(1.702) * x);
-    return R(1.702) * s * (1 - s) * (2 + R(1.702) * x * (1 - 2 * s));
-}
+/* x sigmoid(w(x)) with its derivatives: w = 1.702 x (quick_gelu), w = x (silu), and w = 2 sqrt(2/pi)(x + 0.044715 x^3),
+ * which is gelu with the tanh in place of erf, since (1 + tanh u)/2 = sigmoid(2u). */
+#define SIGMOID_FAMILY(name, W, W1, W2)                                                                                \
+    static INLINE real name##0(real x) { return x * sigmoid_(W); }                                                     \
+    static INLINE real name##1(real x) {                                                                               \
+        real s = sigmoid_(W);                                                                                          \
+        return s + x * s * (1 - s) * (W1);                                                                             \
+    }                                                                                                                  \
+    static INLINE real name##2(real x) {                                                                               \
+        real s = sigmoid_(W), w1 = W1;                                                                                 \
+        return s * (1 - s) * (2 * w1 + x * (W2) + x * w1 * w1 * (1 - 2 * s));                                          \
+    }
+#define TANH_C R(1.5957691216057308)
+SIGMOID_FAMILY(quick, R(1.702) * x, R(1.702), 0)
+SIGMOID_FAMILY(silu, x, 1, 0)
+SIGMOID_FAMILY(tanh, TANH_C *(x + R(0.044715) * x * x * x), TANH_C *(1 + R(0.134145) * x * x), TANH_C *R(0.26829) * x)
 static INLINE real gelu0(real x) { return x * cdf_(x); }
 static INLINE real gelu1(real x) { return cdf_(x) + x * pdf_(x); }
 static INLINE real gelu2(real x) { return pdf_(x) * (2 - x * x); }
@@ -87,11 +94,19 @@ EACH(quick2_each, quick2)
 EACH(gelu0_each, gelu0)
 EACH(gelu1_each, gelu1)
 EACH(gelu2_each, gelu2)
+EACH(tanh0_each, tanh0)
+EACH(tanh1_each, tanh1)
+EACH(tanh2_each, tanh2)
+EACH(silu0_each, silu0)
+EACH(silu1_each, silu1)
+EACH(silu2_each, silu2)
 
 void k_act(act_kind kind, int order, const real *x, real *y, size_t n) {
-    static void (*const each[2][3])(const real *, real *, size_t) = {
+    static void (*const each[ACT_KINDS][3])(const real *, real *, size_t) = {
         [ACT_QUICK_GELU] = {quick0_each, quick1_each, quick2_each},
         [ACT_GELU] = {gelu0_each, gelu1_each, gelu2_each},
+        [ACT_GELU_TANH] = {tanh0_each, tanh1_each, tanh2_each},
+        [ACT_SILU] = {silu0_each, silu1_each, silu2_each},
     };
     each[kind][order](x, y, n);
 }
@@ -115,7 +130,12 @@ SIMD_KERNEL static void gelu_both(const real *x, real *y, real *d, size_t n) {
 }
 
 void k_act_both(act_kind kind, const real *x, real *y, real *d, size_t n) {
-    (kind == ACT_GELU ? gelu_both : quick_both)(x, y, d, n);
+    if (kind == ACT_GELU) gelu_both(x, y, d, n);
+    else if (kind == ACT_QUICK_GELU) quick_both(x, y, d, n);
+    else {
+        k_act(kind, 1, x, d, n);
+        k_act(kind, 0, x, y, n);
+    }
 }
 
 /* ---- softmax --------------------------------------------------------------------------------- */

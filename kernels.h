@@ -12,9 +12,10 @@
 #define KERNELS_H
 #include "base.h"
 
-typedef enum { ACT_QUICK_GELU, ACT_GELU } act_kind;
+typedef enum { ACT_QUICK_GELU, ACT_GELU, ACT_GELU_TANH, ACT_SILU, ACT_KINDS } act_kind;
 
-/* y[i] = act^(order)(x[i]); order 0, 1 or 2.  quick: x*sigmoid(1.702x); gelu: x*Phi(x), by erf. y may be x. */
+/* y[i] = act^(order)(x[i]); order 0, 1 or 2.  quick: x*sigmoid(1.702x); gelu: x*Phi(x), by erf;
+ * tanh: gelu by tanh; silu: x*sigmoid(x). y may be x. */
 void k_act(act_kind kind, int order, const real *x, real *y, size_t n);
 /* y = act(x), d = act'(x) in one pass. */
 void k_act_both(act_kind kind, const real *x, real *y, real *d, size_t n);

@@ -124,13 +124,12 @@ static ag_tensor *second_path(explainer *x, const recipe *r, const clip_block_we
     ag_tape *t = &x->tape;
     head_inputs h = {.t = t, .tower = tower, .gh = x->gh, .gw = x->gw};
     h.factor = (real)(1 / sqrt((double)(tower->width / tower->heads)));
-    clip_qkv(t, tower, w, in, &h.q, &h.k, &h.v);
-    if (r->attend == attend_gem)
-        h.y = ag_layernorm(t, in, clip_use(t, &w->ln1_gamma), clip_use(t, &w->ln1_beta), tower->eps);
+    clip_qkv(t, &x->run, w, in, &h.q, &h.k, &h.v);
+    if (r->attend == attend_gem) h.y = tower->post_norm ? in : clip_norm(t, &w->ln1_gamma, &w->ln1_beta, tower->eps, in);
     ag_tensor *mixed = r->attend ? ag_mix(t, r->attend(&h), NO_T, h.v, tower->heads, 1) : h.v;
-    ag_tensor *y = ag_linear(t, mixed, clip_use(t, &w->out), clip_use(t, &w->out_bias));
+    ag_tensor *y = clip_merge(t, &x->run, w, mixed, NULL);
     if (r->residual) y = ag_add(t, in, y);
-    if (r->mlp) y = ag_add(t, y, clip_mlp(t, tower, w, x->model->config.act_vision, y, NULL));
+    if (r->mlp) y = ag_add(t, y, clip_mlp(t, &x->run, w, y, NULL));
     return y;
 }
 
@@ -143,7 +142,7 @@ static bool walk_both(explainer *x, const recipe *r, ag_tensor *plain, ag_tensor
         if (!add) return false;
         k_axpy(1, add->data, second->data, numbers);
         ag_tape_reset(&x->tape, mark);
-        ag_tensor *next = clip_blocks(&x->tape, x->model, plain, i, i + 1);
+        ag_tensor *next = clip_blocks(&x->tape, &x->run, x->model->blocks, plain, i, i + 1);
         if (!next) return false;
         memcpy(plain->data, next->data, numbers * sizeof(real));
         ag_tape_reset(&x->tape, mark);
@@ -166,7 +165,8 @@ static bool open_features(explainer *x, ag_tensor *patches) {
     ag_tensor *kept = ag_new(&x->tape, 1, x->n, E);
     ag_mark mark = ag_tape_mark(&x->tape);
     ag_tensor *in = clip_embed(&x->tape, x->model, patches, x->gh, x->gw, r->position);
-    ag_tensor *plain = clip_blocks(&x->tape, x->model, in, 0, x->model->config.vision.layers - x->blocks);
+    ag_tensor *plain =
+        clip_blocks(&x->tape, &x->run, x->model->blocks, in, 0, x->model->config.vision.layers - x->blocks);
     ag_tensor *second = ag_new(&x->tape, 1, x->n, D);
     if (!kept || !plain || !second) return false;
     if (r->chain) memcpy(second->data, plain->data, x->n * D * sizeof(real));
@@ -225,7 +225,7 @@ static bool record_layers(explainer *x, ag_tensor *in, size_t first) {
     t->recording = true;
     for (size_t i = 0; i < x->blocks; i++) {
         clip_taps taps = {0};
-        in = clip_block(t, &m->config.vision, &m->blocks[first + i], m->config.act_vision, false, in, &taps, i == 0);
+        in = clip_block(t, &x->run, &m->blocks[first + i], in, &taps, i == 0);
         x->A[i] = taps.A;
     }
     x->z = clip_head(t, m, in);
@@ -241,8 +241,7 @@ static bool keep_attention(explainer *x, ag_tensor *in, size_t first) {
     for (size_t i = 0; i < x->blocks; i++) {
         ag_mark mark = ag_tape_mark(t);
         clip_taps taps = {0};
-        ag_tensor *out = clip_block(t, &m->config.vision, &m->blocks[first + i], m->config.act_vision, false, in, &taps,
-                                    false);
+        ag_tensor *out = clip_block(t, &x->run, &m->blocks[first + i], in, &taps, false);
         ag_tensor *mean = mean_heads(x, taps.A);
         if (!out || !mean || !x->A[i]) return false;
         memcpy(x->A[i]->data, mean->data, x->n * x->n * sizeof(real));
@@ -259,7 +258,7 @@ static bool open_attention(explainer *x, ag_tensor *patches) {
     if (!x->A)
         return fault_memory(&t->fault, "layers", x->memory, x->blocks * sizeof *x->A);
     ag_tensor *in = clip_embed(t, x->model, patches, x->gh, x->gw, POSITION_BICUBIC);
-    in = clip_blocks(t, x->model, in, 0, first);
+    in = clip_blocks(t, &x->run, x->model->blocks, in, 0, first);
     if (!in) return false;
     return x->how->family == FAMILY_GRADIENT ? record_layers(x, in, first) : keep_attention(x, in, first);
 }
@@ -412,6 +411,7 @@ bool method_open(explainer *x, const method *how, const clip_model *m, const rea
     if (how->family == FAMILY_LEGRAD) return open_legrad(x, pixels, f);
     bool ok = ag_tape_init(&x->tape, memory, cores, how->family == FAMILY_GRADIENT ? TAPE_NODES : 1);
     x->tape.recording = false;
+    if (ok) x->run = clip_image_run(&x->tape, m, x->gh, x->gw);
     ag_tensor *patches = ok ? clip_patches(&x->tape, m, pixels, height, width) : NULL;
     if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);
     else if (patches) ok = open_attention(x, patches);

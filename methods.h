@@ -55,6 +55,7 @@ typedef struct {
     pool *cores;
     size_t height, width, gh, gw, n, blocks;
     ag_tape tape;
+    clip_run run;
     real *tokens;       /* features: [n,E] projected, not normalised; row 0 is the plain path's: the image embedding */
     ag_tensor **A;      /* gradient: [H,n,n] of each layer looked at, lowest first; attention: [1,n,n], heads' mean */
     ag_tensor *z;       /* gradient: [1,1,E] the image embedding */

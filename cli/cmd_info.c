@@ -28,36 +28,24 @@ const command info_command = {
 };
 
 /* ---- tensors -------------------------------------------------------------------------------------- */
-static const char *const top_names[] = {
-    "patch", "class_token", "position",      "pre_gamma",   "pre_beta",   "post_gamma", "post_beta",
-    "proj",  "token",       "text_position", "final_gamma", "final_beta", "text_proj",  "logit_scale",
-};
-static const char *const block_names[] = {
-    "ln1_gamma", "ln1_beta", "q",         "q_bias",   "k",   "k_bias",   "v",   "v_bias",
-    "out",       "out_bias", "ln2_gamma", "ln2_beta", "fc1", "fc1_bias", "fc2", "fc2_bias",
-};
 static const char *const type_names[] = {"F32", "F16", "BF16", "real"};
 
 typedef struct {
     bool list;
+    const checkpoint *weights;
     size_t tensors, numbers, bytes, vision;
 } tally;
 
 static bool count_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     tally *t = arg;
     size_t numbers = rows * cols, each = w->type == CLIP_F16 || w->type == CLIP_BF16 ? 2 : 4;
-    bool in_vision = kind <= W_PROJ || (kind >= W_BLOCK && kind < W_TEXT_BLOCK);
     t->tensors++;
     t->numbers += numbers;
     t->bytes += numbers * each;
-    if (in_vision) t->vision += numbers;
+    if (!clip_of_text(kind) && kind != W_LOGIT_SCALE && kind != W_LOGIT_BIAS) t->vision += numbers;
     if (!t->list) return true;
-    char name[64];
-    if (kind < W_BLOCK)
-        snprintf(name, sizeof name, "%s", top_names[kind]);
-    else
-        snprintf(name, sizeof name, "%s.%zu.%s", in_vision ? "blocks" : "text_blocks", layer,
-                 block_names[kind - (in_vision ? W_BLOCK : W_TEXT_BLOCK)]);
+    char name[CHECKPOINT_NAME];
+    checkpoint_weight_name(t->weights, kind, layer, name);
     printf("  %-28s [%zu, %zu] %s%s\n", name, rows, cols, type_names[w->type],
            w->transposed ? ", stored transposed" : "");
     return true;
@@ -106,7 +94,7 @@ static bool info(cli *c, const options *o) {
     if (m->invert.lr > 0 || m->invert.iters || m->invert.layers) print_invert(m);
     print_memory(m, side);
     printf("products   %s, %zu cores\n", gemm_backend(), c->cores->width);
-    t = (tally){.list = true};
+    t = (tally){.list = true, .weights = c->weights};
     return !o->tensors || clip_each_weight(&model, count_weight, &t);
 }
 

@@ -7,111 +7,16 @@
 #include "models/model.h"
 
 enum { CONFIG_BYTES = 16 << 20, PATH_BYTES = 4096 };
-typedef enum { OPEN_CLIP, HUGGING_FACE } family;
 
 struct checkpoint {
     clip_model model;
     char *name;              /* as asked for */
     char folder[PATH_BYTES]; /* where merges are looked for; empty: nowhere */
     checkpoint_bytes merges; /* built in */
-    family layout;
-    bool text_prefix; /* open_clip's text tower stands under "text." */
+    name_set names; /* whose layout it is */
     tensors *weights;
     tokenizer *words;
 };
-
-/* ---- what the weights are called (MODEL.md 1) ------------------------------------------------------ */
-/* How a weight [rows, cols] is stored. PROJECTION: open_clip keeps [cols, rows]. CONVOLUTION: [rows, 3, p, p]. */
-typedef enum { MATRIX, VECTOR, SCALAR, PROJECTION, CONVOLUTION } form;
-typedef struct {
-    const char *name[2]; /* by family */
-    form stored;
-    char third; /* open_clip: 'q', 'k' or 'v' in the tensor of all three; 0: whole */
-} naming;
-
-static const naming WEIGHTS[W_BLOCK] = {
-    [W_PATCH] = {{"visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"}, CONVOLUTION, 0},
-    [W_CLASS] = {{"visual.class_embedding", "vision_model.embeddings.class_embedding"}, VECTOR, 0},
-    [W_POSITION] = {{"visual.positional_embedding", "vision_model.embeddings.position_embedding.weight"}, MATRIX, 0},
-    [W_PRE_GAMMA] = {{"visual.ln_pre.weight", "vision_model.pre_layrnorm.weight"}, VECTOR, 0},
-    [W_PRE_BETA] = {{"visual.ln_pre.bias", "vision_model.pre_layrnorm.bias"}, VECTOR, 0},
-    [W_POST_GAMMA] = {{"visual.ln_post.weight", "vision_model.post_layernorm.weight"}, VECTOR, 0},
-    [W_POST_BETA] = {{"visual.ln_post.bias", "vision_model.post_layernorm.bias"}, VECTOR, 0},
-    [W_PROJ] = {{"visual.proj", "visual_projection.weight"}, PROJECTION, 0},
-    [W_TOKEN] = {{"token_embedding.weight", "text_model.embeddings.token_embedding.weight"}, MATRIX, 0},
-    [W_TEXT_POSITION] = {{"positional_embedding", "text_model.embeddings.position_embedding.weight"}, MATRIX, 0},
-    [W_FINAL_GAMMA] = {{"ln_final.weight", "text_model.final_layer_norm.weight"}, VECTOR, 0},
-    [W_FINAL_BETA] = {{"ln_final.bias", "text_model.final_layer_norm.bias"}, VECTOR, 0},
-    [W_TEXT_PROJ] = {{"text_projection", "text_projection.weight"}, PROJECTION, 0},
-    [W_LOGIT_SCALE] = {{"logit_scale", "logit_scale"}, SCALAR, 0},
-};
-
-enum { BLOCK_WEIGHTS = W_TEXT_BLOCK - W_BLOCK };
-static const naming BLOCK[BLOCK_WEIGHTS] = {
-    /* in clip_block_weights' order */
-    {{"ln_1.weight", "layer_norm1.weight"}, VECTOR, 0},
-    {{"ln_1.bias", "layer_norm1.bias"}, VECTOR, 0},
-    {{"attn.in_proj_weight", "self_attn.q_proj.weight"}, MATRIX, 'q'},
-    {{"attn.in_proj_bias", "self_attn.q_proj.bias"}, VECTOR, 'q'},
-    {{"attn.in_proj_weight", "self_attn.k_proj.weight"}, MATRIX, 'k'},
-    {{"attn.in_proj_bias", "self_attn.k_proj.bias"}, VECTOR, 'k'},
-    {{"attn.in_proj_weight", "self_attn.v_proj.weight"}, MATRIX, 'v'},
-    {{"attn.in_proj_bias", "self_attn.v_proj.bias"}, VECTOR, 'v'},
-    {{"attn.out_proj.weight", "self_attn.out_proj.weight"}, MATRIX, 0},
-    {{"attn.out_proj.bias", "self_attn.out_proj.bias"}, VECTOR, 0},
-    {{"ln_2.weight", "layer_norm2.weight"}, VECTOR, 0},
-    {{"ln_2.bias", "layer_norm2.bias"}, VECTOR, 0},
-    {{"mlp.c_fc.weight", "mlp.fc1.weight"}, MATRIX, 0},
-    {{"mlp.c_fc.bias", "mlp.fc1.bias"}, VECTOR, 0},
-    {{"mlp.c_proj.weight", "mlp.fc2.weight"}, MATRIX, 0},
-    {{"mlp.c_proj.bias", "mlp.fc2.bias"}, VECTOR, 0},
-};
-
-static const naming *naming_of(clip_kind kind) {
-    if (kind < W_BLOCK) return &WEIGHTS[kind];
-    return &BLOCK[(kind - W_BLOCK) % BLOCK_WEIGHTS];
-}
-
-static bool in_text_tower(clip_kind kind) { return kind >= W_TEXT_BLOCK || (kind >= W_TOKEN && kind <= W_TEXT_PROJ); }
-
-static void weight_name(family layout, bool text_prefix, clip_kind kind, size_t layer, char out[CHECKPOINT_NAME]) {
-    bool text = in_text_tower(kind);
-    const char *name = naming_of(kind)->name[layout];
-    const char *prefix = text_prefix && text ? "text." : "";
-    if (kind < W_BLOCK)
-        snprintf(out, CHECKPOINT_NAME, "%s%s", prefix, name);
-    else if (layout == OPEN_CLIP)
-        snprintf(out, CHECKPOINT_NAME, "%s%stransformer.resblocks.%zu.%s", prefix, text ? "" : "visual.", layer, name);
-    else
-        snprintf(out, CHECKPOINT_NAME, "%s_model.encoder.layers.%zu.%s", text ? "text" : "vision", layer, name);
-}
-
-void checkpoint_weight_name(const checkpoint *c, clip_kind kind, size_t layer, char out[CHECKPOINT_NAME]) {
-    weight_name(c->layout, c->text_prefix, kind, layer, out);
-}
-
-/* The tensor's shape in the file; returns its rank. */
-static size_t stored_shape(family layout, const naming *n, size_t rows, size_t cols, size_t patch, size_t shape[4]) {
-    size_t times = layout == OPEN_CLIP && n->third ? 3 : 1;
-    switch (n->stored) {
-    case SCALAR:
-        return 0;
-    case VECTOR:
-        shape[0] = times * cols;
-        return 1;
-    case CONVOLUTION:
-        shape[0] = rows, shape[1] = 3, shape[2] = shape[3] = patch;
-        return 4;
-    case PROJECTION:
-        shape[0] = layout == OPEN_CLIP ? cols : rows;
-        shape[1] = layout == OPEN_CLIP ? rows : cols;
-        return 2;
-    case MATRIX:
-        break;
-    }
-    shape[0] = times * rows, shape[1] = cols;
-    return 2;
-}
 
 /* ---- tensors to weights -------------------------------------------------------------------------------- */
 static const file_tensor *find(const checkpoint *c, const char *name) { return tensors_find(c->weights, name); }
@@ -124,9 +29,18 @@ static bool number_type(const file_tensor *t, clip_type *type, size_t *bytes) {
     return *type != CLIP_BF16 || strcmp(t->type, "BF16") == 0;
 }
 
+/* A tensor may have sides of 1 in front: [1,1,D] for [D]. */
 static bool same_shape(const file_tensor *t, const size_t *shape, size_t rank) {
-    if (rank == 0 && t->rank == 1 && t->shape[0] == 1) return true; /* a scalar as [1] */
-    return t->rank == rank && (rank == 0 || memcmp(t->shape, shape, rank * sizeof *shape) == 0);
+    const size_t *found = t->shape;
+    size_t left = t->rank;
+    while (left > rank && *found == 1) found++, left--;
+    while (rank > left && *shape == 1) shape++, rank--;
+    return left == rank && (rank == 0 || memcmp(found, shape, rank * sizeof *shape) == 0);
+}
+
+void checkpoint_weight_name(const checkpoint *c, clip_kind kind, size_t layer, char out[CHECKPOINT_NAME]) {
+    weight_name w = names_find(&c->names, &c->model.config, c->weights, kind, layer);
+    memcpy(out, w.name, CHECKPOINT_NAME);
 }
 
 typedef struct {
@@ -134,43 +48,55 @@ typedef struct {
     err *e;
 } binding;
 
+/* Where a weight's numbers lie: a whole matrix in whichever order it has, a part of a joined one by rows. */
+static const unsigned char *numbers_of(const file_tensor *t, const weight_name *n, clip_weight *w, size_t bytes, err *e) {
+    bool projection = n->form == FORM_PROJECTION, flipped = false;
+    if (n->parts == 1 && (projection || n->form == FORM_MATRIX)) {
+        const unsigned char *p = tensor_matrix(t, projection ? w->cols : w->rows, projection ? w->rows : w->cols, &flipped, e);
+        w->transposed = projection != flipped;
+        return p;
+    }
+    const unsigned char *p = tensor_bytes(t, e);
+    return p ? p + n->part * w->rows * w->cols * bytes : NULL;
+}
+
 static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     const binding *b = arg;
     const checkpoint *c = b->c;
-    const naming *n = naming_of(kind);
-    char name[CHECKPOINT_NAME];
-    size_t shape[4], bytes, rank = stored_shape(c->layout, n, rows, cols, c->model.config.patch, shape);
-    checkpoint_weight_name(c, kind, layer, name);
-    const file_tensor *t = find(c, name);
+    weight_name n = names_find(&c->names, &c->model.config, c->weights, kind, layer);
+    size_t shape[4], bytes, rank = names_shape(&n, rows, cols, &c->model.config, kind, layer, shape);
+    const file_tensor *t = find(c, n.name);
     if (!t)
-        return err_set(b->e, "%s: tensor \"%s\" is missing, expected one of shape %s", weights_file(c), name,
+        return err_set(b->e, "%s: tensor \"%s\" is missing, expected one of shape %s", weights_file(c), n.name,
                        st_shape(shape, rank).text);
     if (!same_shape(t, shape, rank))
-        return err_set(b->e, "%s: tensor \"%s\" has shape %s, expected %s by the config", weights_file(c), name,
+        return err_set(b->e, "%s: tensor \"%s\" has shape %s, expected %s by the config", weights_file(c), n.name,
                        st_shape(t->shape, t->rank).text, st_shape(shape, rank).text);
-    *w = (clip_weight){.rows = rows, .cols = cols, .transposed = n->stored == PROJECTION && c->layout == OPEN_CLIP};
+    *w = (clip_weight){.rows = rows, .cols = cols};
     if (!number_type(t, &w->type, &bytes))
-        return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16", weights_file(c), name,
+        return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16", weights_file(c), n.name,
                        t->type);
-    size_t third = c->layout == OPEN_CLIP && n->third ? (size_t)(strchr("qkv", n->third) - "qkv") : 0;
-    const unsigned char *data = tensor_bytes(t, b->e);
-    w->data = data ? data + third * rows * cols * bytes : NULL;
-    return data != NULL;
+    w->data = numbers_of(t, &n, w, bytes, b->e);
+    return w->data != NULL;
+}
+
+/* Room for the blocks of all towers: one more each, so that none is empty. */
+static bool make_room(clip_model *m) {
+    const clip_config *c = &m->config;
+    m->blocks = mem_alloc(c->vision.layers + 1, sizeof *m->blocks);
+    m->text_blocks = mem_alloc(c->text.layers + 1, sizeof *m->text_blocks);
+    m->decoder_blocks = mem_alloc(c->decoder.layers + 1, sizeof *m->decoder_blocks);
+    m->cross_blocks = mem_alloc(c->decoder.layers + 1, sizeof *m->cross_blocks);
+    m->pooler = mem_alloc(1, sizeof *m->pooler);
+    m->convs = mem_alloc(clip_convs(c) + 1, sizeof *m->convs);
+    return m->blocks && m->text_blocks && m->decoder_blocks && m->cross_blocks && m->pooler && m->convs;
 }
 
 static bool bind_all(checkpoint *c, err *e) {
-    clip_model *m = &c->model;
-    bool open_clip = find(c, WEIGHTS[W_PATCH].name[OPEN_CLIP]), other = find(c, WEIGHTS[W_PATCH].name[HUGGING_FACE]);
-    if (!open_clip && !other)
-        return err_set(e, "%s: no CLIP ViT: expected a tensor \"%s\" (open_clip) or \"%s\" (Hugging Face)",
-                       weights_file(c), WEIGHTS[W_PATCH].name[OPEN_CLIP], WEIGHTS[W_PATCH].name[HUGGING_FACE]);
-    c->layout = open_clip ? OPEN_CLIP : HUGGING_FACE;
-    c->text_prefix = open_clip && find(c, "text.token_embedding.weight");
-    m->blocks = mem_alloc(m->config.vision.layers, sizeof *m->blocks);
-    m->text_blocks = mem_alloc(m->config.text.layers, sizeof *m->text_blocks);
-    if (!m->blocks || !m->text_blocks) return err_set(e, "%s: not enough memory for its layers", c->name);
+    if (!names_recognise(c->weights, &c->names, e)) return false;
+    if (!make_room(&c->model)) return err_set(e, "%s: not enough memory for its layers", c->name);
     binding b = {c, e};
-    return clip_each_weight(m, bind, &b);
+    return clip_each_weight(&c->model, bind, &b);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------- */
@@ -204,6 +130,10 @@ void checkpoint_free(checkpoint *c) {
     tokenizer_free(c->words);
     mem_free(c->model.blocks);
     mem_free(c->model.text_blocks);
+    mem_free(c->model.decoder_blocks);
+    mem_free(c->model.cross_blocks);
+    mem_free(c->model.pooler);
+    mem_free(c->model.convs);
     mem_free(c->name);
     mem_free(c);
 }
@@ -279,7 +209,7 @@ static bool open_file(checkpoint *c, const char *path, err *e) {
     if (!a && !b)
         return err_set(e, "%s: its config is missing: expected %s or %s beside it", path, OPEN_CLIP_CONFIG,
                        HUGGING_FACE_CONFIG);
-    bool second = b && (!a || !find(c, WEIGHTS[W_PATCH].name[OPEN_CLIP]));
+    bool second = b && (!a || !names_like_open_clip(c->weights));
     return read_configs(c, c->folder, second ? HUGGING_FACE_CONFIG : OPEN_CLIP_CONFIG, e) && bind_all(c, e);
 }
 
@@ -326,7 +256,7 @@ checkpoint *checkpoint_builtin(err *e) {
  */
 const clip_model *checkpoint_model(const checkpoint *c) { return &c->model; }
 const char *checkpoint_name(const checkpoint *c) { return c->name; }
-const char *checkpoint_layout(const checkpoint *c) { return c->layout == OPEN_CLIP ? "open_clip" : "Hugging Face"; }
+const char *checkpoint_layout(const checkpoint *c) { return names_layout(&c->names); }
 const tensors *checkpoint_tensors(const checkpoint *c) { return c->weights; }
 
 static tokenizer *open_merges(const checkpoint *c, size_t merges, err *e) {
@@ -392,140 +322,17 @@ static bool find_odd(const clip_weight *w, size_t *at) {
     return false;
 }
 
-static float stored_number(clip_type type, const unsigned char *p, size_t i) {
-    float x;
-    real r;
-    uint16_t h;
-    if (type == CLIP_REAL) return memcpy(&r, p + i * sizeof r, sizeof r), (float)r;
-    if (type == CLIP_F32) return memcpy(&x, p + i * sizeof x, sizeof x), x;
-    memcpy(&h, p + i * sizeof h, sizeof h);
-    return type == CLIP_F16 ? half_to_float(h) : st_from_bfloat(h);
-}
-
 static bool check_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     const binding *b = arg;
-    size_t at, third = 0;
+    size_t at;
     if (!find_odd(w, &at)) return true;
-    char name[CHECKPOINT_NAME];
-    checkpoint_weight_name(b->c, kind, layer, name);
-    if (b->c->layout == OPEN_CLIP && naming_of(kind)->third)
-        third = (size_t)(strchr("qkv", naming_of(kind)->third) - "qkv");
-    return err_set(b->e, "%s: tensor \"%s\": number %zu is %s, expected finite ones", weights_file(b->c), name,
-                   at + third * rows * cols, isnan(stored_number(w->type, w->data, at)) ? "NaN" : "infinite");
+    weight_name n = names_find(&b->c->names, &b->c->model.config, b->c->weights, kind, layer);
+    return err_set(b->e, "%s: tensor \"%s\": number %zu is %s, expected finite ones", weights_file(b->c), n.name,
+                   at + n.part * rows * cols, isnan(clip_number(w, at)) ? "NaN" : "infinite");
 }
 
 bool checkpoint_check_finite(const checkpoint *c, err *e) {
     checkpoint copy = *c; /* the walk hands out weights that may be changed; these are not */
     binding b = {&copy, e};
     return clip_each_weight(&copy.model, check_weight, &b);
-}
-
-/* ---- writing
- * ------------------------------------------------------------------------------------------------------------------ */
-typedef struct {
-    st_tensor *tensors;
-    char (*names)[CHECKPOINT_NAME];
-    size_t count, most;
-    unsigned char *data;
-    size_t used, bytes; /* of data */
-    size_t each;        /* bytes a number: 2 or 4 */
-    size_t patch;
-    size_t in_proj[2]; /* this block's q, k, v: weight and bias */
-    const char *type, *path;
-    err *e;
-} writer;
-
-static bool measure(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
-    writer *o = arg;
-    char name[CHECKPOINT_NAME];
-    if (!w->leaf && !w->data) {
-        weight_name(OPEN_CLIP, false, kind, layer, name);
-        return err_set(o->e, "%s: the model to write has no weight \"%s\"", o->path, name);
-    }
-    o->most++;
-    o->bytes += rows * cols * o->each;
-    return true;
-}
-
-/* Where the number (row, col) of a weight lies; leaves lie as stored. */
-static float number_at(const clip_weight *w, size_t row, size_t col) {
-    size_t i = w->transposed ? col * w->rows + row : row * w->cols + col;
-    return w->leaf ? (float)w->leaf->data[i] : stored_number(w->type, w->data, i);
-}
-
-static bool put_numbers(writer *o, unsigned char *to, const clip_weight *w, const char *name, bool flip) {
-    size_t outer = flip ? w->cols : w->rows, inner = flip ? w->rows : w->cols;
-    for (size_t i = 0; i < outer; i++)
-        for (size_t j = 0; j < inner; j++, to += o->each) {
-            float x = flip ? number_at(w, j, i) : number_at(w, i, j);
-            uint16_t h = st_to_half(x);
-            if (!isfinite(x))
-                return err_set(o->e, "%s: tensor \"%s\": number %zu is %g, expected finite ones", o->path, name,
-                               i * inner + j, (double)x);
-            if (o->each == 2 && (h & 0x7c00) == 0x7c00)
-                return err_set(o->e, "%s: tensor \"%s\": number %zu is %g, beyond F16's largest, 65504: write F32",
-                               o->path, name, i * inner + j, (double)x);
-            if (o->each == 2)
-                memcpy(to, &h, sizeof h);
-            else
-                memcpy(to, &x, sizeof x);
-        }
-    return true;
-}
-
-/* One weight into its tensor; q opens the tensor that k and v then follow into. */
-static bool put_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
-    writer *o = arg;
-    const naming *n = naming_of(kind);
-    clip_weight shaped = *w;
-    shaped.rows = rows, shaped.cols = cols;
-    size_t bytes = rows * cols * o->each, third = n->third ? (size_t)(strchr("qkv", n->third) - "qkv") : 0;
-    if (third == 0) {
-        st_tensor *t = &o->tensors[o->count];
-        weight_name(OPEN_CLIP, false, kind, layer, o->names[o->count]);
-        t->rank = stored_shape(OPEN_CLIP, n, rows, cols, o->patch, t->shape);
-        *t = (st_tensor){.name = o->names[o->count],
-                         .type = o->type,
-                         .rank = t->rank,
-                         .data = o->data + o->used,
-                         .shape = {t->shape[0], t->shape[1], t->shape[2], t->shape[3]},
-                         .bytes = bytes * (n->third ? 3 : 1)};
-        o->used += t->bytes;
-        if (n->third) o->in_proj[n->stored == VECTOR] = o->count;
-        o->count++;
-    }
-    const st_tensor *t = &o->tensors[n->third ? o->in_proj[n->stored == VECTOR] : o->count - 1];
-    unsigned char *to = o->data + (t->data - o->data) + third * bytes;
-    return put_numbers(o, to, &shaped, t->name, n->stored == PROJECTION);
-}
-
-static bool write_weights(const char *path, clip_model *m, const char *type, err *e) {
-    static const char *const metadata[] = {"format", "pt", NULL};
-    writer o = {.type = type, .path = path, .e = e, .each = strcmp(type, "F16") == 0 ? 2 : 4, .patch = m->config.patch};
-    if (!clip_each_weight(m, measure, &o)) return false;
-    o.tensors = mem_alloc(o.most, sizeof *o.tensors);
-    o.names = mem_alloc(o.most, sizeof *o.names);
-    o.data = mem_alloc(o.bytes, 1);
-    bool ok = o.tensors && o.names && o.data;
-    if (!ok) err_set(e, "%s: not enough memory to write %zu bytes of weights", path, o.bytes);
-    ok = ok && clip_each_weight(m, put_weight, &o) && st_write(path, o.tensors, o.count, metadata, e);
-    mem_free(o.tensors);
-    mem_free(o.names);
-    mem_free(o.data);
-    return ok;
-}
-
-bool checkpoint_write(const char *folder, clip_model *m, const char *type, err *e) {
-    char weights[PATH_BYTES], config[PATH_BYTES];
-    if (strcmp(type, "F16") != 0 && strcmp(type, "F32") != 0)
-        return err_set(e, "%s: weights are written as F16 or F32, not \"%s\"", folder, type);
-    if (!join(weights, folder, OPEN_CLIP_WEIGHTS, e) || !join(config, folder, OPEN_CLIP_CONFIG, e) ||
-        !folder_make(folder, e))
-        return false;
-    out_file f;
-    if (!out_open(&f, config, e)) return false;
-    /* The config goes into place last, and only when the weights have. */
-    if (config_write(f.stream, &m->config, e) && write_weights(weights, m, type, e)) return out_close(&f, e);
-    out_abandon(&f);
-    return false;
 }

@@ -12,6 +12,7 @@
 #define CHECKPOINT_H
 #include "clip.h"
 #include "models/config.h"
+#include "models/names.h"
 #include "sys/err.h"
 #include "files/files.h"
 #include "models/safetensors.h"
@@ -39,7 +40,7 @@ const char *checkpoint_layout(const checkpoint *c); /* "open_clip" or "Hugging F
 /* Its weights by name, as they lie in the file or files. */
 const tensors *checkpoint_tensors(const checkpoint *c);
 /* What a weight is called in this checkpoint: "visual.proj". open_clip's q, k, v are thirds of attn.in_proj. */
-enum { CHECKPOINT_NAME = 96 };
+enum { CHECKPOINT_NAME = WEIGHT_NAME };
 void checkpoint_weight_name(const checkpoint *c, clip_kind kind, size_t layer, char out[CHECKPOINT_NAME]);
 
 const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e); /* owned by c */

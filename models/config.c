@@ -202,7 +202,8 @@ static bool tower_scope(const json_scope *root, const char *key, const char *old
 }
 
 static bool parse_hugging_face(const json_scope *root, clip_config *c) {
-    static const clip_tower vision = {768, 12, 12, 3072, 0}, text = {512, 12, 8, 2048, 0}; /* CLIPConfig's */
+    static const clip_tower vision = {.width = 768, .layers = 12, .heads = 12, .mlp = 3072}; /* CLIPConfig's */
+    static const clip_tower text = {.width = 512, .layers = 12, .heads = 8, .mlp = 2048};
     json_scope v, t;
     const char *type;
     size_t channels;

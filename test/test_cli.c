@@ -261,7 +261,7 @@ static void tells_about_a_model(void **state) {
     fixture_open(&x, fixture_names[2]);
     must(run("info", "-m", model_path(&x), "--tensors", NULL));
     static const char *const facts[] = {"open_clip",  "48 x 48", "patch 16",     "gelu",
-                                        "600 tokens", "BF16",    "blocks.3.fc2", "logit_scale"};
+                                        "600 tokens", "BF16",    "resblocks.3.mlp.c_proj.weight", "logit_scale"};
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
         if (!strstr(said.out, facts[i])) fail_msg("info does not tell '%s': %s", facts[i], said.out);
     fixture_close(&x);

@@ -73,8 +73,8 @@ static bool make_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer,
 }
 
 clip_config seeded_config(size_t image, size_t patch, size_t width, size_t layers, size_t heads, size_t embed) {
-    return (clip_config){.vision = {width, layers, heads, 4 * width, (real)1e-5},
-                         .text = {32, 2, 2, 128, (real)1e-5},
+    return (clip_config){.vision = {.width = width, .layers = layers, .heads = heads, .mlp = 4 * width, .eps = (real)1e-5},
+                         .text = {.width = 32, .layers = 2, .heads = 2, .mlp = 128, .eps = (real)1e-5},
                          .image = image,
                          .patch = patch,
                          .embed = embed,

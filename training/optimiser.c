@@ -38,9 +38,6 @@ void optimiser_free(optimiser *o) {
     memset(o, 0, sizeof *o);
 }
 
-/* Fields of clip_block_weights, as clip_each_weight counts them. */
-enum { B_LN1_GAMMA = 0, B_Q = 2, B_K = 4, B_V = 6, B_OUT = 8, B_LN2_GAMMA = 10, B_FC1 = 12, B_FC2 = 14 };
-
 static double block_deviation(int field, double width, double layers) {
     switch (field) {
     case B_Q:

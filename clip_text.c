@@ -1,0 +1,164 @@
+/* clip_text.c - from ids to an embedding (see clip.h): the image side's blocks with a mask. Equations: MODEL.md 1. */
+#include "clip.h"
+#include <string.h>
+
+enum { LONG_CLIP_KEPT = 20 }; /* Long-CLIP: positions of the first table that are used (1.23) */
+
+static bool ids_valid(ag_tape *t, const clip_config *c, const uint32_t *ids, size_t texts, size_t length) {
+    if (length == 0 || length > c->context)
+        return fault_set(&t->fault, FAULT_RANGE, "text length", (size_t[]){length, 1, c->context}, 3);
+    for (size_t i = 0; i < texts * length; i++)
+        if (ids[i] >= c->vocab)
+            return fault_set(&t->fault, FAULT_RANGE, "token id", (size_t[]){ids[i], 0, c->vocab - 1}, 3);
+    return true;
+}
+
+/* (1.24)  the row that is the text's: ids as padded */
+static size_t read_at(const clip_config *c, const uint32_t *ids, size_t length) {
+    size_t best = 0;
+    if (c->read == CLIP_READ_LAST) return length - 1;
+    for (size_t i = 0; i < length && c->read == CLIP_READ_EOS; i++)
+        if (ids[i] == c->eos) return i;
+    for (size_t i = 1; i < length && c->read == CLIP_READ_LARGEST; i++)
+        if (ids[i] > ids[best]) best = i;
+    return best;
+}
+
+/* A causal text reads at its end and never sees its padding; any other must have it. */
+static size_t padded_length(const clip_config *c, size_t length) {
+    return c->text_unmasked || c->text_class || c->read == CLIP_READ_LAST ? c->context : length;
+}
+
+/* ids [texts,length] -> [texts,n] padded, and each one's row in `ends` */
+static uint32_t *pad_ids(ag_tape *t, const clip_config *c, const uint32_t *ids, size_t texts, size_t length, size_t n,
+                         uint32_t *ends) {
+    uint32_t *padded = clip_index(t, texts * n);
+    for (size_t b = 0; padded && b < texts; b++) {
+        for (size_t i = 0; i < n; i++) padded[b * n + i] = i < length ? ids[b * length + i] : (uint32_t)c->pad;
+        ends[b] = (uint32_t)(b * n + read_at(c, padded + b * n, n));
+    }
+    return padded;
+}
+
+/* Rows first..first+n-1 of the position table (1.23). */
+static ag_tensor *positions(ag_tape *t, const clip_model *m, size_t n) {
+    const clip_config *c = &m->config;
+    uint32_t *rows = clip_index(t, n);
+    if (!rows) return NULL;
+    for (size_t i = 0; i < n; i++) rows[i] = (uint32_t)i;
+    ag_tensor *x = clip_use_rows(t, &m->text_position, rows, n);
+    if (!c->text_long || n <= LONG_CLIP_KEPT || !x) return x;
+    ag_tensor *rest = clip_use_rows(t, &m->text_position_long, rows + LONG_CLIP_KEPT, n - LONG_CLIP_KEPT);
+    if (rest) memcpy(x->data + LONG_CLIP_KEPT * x->cols, rest->data, ag_size(rest) * sizeof(real));
+    return rest ? x : NULL;
+}
+
+/* ids -> token + position */
+static ag_tensor *embed_ids(ag_tape *t, const clip_model *m, const uint32_t *ids, size_t texts, size_t n) {
+    ag_tensor *x = clip_use_rows(t, &m->token, ids, texts * n);
+    return ag_add(t, ag_reshape(t, x, texts, n, m->config.text.width), positions(t, m, n));
+}
+
+/* (1.25)  CoCa's class row, the last, sees column 0 and those right of an id that is not padding. */
+static ag_tensor *class_mask(ag_tape *t, const clip_config *c, const uint32_t *ids, size_t n) {
+    ag_tensor *mask = ag_new(t, 1, n + 1, n + 1);
+    if (!mask) return NULL;
+    memset(mask->data, 0, ag_size(mask) * sizeof(real));
+    for (size_t j = 0; j < n; j++)
+        if (ids[j] == c->pad) mask->data[n * (n + 1) + j + 1] = (real)-1e30;
+    return mask;
+}
+
+/* One text of a model with a class token: its row after the blocks, [1,1,W]. */
+static ag_tensor *class_row(ag_tape *t, const clip_model *m, const uint32_t *ids, size_t n) {
+    const clip_config *c = &m->config;
+    size_t W = c->text.width;
+    uint32_t *last = clip_index(t, 1);
+    ag_tensor *x = ag_new(t, 1, n + 1, W), *tokens = clip_use_rows(t, &m->token, ids, n);
+    ag_tensor *own = clip_use(t, &m->text_class);
+    if (!last || !x || !tokens || !own) return NULL;
+    last[0] = (uint32_t)n;
+    memcpy(x->data, tokens->data, n * W * sizeof(real));
+    memcpy(x->data + n * W, own->data, W * sizeof(real));
+    clip_run run = {.tower = &c->text, .act = c->act_text, .causal = true, .mask = class_mask(t, c, ids, n)};
+    if (!run.mask) return NULL;
+    x = clip_blocks(t, &run, m->text_blocks, ag_add(t, x, positions(t, m, n + 1)), 0, c->text.layers);
+    return ag_rows(t, x, last, 1);
+}
+
+/* The rows [texts,1,W] after the blocks that the texts are read at, of models with a class token. */
+static ag_tensor *class_rows(ag_tape *t, const clip_model *m, const uint32_t *ids, size_t texts, size_t n) {
+    size_t W = m->config.text.width;
+    ag_tensor *out = ag_new(t, texts, 1, W);
+    for (size_t b = 0; out && b < texts; b++) {
+        ag_mark mark = ag_tape_mark(t);
+        ag_tensor *row = class_row(t, m, ids + b * n, n);
+        if (!row) return NULL;
+        memcpy(out->data + b * W, row->data, W * sizeof(real));
+        ag_tape_reset(t, mark);
+    }
+    return out;
+}
+
+ag_tensor *clip_text(ag_tape *t, const clip_model *m, const uint32_t *ids, size_t texts, size_t length) {
+    const clip_config *c = &m->config;
+    size_t n = padded_length(c, length);
+    uint32_t *ends = clip_index(t, texts);
+    if (!ends || !ids_valid(t, c, ids, texts, length)) return NULL;
+    uint32_t *padded = pad_ids(t, c, ids, texts, length, n, ends);
+    if (!padded) return NULL;
+    clip_run run = {.tower = &c->text, .act = c->act_text, .causal = !c->text_unmasked};
+    ag_tensor *x;
+    if (c->text_class) {
+        x = class_rows(t, m, padded, texts, n);
+    } else {
+        x = clip_blocks(t, &run, m->text_blocks, embed_ids(t, m, padded, texts, n), 0, c->text.layers);
+        x = ag_reshape(t, ag_rows(t, x, ends, texts), texts, 1, c->text.width);
+    }
+    x = clip_norm(t, &m->final_gamma, &m->final_beta, c->text.eps, x);
+    return c->no_text_proj ? x : clip_linear(t, &m->text_proj, &m->text_proj_bias, x);
+}
+
+/* ---- captions: the decoder (1.26) ------------------------------------------------------------------------ */
+ag_tensor *clip_caption_image(ag_tape *t, const clip_model *m, ag_tensor *x) {
+    const clip_config *c = &m->config;
+    size_t rows = c->queries;
+    if (!c->decoder.layers || rows < 2) {
+        fault_set(&t->fault, FAULT_RANGE, "caption decoder's layers", (size_t[]){0, 1, SIZE_MAX}, 3);
+        return NULL;
+    }
+    uint32_t *rest = clip_index(t, rows);
+    ag_tensor *y = clip_pooled(t, m, x, rows, NULL, false);
+    y = clip_norm(t, &m->post_gamma, &m->post_beta, c->pooler.eps, y);
+    if (!rest || !y) return NULL;
+    for (size_t i = 1; i < rows; i++) rest[i - 1] = (uint32_t)i;
+    return ag_rows(t, y, rest, rows - 1);
+}
+
+/* x + MHA(LN x, LN_kv image, LN_kv image), then the MLP */
+static ag_tensor *cross_block(ag_tape *t, const clip_run *run, const clip_block_weights *w, ag_tensor *x,
+                              ag_tensor *image) {
+    ag_tensor *asks = clip_norm(t, &w->ln1_gamma, &w->ln1_beta, run->tower->eps, x);
+    ag_tensor *seen = clip_norm(t, &w->other_gamma, &w->other_beta, run->tower->eps, image);
+    ag_tensor *q = clip_linear(t, &w->q, &w->q_bias, asks), *k = clip_linear(t, &w->k, &w->k_bias, seen);
+    ag_tensor *v = clip_linear(t, &w->v, &w->v_bias, seen);
+    ag_tensor *mixed = ag_mix(t, clip_attention(t, run, q, k), NO_T, v, run->tower->heads, 1);
+    x = ag_add(t, x, clip_merge(t, run, w, mixed, NULL));
+    return ag_add(t, x, clip_mlp(t, run, w, x, NULL));
+}
+
+ag_tensor *clip_caption_logits(ag_tape *t, const clip_model *m, ag_tensor *image, const uint32_t *ids, size_t length,
+                               bool last) {
+    const clip_config *c = &m->config;
+    if (!image || !ids_valid(t, c, ids, 1, length)) return NULL;
+    clip_run text = {.tower = &c->text, .act = c->act_text, .causal = true};
+    clip_run own = {.tower = &c->decoder, .act = ACT_GELU, .causal = true}, cross = {.tower = &c->decoder, .act = ACT_GELU};
+    ag_tensor *x = clip_blocks(t, &text, m->text_blocks, embed_ids(t, m, ids, 1, length), 0, c->text.layers);
+    for (size_t i = 0; i < c->decoder.layers; i++) {
+        x = clip_block(t, &own, &m->decoder_blocks[i], x, NULL, false);
+        x = cross_block(t, &cross, &m->cross_blocks[i], x, image);
+    }
+    if (last && x) x = ag_rows(t, x, &(uint32_t){(uint32_t)length - 1}, 1);
+    x = clip_norm(t, &m->decoder_gamma, &m->decoder_beta, c->decoder.eps, x);
+    return clip_linear(t, &m->decoder_proj, NULL, x);
+}
