@@ -1,5 +1,6 @@
 /* cli.c - what the commands share (see cli.h). */
 #include "cli/cli.h"
+#include "files/longtext.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -14,8 +15,36 @@ int cli_flush(void) {
     return 1;
 }
 
+/* Where results go, on how many cores and in how much memory changes no result: pictures of it stay the same bytes. */
+static int words_without_meaning(const char *word) {
+    static const char *const flags[] = {"-o", "--out", "--threads", "--memory"};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        size_t n = strlen(flags[i]);
+        if (!strncmp(word, flags[i], n) && (!word[n] || word[n] == '=')) return word[n] ? 1 : 2;
+    }
+    return 0;
+}
+
+/* "maskinv 1.0.0  ·  maskinv invert -t 'a cat'"; what does not fit is cut. */
+static void remember_line(cli *c, int argc, char **argv) {
+    longtext line = {0};
+    say(&line, "%s  \xC2\xB7  maskinv", "maskinv " MASKINV_VERSION);
+    for (int i = 0; i < argc; i++) {
+        int without = words_without_meaning(argv[i]);
+        if (without) {
+            i += without - 1;
+            continue;
+        }
+        bool plain = argv[i][0] && !argv[i][strcspn(argv[i], " \t\n'\"$*?&;|<>()")];
+        say(&line, plain ? " %s" : " '%s'", argv[i]);
+    }
+    if (!line.failed) snprintf(c->line, sizeof c->line, "%s", line.text);
+    mem_free(line.text);
+}
+
 bool cli_begin(cli *c, const command *cmd, int argc, char **argv, void *options) {
     memset(c, 0, sizeof *c);
+    remember_line(c, argc, argv);
     c->command = cmd;
     c->start = seconds_now();
     if (flags_want_help(argc, argv)) {

@@ -64,6 +64,7 @@ typedef struct {
     arena memory;
     void *room; /* the arena's address space */
     size_t room_bytes;
+    char line[1024];  /* the command as it was typed, and this version: for the foot of what it makes */
     bool progressing; /* a progress line stands on the terminal */
     err e;
 } cli;

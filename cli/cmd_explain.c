@@ -365,6 +365,7 @@ static bool write_sheet(job *j) {
     if (!j->o.multi) return true;
     if ((size_t)snprintf(path, sizeof path, "%s/maps.png", j->o.out) >= sizeof path)
         return err_set(&j->c.e, "%s: the path is too long", j->o.out);
+    sheet_foot(&j->sheet, j->c.line);
     return picture_write_png(path, &j->sheet.page, &j->c.e);
 }
 

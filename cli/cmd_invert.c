@@ -232,6 +232,7 @@ static bool write_sheet(job *j) {
         mem_free(order);
     }
     snprintf(path, sizeof path, "%s/regions.png", j->o.out);
+    sheet_foot(&j->sheet, j->c.line);
     return picture_write_png(path, &j->sheet.page, &j->c.e);
 }
 

@@ -1,6 +1,5 @@
-/* draw.c - drawing on pictures: heat over a photograph, outlines of masks, text, fields. Everything is clipped. */
+/* draw.c - drawing on pictures: heat over a photograph, outlines of masks, fields. Everything is clipped. */
 #include "pictures/image.h"
-#include <limits.h>
 #include <string.h>
 
 /* ---- fields ------------------------------------------------------------------------------------- */
@@ -121,43 +120,4 @@ void picture_outline(picture *p, const mask_image *m, const unsigned char colour
     bool light = colour[0] * 5 + colour[1] * 9 + colour[2] * 2 > 100 * 16;
     trace(p, m, 4 * width, light ? black : white);
     trace(p, m, 2 * width, colour);
-}
-
-/* ---- text ---------------------------------------------------------------------------------------------- */
-/* ' ' to '~': seven rows of five bits each, top left the highest bit. */
-static const uint64_t font[95] = {
-    0x000000000, 0x108421004, 0x294A00000, 0x295F57D4A, 0x11F4717C4, 0x672222273, 0x32544564D, 0x108000000, 0x088842082,
-    0x208210888, 0x009575480, 0x0084F9080, 0x000001888, 0x0000F8000, 0x00000018C, 0x002222200, 0x3A33AE62E, 0x11842108E,
-    0x3A211111F, 0x78217043E, 0x08CA97C42, 0x7E1E0862E, 0x1910F462E, 0x7C2221084, 0x3A317462E, 0x3A317844C, 0x018C03180,
-    0x018C03088, 0x088882082, 0x001F07C00, 0x208208888, 0x3A2111004, 0x3A37ADE0F, 0x3A31FC631, 0x7A31F463E, 0x3A308422E,
-    0x7A318C63E, 0x7E10F421F, 0x7E10F4210, 0x3A30BC62F, 0x4631FC631, 0x38842108E, 0x1C4210A4C, 0x4654C5251, 0x42108421F,
-    0x4775AC631, 0x47359C631, 0x3A318C62E, 0x7A31F4210, 0x3A318D64D, 0x7A31F5251, 0x3E107043E, 0x7C8421084, 0x46318C62E,
-    0x46318A944, 0x4631AD771, 0x462A22A31, 0x462A21084, 0x7C222221F, 0x39084210E, 0x020820820, 0x38421084E, 0x115100000,
-    0x00000001F, 0x208000000, 0x000E0BE2F, 0x421E8C63E, 0x000E8422E, 0x042F8C62F, 0x000E8FE0E, 0x1928F2108, 0x000F8BC2E,
-    0x421E8C631, 0x100C2108E, 0x080610A4C, 0x4212A6292, 0x30842108E, 0x001AAD6B5, 0x001E8C631, 0x000E8C62E, 0x001E8FA10,
-    0x000F8BC21, 0x0016CC210, 0x000F8383E, 0x211E42126, 0x00118C66D, 0x00118C544, 0x00118D6AA, 0x001151151, 0x00118BC2E,
-    0x001F1111F, 0x088441082, 0x108421084, 0x208411088, 0x0009AC800};
-
-/* The next glyph of a text; what is not ASCII shows as one question mark a character. */
-static uint64_t next_glyph(const char **text) {
-    unsigned char c = (unsigned char)*(*text)++;
-    while (((unsigned char)**text & 0xC0) == 0x80) (*text)++; /* UTF-8 continues */
-    return font[(c >= ' ' && c <= '~' ? c : '?') - ' '];
-}
-
-void picture_text(picture *p, long x, long y, const char *text, int scale, const unsigned char colour[3]) {
-    if (scale < 1 || scale > SHRT_MAX || y > LONG_MAX - 7L * scale) return;
-    for (; *text && (x < 0 || (size_t)x < p->width) && x < LONG_MAX - 6L * scale; x += 6L * scale) {
-        uint64_t glyph = next_glyph(&text);
-        for (int bit = 0; bit < 35; bit++)
-            if (glyph >> (34 - bit) & 1)
-                picture_fill(p, x + (long)(bit % 5) * scale, y + (long)(bit / 5) * scale, (size_t)scale, (size_t)scale,
-                             colour);
-    }
-}
-
-size_t text_width(const char *text, int scale) {
-    size_t n = 0;
-    for (; *text; n++) next_glyph(&text);
-    return n && scale > 0 ? (6 * n - 1) * (size_t)scale : 0;
 }

@@ -50,9 +50,14 @@ void map_resize(const float *in, size_t height, size_t width, float *out, size_t
 bool picture_heat(const picture *p, const float *map, size_t mh, size_t mw, picture *out, err *e);
 /* Outlines where the mask crosses 1/2, in place; the mask is resized to the picture. */
 void picture_outline(picture *p, const mask_image *m, const unsigned char colour[3]);
-/* Text in a small bitmap font of our own (ASCII), scale times 5x7 pixels + spacing. */
-void picture_text(picture *p, long x, long y, const char *text, int scale, const unsigned char colour[3]);
-size_t text_width(const char *text, int scale);
+/* Text, antialiased, its line's top left corner at x, y: Latin with accents, Greek, Cyrillic (letters.c); a character that
+ * the font lacks is a box. UTF-8, composed (NFC); bytes that are none are boxes too. */
+typedef enum { TEXT_SMALL = 1, TEXT_PLAIN = 2 } text_size;
+enum { TEXT_LINE_SMALL = 15, TEXT_LINE = 19 }; /* pixels from line to line */
+void picture_text(picture *p, long x, long y, const char *text, text_size size, const unsigned char colour[3]);
+size_t text_width(const char *text, text_size size);
+/* The text as it fits into `width` pixels and `room` bytes: whole, or cut between characters and ended by an ellipsis. */
+void text_cut(const char *text, text_size size, size_t width, char *out, size_t room);
 /* Copies src into dst with its corner at x, y, clipped. */
 void picture_paste(picture *dst, const picture *src, long x, long y);
 void picture_fill(picture *p, long x, long y, size_t w, size_t h, const unsigned char colour[3]);

@@ -23,9 +23,10 @@ bool overlay_write(const char *path, const picture *photo, const float *map, siz
 bool picture_within(const picture *photo, size_t most, bool enlarge, picture *out, err *e);
 
 typedef struct {
-    picture page, photo;
-    size_t rows;
+    picture page, photo, marked; /* marked: the photograph with every region outlined and numbered */
+    size_t rows, first;          /* first: the number of row 0's region on this page, from 0 */
 } sheet;
+/* At most 1280 pixels wide: the photograph once, under it what the colours mean, a row of tiles for each region. */
 bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e);
 /* loss: of the map before and of the map after; NULL: not said. */
 bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
@@ -36,6 +37,8 @@ void sheet_text(sheet *s, size_t row, size_t line, const char *text, double shar
 bool sheet_open_grid(sheet *s, const picture *photo, size_t rows, size_t columns, const char *title, err *e);
 bool sheet_map(sheet *s, size_t row, size_t col, const char *row_name, const char *name, const float *map, size_t mh,
                size_t mw, err *e);
+/* What made the page (command, version), small, along its lower edge. */
+void sheet_foot(sheet *s, const char *text);
 void sheet_free(sheet *s);
 
 /* ---- classes --------------------------------------------------------------------------------- */

@@ -594,47 +594,77 @@ static void drawing_is_clipped(void **state) {
     picture_free(&stamp);
 }
 
-static size_t lit(const picture *p) {
+/* How dark white paper became, in all. */
+static size_t ink(const picture *p) {
     size_t n = 0;
-    for (size_t i = 0; i < p->width * p->height; i++) n += p->rgb[3 * i] != 0;
+    for (size_t i = 0; i < p->width * p->height * 3; i++) n += 255u - p->rgb[i];
     return n;
+}
+
+static void write_on_paper(picture *p, long x, long y, const char *text, text_size size) {
+    static const unsigned char black[3] = {0, 0, 0};
+    memset(p->rgb, 255, p->width * p->height * 3);
+    picture_text(p, x, y, text, size, black);
 }
 
 static void text_is_drawn_and_clipped(void **state) {
     (void)state;
-    static const unsigned char white[3] = {255, 255, 255};
+    /* Latin, accents, Greek, Cyrillic, signs: each a glyph of its own, inside its line */
+    static const char *letters[] = {"!", "0", "A", "Z", "a", "z", "~", "\xC3\xA9", "\xC3\x9F", "\xC5\x82", "\xCE\xA9",
+                                    "\xCF\x80", "\xD0\x96", "\xD1\x84", "\xE2\x82\xAC", "\xE2\x80\xA6", "\xE2\x89\xA4"};
+    enum { LETTERS = sizeof letters / sizeof *letters };
     picture p, q;
-    assert_int_equal(text_width("", 1), 0);
-    assert_int_equal(text_width("abc", 2), 34);
-    assert_int_equal(text_width("\xC3\xA9", 1), 5); /* one character, one glyph */
-    must(picture_new(11, 7, &p, &e));
-    must(picture_new(22, 14, &q, &e));
-    for (const char *a = "!0AZaz~"; *a; a++) /* every glyph differs from its neighbour and scales */
-        for (int d = 0; d < 2; d++) {
-            char one[3] = {*a, (char)(*a - (d && *a != '!')), 0};
-            memset(p.rgb, 0, 11 * 7 * 3);
-            memset(q.rgb, 0, 22 * 14 * 3);
-            picture_text(&p, 0, 0, one, 1, white);
-            picture_text(&q, 0, 0, one, 2, white);
-            assert_true(lit(&p) > 2);
-            assert_int_equal(lit(&q), 4 * lit(&p));
-            for (size_t y = 0; y < 7; y++) assert_int_equal(p.rgb[3 * (y * 11 + 5)], 0); /* the gap */
-            bool same = true;
-            for (size_t y = 0; y < 7; y++) same = same && memcmp(p.rgb + y * 33, p.rgb + y * 33 + 18, 15) == 0;
-            assert_int_equal(same, one[0] == one[1]);
+    must(picture_new(40, 24, &p, &e));
+    must(picture_new(40, 24, &q, &e));
+    for (int size = TEXT_SMALL; size <= TEXT_PLAIN; size++) {
+        assert_int_equal(text_width("", (text_size)size), 0);
+        for (size_t i = 0; i < LETTERS; i++) {
+            write_on_paper(&p, 10, 2, letters[i], (text_size)size);
+            assert_true(ink(&p) > 200);
+            size_t line = size == TEXT_SMALL ? TEXT_LINE_SMALL : TEXT_LINE;
+            for (size_t y = 0; y < 24; y++)
+                if (y < 2 || y >= 2 + line) assert_int_equal(p.rgb[3 * (y * 40 + 12)], 255);
+            for (size_t k = 0; k <= LETTERS; k++) { /* the last is the box of what is unknown: U+4E00, and a stray byte */
+                write_on_paper(&q, 10, 2, k < LETTERS ? letters[k] : "\xE4\xB8\x80", (text_size)size);
+                assert_int_equal(memcmp(p.rgb, q.rgb, 40 * 24 * 3) == 0, k == i);
+            }
         }
-    memset(p.rgb, 0, 11 * 7 * 3);
-    picture_text(&p, 3, 0, "L", 1, white); /* upright: a left column, a lowest row */
-    for (size_t i = 0; i < 77; i++) assert_int_equal(p.rgb[3 * i] != 0, i % 11 == 3 || (i >= 66 + 3 && i < 66 + 8));
+        write_on_paper(&p, 10, 2, "\xE4\xB8\x80", (text_size)size);
+        write_on_paper(&q, 10, 2, "\xFF", (text_size)size);
+        assert_memory_equal(p.rgb, q.rgb, 40 * 24 * 3);
+    }
+    assert_true(text_width("iii", TEXT_PLAIN) < text_width("mmm", TEXT_PLAIN));
+    assert_true(text_width("a", TEXT_SMALL) < text_width("a", TEXT_PLAIN));
+    assert_int_equal(text_width("e\xCC\x81", TEXT_PLAIN), text_width("e", TEXT_PLAIN)); /* a mark alone takes no room */
     for (size_t i = 0; i < PLACES * PLACES; i++)
-        for (int scale = -1; scale < 5; scale++)
-            picture_text(&p, places[i / PLACES], places[i % PLACES], "Any text, long\t\xFF\x80\xC3\xA9", scale, white);
-    picture_text(&p, 0, 0, "big", INT_MAX, white);
-    memset(p.rgb, 0, 11 * 7 * 3);
-    picture_text(&p, -3, -3, "##", 1, white); /* its end shows though its beginning does not */
-    assert_true(lit(&p) > 0);
+        for (int size = -1; size < 5; size++)
+            write_on_paper(&p, places[i / PLACES], places[i % PLACES], "Any text, long\t\xFF\x80\xC3\xA9\xE2\x82", (text_size)size);
+    write_on_paper(&p, -6, -3, "##", TEXT_PLAIN); /* its end shows though its beginning does not */
+    assert_true(ink(&p) > 0);
     picture_free(&p);
     picture_free(&q);
+}
+
+static void text_is_cut_between_characters(void **state) {
+    (void)state;
+    char out[64];
+    const char *text = "caf\xC3\xA9 cr\xC3\xA8me";
+    text_cut(text, TEXT_PLAIN, 500, out, sizeof out);
+    assert_string_equal(out, text);
+    for (size_t width = 0; width < text_width(text, TEXT_PLAIN); width++) {
+        text_cut(text, TEXT_PLAIN, width, out, sizeof out);
+        size_t n = strlen(out);
+        assert_true(n >= 3 && !strcmp(out + n - 3, "\xE2\x80\xA6"));
+        assert_true(n == 3 || text_width(out, TEXT_PLAIN) <= width);
+        assert_int_equal(memcmp(out, text, n - 3), 0);
+        assert_true(((unsigned char)text[n - 3] & 0xC0) != 0x80); /* never inside a character */
+    }
+    for (size_t room = 4; room < 14; room++) {
+        memset(out, 'x', sizeof out);
+        text_cut(text, TEXT_PLAIN, 500, out, room);
+        assert_true(strlen(out) < room);
+        assert_int_equal(out[room], 'x');
+    }
 }
 
 static void heat_is_over_the_photograph(void **state) {
@@ -713,7 +743,7 @@ int main(void) {
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(impossible_sizes_are_errors),
         cmocka_unit_test(drawing_is_clipped),
-        cmocka_unit_test(text_is_drawn_and_clipped),
+        cmocka_unit_test(text_is_drawn_and_clipped), cmocka_unit_test(text_is_cut_between_characters),
         cmocka_unit_test(heat_is_over_the_photograph),
         cmocka_unit_test(outlines_follow_the_mask),
     };
