@@ -78,7 +78,7 @@ typedef struct {
     const char **names;  /* [count] */
     char (*numbers)[32]; /* names of embeddings */
     sheet sheet;
-    size_t columns; /* of the sheet */
+    size_t drawn; /* maps on the sheet */
     cJSON *points;
     size_t flat; /* maps that are the same everywhere, and the first of them */
     char flat_name[160];
@@ -192,7 +192,7 @@ static bool read_inputs(job *j) {
 typedef struct {
     explainer x;
     const method *how;
-    size_t index, cells;
+    size_t cells;
     real *grids; /* [count, cells] */
     real *map;   /* [side, side] */
 } run;
@@ -218,12 +218,12 @@ static bool write_map(job *j, const run *r, size_t i) {
 static bool add_to_sheet(job *j, const run *r, size_t i, bool flat) {
     char name[200];
     if (!j->o.multi || (i > 0 && !knows_texts(r->how))) return true;
-    size_t row = one_method(j) ? i / j->columns : r->index, col = one_method(j) ? i % j->columns : i;
-    if (!knows_texts(r->how))
-        snprintf(name, sizeof name, "(any text)");
+    if (one_method(j) && knows_texts(r->how))
+        snprintf(name, sizeof name, "%.180s%s", j->names[i], flat ? ": flat" : "");
     else
-        snprintf(name, sizeof name, flat ? "%.180s: flat" : "%.180s", j->names[i]);
-    return sheet_map(&j->sheet, row, col, r->how->name, name, flat ? NULL : r->map, j->side, j->side, &j->c.e);
+        snprintf(name, sizeof name, "%s: %.150s%s", r->how->name, knows_texts(r->how) ? j->names[i] : "any text",
+                 flat ? ": flat" : "");
+    return sheet_map(&j->sheet, j->drawn++, name, flat ? NULL : r->map, j->side, j->side, &j->c.e);
 }
 
 /* The text whose raw relevance is largest, at the photograph's size; ties go to the first. */
@@ -336,7 +336,7 @@ static bool run_text(job *j, run *r, size_t i) {
 }
 
 static bool run_method(job *j, size_t index) {
-    run r = {.how = j->methods[index], .index = index};
+    run r = {.how = j->methods[index]};
     size_t mark = arena_mark(&j->c.memory);
     cli_progress(&j->c, r.how->name, index, j->method_count);
     bool ok = open_run(j, &r);
@@ -347,17 +347,13 @@ static bool run_method(job *j, size_t index) {
 }
 
 /* ---- all of it -------------------------------------------------------------------------------------------------- */
-enum { COLUMNS = 5 }; /* of one method's sheet */
-
 static bool open_sheet(job *j) {
-    size_t rows = j->method_count;
+    size_t maps = 0;
     char title[256];
     if (!j->o.multi) return true;
-    j->columns = j->count;
-    if (one_method(j) && j->columns > COLUMNS) j->columns = COLUMNS;
-    if (one_method(j)) rows = (j->count + j->columns - 1) / j->columns;
+    for (size_t i = 0; i < j->method_count; i++) maps += knows_texts(j->methods[i]) ? j->count : 1;
     snprintf(title, sizeof title, "%.200s  %zu x %zu", checkpoint_name(j->c.weights), j->side, j->side);
-    return sheet_open_grid(&j->sheet, &j->photo, rows, j->columns, title, &j->c.e);
+    return sheet_open_grid(&j->sheet, &j->photo, maps, title, &j->c.e);
 }
 
 static bool write_sheet(job *j) {

@@ -27,7 +27,7 @@ bool overlay_write(const char *path, const picture *photo, const float *map, siz
 }
 
 /* ---- the sheet: a title, the photograph, and a row of tiles for each region, a foot ------------------- */
-enum { TILE = 216, GAP = 14, LINE = 22, TITLE = 44, TEXTS = 316, COLUMNS = 4, FOOT_LINES = 2, BAR_HIGH = 10 };
+enum { TILE = 216, GAP = 14, LINE = 22, TITLE = 44, TEXTS = 316, COLUMNS = 4, GRID_COLUMNS = 5, FOOT_LINES = 2, BAR_HIGH = 10 };
 enum { FOOT = GAP + FOOT_LINES * TEXT_LINE_SMALL };
 
 static long column(const sheet *s, size_t i) { return (long)(GAP + i * (s->photo.width + GAP)); }
@@ -58,15 +58,14 @@ static bool open_page(sheet *s, const picture *photo, size_t rows, size_t column
         return false;
     }
     picture_fill(&s->page, 0, 0, width, height, WHITE);
-    label(s, GAP, GAP, title, TEXT_PLAIN, INK, width - 2 * GAP);
+    label(s, GAP, GAP, title, TEXT_PLAIN, INK, width - (columns > 1 ? s->photo.width + GAP : 0) - 2 * GAP);
     return true;
 }
 
-/* What the colours mean, under the photograph: a map's least and largest value. */
-static bool colour_bar(sheet *s, err *e) {
+/* What the colours mean: a map's least and largest value. */
+static bool colour_bar(sheet *s, long x, long y, err *e) {
     float ramp[256];
     picture grey, bar = {0};
-    long x = column(s, 0), y = row_top(s, 0) + LINE + (long)s->photo.height + 6;
     for (int i = 0; i < 256; i++) ramp[i] = (float)i / 255;
     if (!picture_new(s->photo.width, BAR_HIGH, &grey, e)) return false;
     picture_fill(&grey, 0, 0, grey.width, grey.height, GREY);
@@ -86,7 +85,8 @@ static bool colour_bar(sheet *s, err *e) {
 
 bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e) {
     if (!open_page(s, photo, rows, COLUMNS, texts ? TEXTS : 0, title, e)) return false;
-    if (picture_new(s->photo.width, s->photo.height, &s->marked, e) && colour_bar(s, e)) {
+    if (picture_new(s->photo.width, s->photo.height, &s->marked, e) &&
+        colour_bar(s, column(s, 0), row_top(s, 0) + LINE + (long)s->photo.height + 6, e)) {
         picture_paste(&s->marked, &s->photo, 0, 0);
         tile(s, 0, 0, "photograph", &s->photo);
         return true;
@@ -174,26 +174,25 @@ void sheet_text(sheet *s, size_t row, size_t line, const char *text, double shar
     label(s, x, y - 1, text, TEXT_PLAIN, INK, room);
 }
 
-bool sheet_open_grid(sheet *s, const picture *photo, size_t rows, size_t columns, const char *title, err *e) {
-    return open_page(s, photo, rows, columns + 1, 0, title, e) && colour_bar(s, e);
+bool sheet_open_grid(sheet *s, const picture *photo, size_t maps, const char *title, err *e) {
+    size_t columns = maps + 1 < GRID_COLUMNS ? maps + 1 : GRID_COLUMNS;
+    if (!open_page(s, photo, (maps + columns) / columns, columns, 0, title, e)) return false;
+    s->columns = columns;
+    tile(s, 0, 0, "photograph", &s->photo);
+    if (columns == 1 || colour_bar(s, column(s, columns - 1), GAP, e)) return true;
+    sheet_free(s);
+    return false;
 }
 
-bool sheet_map(sheet *s, size_t row, size_t col, const char *row_name, const char *name, const float *map, size_t mh,
-               size_t mw, err *e) {
+bool sheet_map(sheet *s, size_t i, const char *name, const float *map, size_t mh, size_t mw, err *e) {
     picture heat = {0};
-    if (col == 0) { /* the photograph once, the row's name in every row */
-        if (row == 0)
-            tile(s, row, 0, row_name, &s->photo);
-        else
-            label(s, column(s, 0), row_top(s, row) + LINE + (long)s->photo.height / 2, row_name, TEXT_PLAIN,
-                  INK, s->photo.width);
-    }
+    size_t row = (i + 1) / s->columns, col = (i + 1) % s->columns;
     if (!map) {
-        label(s, column(s, col + 1), row_top(s, row), name, TEXT_PLAIN, INK, s->photo.width);
+        label(s, column(s, col), row_top(s, row), name, TEXT_PLAIN, INK, s->photo.width);
         return true;
     }
     if (!picture_heat(&s->photo, map, mh, mw, &heat, e)) return false;
-    tile(s, row, col + 1, name, &heat);
+    tile(s, row, col, name, &heat);
     picture_free(&heat);
     return true;
 }

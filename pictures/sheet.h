@@ -6,8 +6,8 @@
  *     sheet_region(&s, 0, "cat", &mask, before, after, h, w, (double[]){.73, .58}, &e); // mask, maps, their losses
  *     sheet_text(&s, 0, 0, "71.2% a cat", 0.712);                    // line 0 beside row 0, with its bar
  *     picture_write_png("out/regions.png", &s.page, &e);
- *     if (!sheet_open_grid(&s, &photo, 12, 2, "cats.jpg", &e)) ...   // 12 rows of 2 maps, each with the photograph
- *     sheet_map(&s, 3, 1, "surgery", "dog", map, h, w, &e);
+ *     if (!sheet_open_grid(&s, &photo, 24, "cats.jpg", &e)) ...      // the photograph and 24 maps
+ *     sheet_map(&s, 3, "surgery: dog", map, h, w, &e);
  *     sheet_free(&s);
  */
 #ifndef SHEET_H
@@ -24,7 +24,7 @@ bool picture_within(const picture *photo, size_t most, bool enlarge, picture *ou
 
 typedef struct {
     picture page, photo, marked; /* marked: the photograph with every region outlined and numbered */
-    size_t rows, first;          /* first: the number of row 0's region on this page, from 0 */
+    size_t rows, columns, first; /* first: the number of row 0's region on this page, from 0 */
 } sheet;
 /* At most 1280 pixels wide: the photograph once, under it what the colours mean, a row of tiles for each region. */
 bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e);
@@ -33,10 +33,9 @@ bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask
                   const float *after, size_t mh, size_t mw, const double *loss, err *e);
 /* share 0..1 is the length of the bar under the line. Lines that do not fit the row are left out. */
 void sheet_text(sheet *s, size_t row, size_t line, const char *text, double share);
-/* Rows of maps: the photograph in front of each row, under the row's name. map NULL: a blank tile. */
-bool sheet_open_grid(sheet *s, const picture *photo, size_t rows, size_t columns, const char *title, err *e);
-bool sheet_map(sheet *s, size_t row, size_t col, const char *row_name, const char *name, const float *map, size_t mh,
-               size_t mw, err *e);
+/* The photograph, then `maps` maps, five tiles a row, each under its name. map NULL: a blank tile. */
+bool sheet_open_grid(sheet *s, const picture *photo, size_t maps, const char *title, err *e);
+bool sheet_map(sheet *s, size_t i, const char *name, const float *map, size_t mh, size_t mw, err *e);
 /* What made the page (command, version), small, along its lower edge. */
 void sheet_foot(sheet *s, const char *text);
 void sheet_free(sheet *s);
