@@ -134,6 +134,7 @@ static bool each_image_weight(clip_model *m, clip_visit *visit, void *arg) {
 static bool each_text_weight(clip_model *m, clip_visit *visit, void *arg) {
     const clip_config *c = &m->config;
     size_t W = c->text.width, E = c->embed, rows = c->context + (c->text_class ? 1 : 0);
+    if (!c->text.layers) return true; /* a text side of another kind: the image side alone */
     return EACH(true, token, W_TOKEN, c->vocab, W) && EACH(true, text_position, W_TEXT_POSITION, rows, W) &&
            EACH(c->text_long, text_position_long, W_TEXT_POSITION_LONG, rows, W) &&
            EACH(c->text_class, text_class, W_TEXT_CLASS, 1, W) &&

@@ -5,6 +5,7 @@
 enum { LONG_CLIP_KEPT = 20 }; /* Long-CLIP: positions of the first table that are used (1.23) */
 
 static bool ids_valid(ag_tape *t, const clip_config *c, const uint32_t *ids, size_t texts, size_t length) {
+    if (!c->text.layers) return fault_set(&t->fault, FAULT_RANGE, "text side's layers", (size_t[]){0, 1, SIZE_MAX}, 3);
     if (length == 0 || length > c->context)
         return fault_set(&t->fault, FAULT_RANGE, "text length", (size_t[]){length, 1, c->context}, 3);
     for (size_t i = 0; i < texts * length; i++)

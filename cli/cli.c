@@ -142,9 +142,9 @@ bool cli_open_model(cli *c, const common_options *o) {
 }
 
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
-    size_t patch = c->model->config.patch;
-    *side = asked ? asked : times * c->model->config.image;
-    if (*side % patch == 0) return true;
+    size_t patch = c->model->config.patch, own = c->model->config.image, gh, gw;
+    *side = asked ? asked : times == 1 ? own : times * (own / patch) * patch;
+    if (clip_grid(&c->model->config, *side, *side, &gh, &gw)) return true;
     size_t below = *side / patch * patch;
     if (!below)
         return err_set(&c->e, "--size: %zu found, a multiple of the model's patch, %zu, expected", *side, patch);

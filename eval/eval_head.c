@@ -153,7 +153,8 @@ static bool invert_rows(eval_head *h, const sweep *s, const clip_config *m, cons
 }
 
 static bool side_of(size_t side, const clip_config *m, err *e) {
-    if (side % m->patch == 0) return true;
+    size_t gh, gw;
+    if (clip_grid(m, side, side, &gh, &gw)) return true;
     return err_set(e, "--size: %zu found, a multiple of the model's patch, %zu, expected", side, m->patch);
 }
 

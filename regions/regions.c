@@ -219,7 +219,7 @@ enum { TOGETHER = 8 };
 static ag_tensor *batch_patches(ag_tape *t, const region_method *how, size_t side, const clip_model *m,
                                 const picture *photo, const mask_image *masks, size_t n, err *e) {
     const clip_config *config = &m->config;
-    size_t cells = (side / config->patch) * (side / config->patch), each = 3 * config->patch * config->patch;
+    size_t cells = (side / config->patch) * (side / config->patch), each = (config->alpha ? 4 : 3) * config->patch * config->patch;
     ag_tensor *all = ag_new(t, n, cells, each);
     for (size_t i = 0; all && i < n; i++) {
         picture seen;

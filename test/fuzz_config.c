@@ -1,6 +1,7 @@
 /* fuzz_config.c - any bytes as a config, and as an open_clip or Hugging Face model without weights. */
 #include "models/checkpoint.h"
 #include "models/config.h"
+#include <string.h>
 
 /* What was let through and written in open_clip's form reads back the same. */
 static void check_written(const clip_config *c) {
@@ -13,6 +14,7 @@ static void check_written(const clip_config *c) {
     bool ok = config_write(f, c, &e);
     long length = ftell(f);
     fclose(f);
+    if (!ok && strstr(e.text, "can be written")) return;
     if (!ok || length <= 0 || !config_parse(text, (size_t)length, "written", &back, &e)) __builtin_trap();
     if (back.vision.mlp != c->vision.mlp || back.text.mlp != c->text.mlp) __builtin_trap();
     if (back.vision.heads != c->vision.heads || back.patch != c->patch || back.pool != c->pool) __builtin_trap();
@@ -27,9 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     mem_hook_cjson();
     if (config_parse((const char *)bytes, length, "fuzz", &c, &e)) {
         /* what is let through can be computed with */
-        if (!c.patch || !c.image || c.image % c.patch || !c.vision.heads || c.vision.width % c.vision.heads)
+        if (!c.patch || !c.image || c.patch > c.image || !c.vision.heads || c.vision.width % c.vision.heads)
             __builtin_trap();
-        if (!c.text.heads || c.text.width % c.text.heads || !c.vision.layers || !c.embed || !c.context)
+        if (c.text.layers && (!c.text.heads || c.text.width % c.text.heads || !c.context)) __builtin_trap();
+        if ((!c.vision.layers && !clip_is_resnet(&c)) || !c.embed)
             __builtin_trap();
         check_written(&c);
     } else if (!e.text[0]) {
