@@ -1,10 +1,10 @@
-/* png.h - PNG files written: filters, deflate, checksums. image.c reads PNGs (through stb) and writes through this.
+/* png.h - PNG files written: chunks, checksums, palettes. image.c reads PNGs (through stb) and writes through this.
  *
  *     png_image i = {.width = w, .height = h, .channels = 3, .pixels = rgb};
  *     if (!png_write("out.png", &i, &e)) ...
  *
- * stb's own writer stops the program when memory runs out and codes photographs without their statistics;
- * this one needs a single allocation of about 1 MB whatever the size, reports its failure, and streams the file.
+ * stb_image_write filters and deflates; its memory comes from mem_alloc, and where it would stop the program the picture
+ * is refused with an error. The whole file is made in memory first: it takes up to twice the picture's bytes.
  */
 #ifndef PNG_H
 #define PNG_H

@@ -100,7 +100,7 @@ bool err_fault(err *e, const fault *f) {
 }
 
 /* ---- memory -------------------------------------------------------------------------------- */
-static atomic_size_t allocations, fail_from; /* fail_from 0: none fails */
+static atomic_size_t allocations, held, fail_from; /* fail_from 0: none fails */
 
 static bool may_allocate(void) {
     size_t mine = atomic_fetch_add(&allocations, 1) + 1;
@@ -111,17 +111,24 @@ static bool may_allocate(void) {
 void mem_fail_after(size_t n) { atomic_store(&fail_from, n ? atomic_load(&allocations) + n : 0); }
 
 size_t mem_count(void) { return atomic_load(&allocations); }
+size_t mem_held(void) { return atomic_load(&held); }
+
+static void *holding(void *p) {
+    if (p) atomic_fetch_add(&held, 1);
+    return p;
+}
 
 /* Never NULL for want of size: no bytes are one byte. */
 void *mem_alloc(size_t count, size_t each) {
     size_t bytes;
     if (!size_mul(count, each, &bytes) || !may_allocate()) return NULL;
-    return calloc(bytes ? bytes : 1, 1);
+    return holding(calloc(bytes ? bytes : 1, 1));
 }
 
 void *mem_resize(void *p, size_t bytes) {
     if (!may_allocate()) return NULL;
-    return realloc(p, bytes ? bytes : 1);
+    void *moved = realloc(p, bytes ? bytes : 1);
+    return p ? moved : holding(moved);
 }
 
 bool mem_grow(void *array, size_t *room, size_t need, size_t each) {
@@ -138,7 +145,10 @@ bool mem_grow(void *array, size_t *room, size_t need, size_t each) {
     return true;
 }
 
-void mem_free(void *p) { free(p); }
+void mem_free(void *p) {
+    if (p) atomic_fetch_sub(&held, 1);
+    free(p);
+}
 
 static void *cjson_alloc(size_t bytes) { return mem_alloc(bytes, 1); }
 

@@ -26,7 +26,7 @@ bool err_fault(err *e, const fault *f);
 
 /* ---- memory: one hook for ours, stb's and cJSON's ------------------------------------------- */
 /* malloc, zeroed. NULL on failure. mem_fail_after(n): the n-th allocation from now (from 1) and all later ones fail;
- * 0 switches that off. mem_count(): allocations made so far. For tests. */
+ * 0 switches that off. mem_count(): allocations made so far; mem_held(): those not yet given back. For tests. */
 void *mem_alloc(size_t count, size_t each);
 void *mem_resize(void *p, size_t bytes);
 /* Room for `need` items of `each` bytes in the array whose pointer is at `array`, doubled when full. False: no memory,
@@ -35,6 +35,7 @@ bool mem_grow(void *array, size_t *room, size_t need, size_t each);
 void mem_free(void *p);
 void mem_fail_after(size_t n);
 size_t mem_count(void);
+size_t mem_held(void);
 /* Lends cJSON the hook; call once at start. */
 void mem_hook_cjson(void);
 /* Address space for an arena: pages are the system's until they are touched (mmap; malloc where there is none). */
