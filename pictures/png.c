@@ -1,5 +1,5 @@
-/* png.c - a PNG is chunks with checksums: a header, a palette where there is one, the deflated rows, the end. stb filters
- * and deflates the rows and makes the chunks of grey and RGB pictures; the palette's are put among them here. */
+/* png.c - a PNG is chunks with checksums: a header, a palette where there is one, the deflated rows, the end. stb
+ * filters and deflates the rows and makes the chunks of grey and RGB pictures; the palette's are put among them here. */
 #include "pictures/png.h"
 #include "files/files.h"
 #include <setjmp.h>
@@ -80,7 +80,7 @@ static void stb_stop(void) { longjmp(current->out, 1); }
 #pragma GCC diagnostic pop
 #endif
 
-/* stb counts in int: a row's estimate is up to 128 a byte, and the output, at most 9/8 of the rows, doubles as it grows. */
+/* stb counts in int: a row's estimate is up to 128 a byte; the output, at most 9/8 of the rows, doubles as it grows. */
 static bool stb_can(const png_image *image) {
     size_t row, all;
     return image->width && image->height && size_mul(image->width, image->channels, &row) && row < INT32_MAX / 128 &&
@@ -152,7 +152,8 @@ bool png_write(const char *path, const png_image *image, err *e) {
         return err_set(e, "%s: a picture of %zux%zu pixels cannot be written", path, image->width, image->height);
     current = &mine;
     unsigned char *png = stb_png_or_null(image, &n);
-    bool ok = png || err_set(e, "%s: no memory to write a picture of %zux%zu pixels", path, image->width, image->height);
+    bool ok = png != NULL;
+    if (!ok) err_set(e, "%s: no memory to write a picture of %zux%zu pixels", path, image->width, image->height);
     if (ok && (ok = out_open(&f, path, e))) {
         if (image->palette)
             put_palette(f.stream, image, png, (size_t)n);
