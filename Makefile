@@ -12,7 +12,7 @@
 #   make model           train the default model again (hours)
 #   make install         into PREFIX (/usr/local): binary and manual page
 #
-# Debian: build-essential pkg-config libopenblas-dev libstb-dev libcjson-dev libutf8proc-dev libcmocka-dev
+# Debian: build-essential pkg-config libopenblas-dev libstb-dev libcjson-dev libutf8proc-dev zlib1g-dev libcmocka-dev
 
 # ---- what to build with --------------------------------------------------------------------------
 PREFIX     ?= /usr/local
@@ -55,7 +55,7 @@ WARN      = -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS   ?= $(OPTIMISE) -g
 ALL_FLAGS = -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L $(CFLAGS) -fopenmp-simd $(WARN) $(SANITIZE) \
             $(REAL) $(BUILTIN) -I. $(CPPFLAGS) $(STB) $(CJSON)
-LIBS      = $(BLAS_LIBS_$(BLAS)) $(shell $(PKG_CONFIG) --libs libcjson libutf8proc) -lpthread -lm
+LIBS      = $(BLAS_LIBS_$(BLAS)) $(shell $(PKG_CONFIG) --libs libcjson libutf8proc zlib) -lpthread -lm
 
 # Variants have a folder each: build/openblas, build/none, build/openblas-double, build/openblas-asan...
 VARIANT   = $(BLAS)$(if $(DOUBLE),-double)$(if $(SAN),-$(SAN))

@@ -295,44 +295,46 @@ static bool number(cursor *c, size_t *out) {
     return c->at > start;
 }
 
-static bool npy_shape(cursor *c, npy_array *a, const char *name, err *e) {
+static uint64_t load(const unsigned char *p, size_t bytes) {
+    uint64_t u = 0;
+    for (size_t k = bytes; k-- > 0;) u = u << 8 | p[k];
+    return u;
+}
+
+static bool npy_shape(cursor *c, npy_header *h, const char *name, err *e) {
     bool comma = true;
     if (!token(c, "(")) return err_set(e, "%s: npy: shape is not a tuple", name);
-    a->rank = 0;
+    h->rank = 0;
     while (!token(c, ")")) {
         size_t n;
         if (!comma || !number(c, &n)) return err_set(e, "%s: npy: shape is not a tuple of whole numbers", name);
-        if (a->rank == 4) return err_set(e, "%s: npy: more than 4 dimensions", name);
-        a->shape[a->rank++] = n;
+        if (h->rank == NPY_RANK) return err_set(e, "%s: npy: more than %d dimensions", name, NPY_RANK);
+        h->shape[h->rank++] = n;
         comma = token(c, ",");
     }
-    if (a->rank == 1 && !comma) return err_set(e, "%s: npy: shape is a number in brackets, not a tuple", name);
+    if (h->rank == 1 && !comma) return err_set(e, "%s: npy: shape is a number in brackets, not a tuple", name);
     return true;
 }
 
-/* The dict; *each receives the bytes of one number. Every key must stand there once. */
-static bool npy_header(const char *text, size_t n, npy_array *a, size_t *each, const char *name, err *e) {
+/* The dict, which is read as a literal. Every key must stand there once. */
+static bool npy_dict(const char *text, size_t n, npy_header *h, const char *name, err *e) {
     cursor c = {text, text + n};
     unsigned seen = 0;
     bool comma = true;
     if (!token(&c, "{")) return err_set(e, "%s: npy: the header is not a dict", name);
     while (!token(&c, "}")) {
-        char key[32], value[32];
+        char key[32];
         if (!comma || !quoted(&c, key, sizeof key) || !token(&c, ":"))
             return err_set(e, "%s: npy: the header is damaged after %zu bytes", name, (size_t)(c.at - text));
         unsigned bit = !strcmp(key, "descr") ? 1 : !strcmp(key, "fortran_order") ? 2 : !strcmp(key, "shape") ? 4 : 0;
         if (!bit || (seen & bit))
             return err_set(e, "%s: npy: key '%s' is %s", name, key, bit ? "there twice" : "unknown");
         seen |= bit;
-        if (bit == 1) {
-            if (!quoted(&c, value, sizeof value)) return err_set(e, "%s: npy: descr is not a simple type", name);
-            *each = !strcmp(value, "<f2") ? 2 : !strcmp(value, "<f4") ? 4 : !strcmp(value, "<f8") ? 8 : 0;
-            if (!*each) return err_set(e, "%s: npy: type '%s' found, '<f2', '<f4' or '<f8' expected", name, value);
-        } else if (bit == 2) {
-            if (!token(&c, "False")) return err_set(e, "%s: npy: fortran_order False expected (rows first)", name);
-        } else if (!npy_shape(&c, a, name, e)) {
-            return false;
-        }
+        if (bit == 1 && !quoted(&c, h->type, sizeof h->type))
+            return err_set(e, "%s: npy: descr is not a simple type", name);
+        if (bit == 2 && !(h->columns_first = token(&c, "True")) && !token(&c, "False"))
+            return err_set(e, "%s: npy: fortran_order True or False expected", name);
+        if (bit == 4 && !npy_shape(&c, h, name, e)) return false;
         comma = token(&c, ",");
     }
     spaces(&c);
@@ -344,10 +346,19 @@ static bool npy_header(const char *text, size_t n, npy_array *a, size_t *each, c
     return c.at == c.end || err_set(e, "%s: npy: something follows the dict in the header", name);
 }
 
-static uint64_t load(const unsigned char *p, size_t bytes) {
-    uint64_t u = 0;
-    for (size_t k = bytes; k-- > 0;) u = u << 8 | p[k];
-    return u;
+bool npy_parse_header(const unsigned char *bytes, size_t length, const char *name, npy_header *h, err *e) {
+    memset(h, 0, sizeof *h);
+    if (length < 10 || memcmp(bytes, "\x93NUMPY", 6) != 0) return err_set(e, "%s: is not an npy file", name);
+    if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0)
+        return err_set(e, "%s: npy version %d.%d found, 1.0, 2.0 or 3.0 expected", name, bytes[6], bytes[7]);
+    h->start = bytes[6] == 1 ? 10 : 12;
+    if (length < h->start) return err_set(e, "%s: npy: the file is truncated", name);
+    size_t n = (size_t)load(bytes + 8, h->start - 8);
+    if (n > length - h->start)
+        return err_set(e, "%s: npy: a header of %zu bytes is announced, %zu are there", name, n, length - h->start);
+    const char *text = (const char *)bytes + h->start;
+    h->start += n;
+    return npy_dict(text, n, h, name, e);
 }
 
 float half_to_float(uint16_t h) {
@@ -373,25 +384,23 @@ static float load_float(const unsigned char *p, size_t each) {
 }
 
 bool npy_parse(const unsigned char *bytes, size_t length, const char *name, npy_array *a, err *e) {
-    size_t each = 0, count, start, n;
+    npy_header h;
+    size_t count;
     memset(a, 0, sizeof *a);
-    if (length < 10 || memcmp(bytes, "\x93NUMPY", 6) != 0) return err_set(e, "%s: is not an npy file", name);
-    if (bytes[6] < 1 || bytes[6] > 3 || bytes[7] != 0)
-        return err_set(e, "%s: npy version %d.%d found, 1.0, 2.0 or 3.0 expected", name, bytes[6], bytes[7]);
-    start = bytes[6] == 1 ? 10 : 12;
-    if (length < start) return err_set(e, "%s: npy: the file is truncated", name);
-    n = (size_t)load(bytes + 8, start - 8);
-    if (n > length - start)
-        return err_set(e, "%s: npy: a header of %zu bytes is announced, %zu are there", name, n, length - start);
-    if (!npy_header((const char *)bytes + start, n, a, &each, name, e)) return false;
-    if (!npy_count(a->shape, a->rank, &count)) return err_set(e, "%s: npy: the shape is too large", name);
-    start += n;
-    if (count * each != length - start)
+    if (!npy_parse_header(bytes, length, name, &h, e)) return false;
+    size_t each = !strcmp(h.type, "<f2") ? 2 : !strcmp(h.type, "<f4") ? 4 : !strcmp(h.type, "<f8") ? 8 : 0;
+    if (!each) return err_set(e, "%s: npy: type '%s' found, '<f2', '<f4' or '<f8' expected", name, h.type);
+    if (h.columns_first) return err_set(e, "%s: npy: fortran_order False expected (rows first)", name);
+    if (h.rank > 4) return err_set(e, "%s: npy: more than 4 dimensions", name);
+    if (!npy_count(h.shape, h.rank, &count)) return err_set(e, "%s: npy: the shape is too large", name);
+    if (count * each != length - h.start)
         return err_set(e, "%s: npy: the shape asks for %zu bytes of numbers, %zu are there", name, count * each,
-                       length - start);
+                       length - h.start);
     a->data = mem_alloc(count, sizeof *a->data);
     if (!a->data) return err_set(e, "%s: npy: no memory for %zu numbers", name, count);
-    for (size_t i = 0; i < count; i++) a->data[i] = load_float(bytes + start + i * each, each);
+    a->rank = h.rank;
+    memcpy(a->shape, h.shape, sizeof a->shape);
+    for (size_t i = 0; i < count; i++) a->data[i] = load_float(bytes + h.start + i * each, each);
     return true;
 }
 

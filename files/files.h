@@ -34,5 +34,13 @@ typedef struct { float *data; size_t shape[4], rank; } npy_array;
 bool npy_read(const char *path, npy_array *a, err *e);
 bool npy_parse(const unsigned char *bytes, size_t length, const char *name, npy_array *a, err *e);
 void npy_free(npy_array *a);
+/* What an npy header says, whatever the type; the numbers begin at byte `start`. */
+enum { NPY_RANK = 8 };
+typedef struct {
+    char type[16];      /* "<f4" */
+    bool columns_first; /* fortran_order */
+    size_t shape[NPY_RANK], rank, start;
+} npy_header;
+bool npy_parse_header(const unsigned char *bytes, size_t length, const char *name, npy_header *h, err *e);
 float half_to_float(uint16_t h); /* float16 is exact in float */
 #endif

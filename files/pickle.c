@@ -744,6 +744,13 @@ bool pickle_calls(const pickle_value *v, const char *global) {
     return v && v->kind == PICKLE_OBJECT && v->items[0]->kind == PICKLE_GLOBAL && pickle_is(v->items[0], global);
 }
 
+bool pickle_each(const pickle *p, bool (*visit)(void *arg, const pickle_value *v), void *arg) {
+    for (const value_block *b = p->values; b; b = b->next)
+        for (size_t i = 0; i < b->used; i++)
+            if (!visit(arg, &b->values[i])) return false;
+    return true;
+}
+
 pickle_words pickle_describe(const pickle_value *v) {
     static const char *const names[] = {"None", "a boolean", "a number", "a number of many digits", "a number",
                                         "a text", "bytes", "a list", "a tuple", "a dict", "a global", "an object",

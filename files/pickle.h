@@ -60,6 +60,8 @@ const pickle_value *pickle_get(const pickle_value *dict, const char *key);
 bool pickle_is(const pickle_value *v, const char *word);
 /* v is a call of the global "module name". */
 bool pickle_calls(const pickle_value *v, const char *global);
+/* Every value that was made, in no order that means anything, until visit says false; whether it never did. */
+bool pickle_each(const pickle *p, bool (*visit)(void *arg, const pickle_value *v), void *arg);
 /* v in few words, for messages: 3, a list, "tok", an object of argparse.Namespace. */
 typedef struct {
     char text[128];

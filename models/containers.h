@@ -18,12 +18,12 @@ typedef struct {
     const char *name;
 } file_bytes;
 
+typedef bool container_is(const file_bytes *f);
+typedef bool container_read(tensors *t, const file_bytes *f, err *e);
 typedef struct {
     const char *name;
-    bool (*is)(const file_bytes *f);
-    bool (*read)(tensors *t, const file_bytes *f, err *e); /* NULL: known and not read, for the reason in `why` */
-    /* A packed tensor's numbers, row-major, in memory of mem_alloc; NULL where the container packs none. */
-    unsigned char *(*unpack)(const file_bytes *f, const file_tensor *w, err *e);
+    container_is *is;
+    container_read *read; /* NULL: known and not read, for the reason in `why` */
     const char *why;
 } container;
 /* The row whose file it is; NULL: none. */
@@ -34,17 +34,29 @@ const container *container_of(const file_bytes *f);
  * checked that the numbers lie within the file. */
 bool tensors_add(tensors *t, const file_tensor *w, err *e); /* row-major: strides are filled in */
 bool tensors_add_strided(tensors *t, const file_tensor *w, err *e);
+/* w's numbers row-major to `to`, whatever its strides; it has data, and a type whose numbers stand alone. */
+void tensor_put_in_order(const file_tensor *w, unsigned char *to);
 /* A copy of text that lives as long as the set; NULL: no memory. */
 char *tensors_text(tensors *t, const char *text, size_t length);
 /* Memory that the set releases at its end; at once, with false, where it cannot. */
 bool tensors_keep(tensors *t, void *p, void (*release)(void *), err *e);
 bool tensors_add_note(tensors *t, err *e, const char *format, ...) PRINTF_LIKE(3, 4);
-void tensors_set_config(tensors *t, const char *json); /* a text that the set keeps */
+void tensors_set_container(tensors *t, const char *name); /* more exactly than its row */
+void tensors_set_config(tensors *t, const char *json);    /* a text that the set keeps */
+void tensors_set_pixels(tensors *t, const char *json);
 void tensors_set_merges(tensors *t, const char *merges);
+/* For containers that pack: where the first number of a tensor without data is, once unpacked into memory that the set
+ * keeps (tensors_keep); its strides hold there. state is handed back. */
+typedef const unsigned char *tensors_unpack(tensors *t, void *state, const file_tensor *w, err *e);
+void tensors_set_unpack(tensors *t, tensors_unpack *unpack, void *state);
 /* A tensor of this type and shape: false where its bytes cannot be counted or its rows are no whole blocks. */
 bool tensor_count_bytes(const char *type, const size_t *shape, size_t rank, size_t *bytes);
 /* Bytes of one number; 0: no such type, or one that is stored in blocks. */
 size_t number_bytes(const char *type);
 
-bool safetensors_read(tensors *t, const file_bytes *f, err *e);
+/* ---- the readers ------------------------------------------------------------------------------- */
+container_read safetensors_read, zip_read, torch_legacy_read, gguf_read;
+container_is zip_is, torch_legacy_is, gguf_is;
+struct zip;
+bool npz_read(tensors *t, const struct zip *z, const file_bytes *f, err *e); /* z: zip_read's, which the set keeps */
 #endif

@@ -25,11 +25,12 @@ struct tensors {
     size_t kept_count, kept_room;
     const char *notes[NOTES_MOST];
     size_t note_count;
-    const char *config, *merges;
+    const char *config, *pixels, *merges;
     file_map map; /* tensors_open's, of one file */
     bool mapped;
     file_bytes file;
-    const container *row;
+    tensors_unpack *unpack;
+    void *unpack_state;
     tensors **parts; /* an index's shards */
     size_t part_count;
 };
@@ -98,7 +99,14 @@ bool tensors_add_note(tensors *t, err *e, const char *format, ...) {
 }
 
 void tensors_set_config(tensors *t, const char *json) { t->config = json; }
+void tensors_set_pixels(tensors *t, const char *json) { t->pixels = json; }
 void tensors_set_merges(tensors *t, const char *merges) { t->merges = merges; }
+void tensors_set_container(tensors *t, const char *name) { t->container = name; }
+
+void tensors_set_unpack(tensors *t, tensors_unpack *how, void *state) {
+    t->unpack = how;
+    t->unpack_state = state;
+}
 
 bool tensors_add_strided(tensors *t, const file_tensor *w, err *e) {
     file_tensor copy = *w;
@@ -167,10 +175,10 @@ void tensors_free(tensors *t) {
 
 static bool read_bytes(tensors *t, const unsigned char *bytes, size_t length, err *e) {
     t->file = (file_bytes){bytes, length, t->name};
-    t->row = container_of(&t->file);
-    t->container = t->row->name;
-    if (!t->row->read) return err_set(e, "%s: is %s, which is not read: %s", t->name, t->row->name, t->row->why);
-    return t->row->read(t, &t->file, e) && sort(t, "it", e);
+    const container *row = container_of(&t->file);
+    t->container = row->name;
+    if (!row->read) return err_set(e, "%s: is %s, which is not read: %s", t->name, row->name, row->why);
+    return row->read(t, &t->file, e) && sort(t, "it", e);
 }
 
 tensors *tensors_parse(const unsigned char *bytes, size_t length, const char *name, err *e) {
@@ -267,6 +275,7 @@ const char *tensors_name(const tensors *t) { return t->name; }
 const char *tensors_container(const tensors *t) { return t->container; }
 size_t tensors_files(const tensors *t) { return t->part_count ? t->part_count : 1; }
 const char *tensors_config(const tensors *t) { return t->config; }
+const char *tensors_pixels(const tensors *t) { return t->pixels; }
 const char *tensors_merges(const tensors *t) { return t->merges; }
 size_t tensors_notes(const tensors *t) { return t->note_count; }
 const char *tensors_note(const tensors *t, size_t i) { return t->notes[i]; }
@@ -298,8 +307,8 @@ static bool lies_in_order(const file_tensor *w, size_t first) {
     return true;
 }
 
-static void put_in_order(const file_tensor *w, unsigned char *to, size_t each) {
-    size_t at[TENSOR_RANK] = {0}, from = 0, count = tensor_size(w);
+void tensor_put_in_order(const file_tensor *w, unsigned char *to) {
+    size_t at[TENSOR_RANK] = {0}, from = 0, count = tensor_size(w), each = number_bytes(w->type);
     for (size_t i = 0; i < count; i++, to += each) {
         memcpy(to, w->data + from * each, each);
         for (size_t d = w->rank; d-- > 0;) {
@@ -320,8 +329,9 @@ static bool replace(file_tensor *w, unsigned char *p, err *e) {
 }
 
 static bool unpack(file_tensor *w, err *e) {
-    const tensors *t = w->owner;
-    return w->data || replace(w, t->row->unpack(&t->file, w, e), e);
+    tensors *t = w->owner;
+    if (!w->data) w->data = t->unpack(t, t->unpack_state, w, e);
+    return w->data != NULL;
 }
 
 const unsigned char *tensor_bytes(const file_tensor *w, err *e) {
@@ -330,7 +340,7 @@ const unsigned char *tensor_bytes(const file_tensor *w, err *e) {
     if (lies_in_order(own, 0)) return own->data;
     unsigned char *p = mem_alloc(own->bytes, 1);
     if (!p) return err_set(e, "%s: no memory for the %zu bytes of tensor \"%.200s\"", w->file, w->bytes, w->name), NULL;
-    put_in_order(own, p, number_bytes(own->type));
+    tensor_put_in_order(own, p);
     return replace(own, p, e) ? p : NULL;
 }
 

@@ -23,8 +23,8 @@ typedef struct {
     size_t shape[TENSOR_RANK], stride[TENSOR_RANK], rank; /* strides in numbers; 0 repeats one number */
     const unsigned char *data; /* the first number, any alignment; NULL: packed in the file, tensor_bytes unpacks it */
     size_t bytes;              /* of all its numbers, row-major */
+    size_t place;              /* the container's own: where a packed one lies */
     tensors *owner;
-    size_t place; /* the container's own: where a packed one lies */
 } file_tensor;
 
 /* path: a file of any container, or an index of shards (.index.json). The message names the file at fault. */
@@ -41,6 +41,8 @@ const char *tensors_container(const tensors *t);      /* "safetensors", "PyTorch
 size_t tensors_files(const tensors *t);               /* more than one when sharded */
 /* The settings that the file says or implies, as a config's JSON; NULL: it says nothing. */
 const char *tensors_config(const tensors *t);
+/* The pixels' part of those, as a preprocessor_config.json; NULL: it says nothing. */
+const char *tensors_pixels(const tensors *t);
 /* The merges that the file holds, as merges.txt has them; NULL: none. */
 const char *tensors_merges(const tensors *t);
 /* What was left unread and why, a line each ("optimizer: not needed"). */
