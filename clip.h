@@ -37,6 +37,17 @@ typedef enum {
 } clip_pool;
 typedef enum { CLIP_READ_LARGEST, CLIP_READ_EOS, CLIP_READ_LAST, CLIP_READ_FIRST } clip_read; /* (1.24) */
 
+/* How a picture comes to image x image pixels, by the checkpoint's own files (MODEL.md 2). All 0: the standard CLIP
+ * transform. */
+typedef enum { RESIZE_SHORTEST, RESIZE_SQUASH, RESIZE_LONGEST, RESIZE_NONE } clip_resize;
+typedef struct {
+    clip_resize resize;
+    size_t side;              /* resized to this before the centre crop; 0: to image */
+    bool bilinear;            /* else bicubic */
+    bool crop_down;           /* the crop begins at (side - image) / 2 rounded down, else half to even */
+    unsigned char fill[3];    /* LONGEST: around the picture */
+} clip_pixels;
+
 typedef struct {
     clip_tower vision, text;
     size_t image, patch; /* pixels; image need be no multiple of patch: grid = image/patch, the last pixels unused */
@@ -45,8 +56,9 @@ typedef struct {
     act_kind act_vision, act_text;
     clip_pool pool;
     real mean[3], std[3]; /* of pixels in [0,1] */
+    clip_pixels pixels;
     /* what this model likes for MaskInversion, from its config; 0: not said */
-    struct { real lr, alpha; size_t iters, layers; } invert;
+    struct { real lr, alpha; size_t iters, layers, size; } invert;
     /* image side */
     clip_tower pooler;       /* of PROBE, QUERIES and CELLS: width of its queries, heads, mlp (0: none), eps */
     act_kind act_pooler;

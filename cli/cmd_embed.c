@@ -33,7 +33,8 @@ const command embed_command = {
     sizeof(options),
     NULL,
     0,
-    "Pictures go through the standard CLIP transform (shorter side to N, centre crop) unless --squash is given.",
+    "Pictures go the way that the model's own files name; where they are silent, through the standard CLIP transform\n"
+    "(shorter side to N, centre crop). --squash overrides it.",
     cmd_embed,
 };
 
@@ -62,7 +63,8 @@ static bool embed_image(cli *c, const options *o, const char *path, size_t side,
     const clip_config *config = &c->model->config;
     picture p;
     if (!picture_read(path, &p, &c->e)) return false;
-    float *pixels = (o->squash ? pixels_squash : pixels_crop)(&p, side, config->mean, config->std, &c->e);
+    float *pixels = o->squash ? pixels_squash(&p, side, config->mean, config->std, &c->e)
+                              : pixels_own(&p, side, config, &c->e);
     picture_free(&p);
     bool ok = pixels && embed_pixels(c, pixels, side, out);
     mem_free(pixels);

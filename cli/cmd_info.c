@@ -1,5 +1,6 @@
 /* cmd_info.c - maskinv info: what a model is, its tensors, its memory. */
 #include "cli/cli.h"
+#include "models/pixels.h"
 #include <math.h>
 
 typedef struct {
@@ -84,6 +85,10 @@ static bool info(cli *c, const options *o) {
     printf("model      %s (%s layout)\n", checkpoint_name(c->weights), checkpoint_layout(c->weights));
     printf("image      %zu x %zu, patch %zu, %zu tokens; embeddings of %zu\n", m->image, m->image, m->patch,
            1 + (m->image / m->patch) * (m->image / m->patch), m->embed);
+    char pixels[128];
+    pixels_describe(m, pixels, sizeof pixels);
+    printf("pixels     %s; mean %.4g %.4g %.4g, std %.4g %.4g %.4g\n", pixels, (double)m->mean[0], (double)m->mean[1],
+           (double)m->mean[2], (double)m->std[0], (double)m->std[1], (double)m->std[2]);
     print_tower("vision", &m->vision, m->act_vision);
     print_tower("text", &m->text, m->act_text);
     printf("vocabulary %zu tokens, %zu a text\n", m->vocab, m->context);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "files/json.h"
 #include "models/model.h"
+#include "models/unread.h"
 
 enum { CONFIG_BYTES = 16 << 20, PATH_BYTES = 4096 };
 
@@ -46,6 +47,7 @@ void checkpoint_weight_name(const checkpoint *c, clip_kind kind, size_t layer, c
 typedef struct {
     checkpoint *c;
     err *e;
+    bool *used; /* [tensors] */
 } binding;
 
 /* Where a weight's numbers lie: a whole matrix in whichever order it has, a part of a joined one by rows. */
@@ -76,6 +78,7 @@ static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
     if (!number_type(t, &w->type, &bytes))
         return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16", weights_file(c), n.name,
                        t->type);
+    b->used[t - tensors_at(c->weights, 0)] = true;
     w->data = numbers_of(t, &n, w, bytes, b->e);
     return w->data != NULL;
 }
@@ -95,8 +98,11 @@ static bool make_room(clip_model *m) {
 static bool bind_all(checkpoint *c, err *e) {
     if (!names_recognise(c->weights, &c->names, e)) return false;
     if (!make_room(&c->model)) return err_set(e, "%s: not enough memory for its layers", c->name);
-    binding b = {c, e};
-    return clip_each_weight(&c->model, bind, &b);
+    binding b = {c, e, mem_alloc(tensors_count(c->weights), sizeof *b.used)};
+    bool ok = b.used || err_set(e, "%s: not enough memory", c->name);
+    ok = ok && clip_each_weight(&c->model, bind, &b) && unread_check(c->weights, b.used, e);
+    mem_free(b.used);
+    return ok;
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------- */
@@ -322,17 +328,28 @@ static bool find_odd(const clip_weight *w, size_t *at) {
     return false;
 }
 
+/* Logits are exp(logit_scale) times a cosine: beyond LOGIT_MOST no float holds them. Published scales end at ln 100. */
+enum { LOGIT_MOST = 80 };
+static bool check_logit_scale(const binding *b, const char *name, double scale) {
+    if (scale <= LOGIT_MOST) return true;
+    return err_set(b->e,
+                   "%s: tensor \"%s\" is %g, whose exponential no float holds: a logarithm is expected, %.4g if what is "
+                   "stored is the scale itself",
+                   weights_file(b->c), name, scale, log(scale));
+}
+
 static bool check_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     const binding *b = arg;
     size_t at;
-    if (!find_odd(w, &at)) return true;
     weight_name n = names_find(&b->c->names, &b->c->model.config, b->c->weights, kind, layer);
+    if (!find_odd(w, &at))
+        return kind != W_LOGIT_SCALE || check_logit_scale(b, n.name, (double)clip_number(w, 0));
     return err_set(b->e, "%s: tensor \"%s\": number %zu is %s, expected finite ones", weights_file(b->c), n.name,
                    at + n.part * rows * cols, isnan(clip_number(w, at)) ? "NaN" : "infinite");
 }
 
 bool checkpoint_check_finite(const checkpoint *c, err *e) {
     checkpoint copy = *c; /* the walk hands out weights that may be changed; these are not */
-    binding b = {&copy, e};
+    binding b = {&copy, e, NULL};
     return clip_each_weight(&copy.model, check_weight, &b);
 }

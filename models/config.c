@@ -1,44 +1,17 @@
-/* config.c - what all configs share: pixels, bounds, which form it is (see config.h). Defaults are CLIPConfig's and
+/* config.c - what all configs share: bounds, switches, which form it is (see config.h). Defaults are CLIPConfig's and
  * open_clip's own. */
 #include "models/config.h"
 #include <string.h>
 #include "models/config_parts.h"
+#include "models/pixels.h"
 
 /* ---- what the forms share -------------------------------------------------------------------- */
-static void config_defaults(clip_config *c) {
-    static const real mean[3] = {(real).48145466, (real).4578275, (real).40821073}; /* (2.1) */
-    static const real std[3] = {(real).26862954, (real).26130258, (real).27577711};
-    *c = (clip_config){0};
-    memcpy(c->mean, mean, sizeof mean);
-    memcpy(c->std, std, sizeof std);
-}
-
-static bool read_three(const json_scope *s, const char *key, double least, real *out) {
-    const cJSON *list;
-    if (!json_field(s, key, &list)) return false;
-    if (!list) return true;
-    char expected[64];
-    snprintf(expected, sizeof expected, "three numbers from %g to 1000", least);
-    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != 3) return json_wrong(s, key, list, expected);
-    const cJSON *v = list->child;
-    for (int i = 0; i < 3; i++, v = v->next) {
-        if (!cJSON_IsNumber(v) || !(v->valuedouble >= least && v->valuedouble <= 1000))
-            return json_wrong(s, key, v, expected);
-        out[i] = (real)v->valuedouble;
-    }
-    return true;
-}
-
 /* Bounds that are exact in float too: what was accepted is accepted again once written. */
 bool config_eps(const json_scope *s, const char *key, double absent, real *eps) {
     double x;
     if (!json_number(s, key, 0x1p-40, 0.125, absent, &x)) return false;
     *eps = (real)x;
     return true;
-}
-
-bool config_pixels(const json_scope *s, const char *mean, const char *std, clip_config *c) {
-    return read_three(s, mean, -1000, c->mean) && read_three(s, std, 0x1p-20, c->std);
 }
 
 bool config_divides(const json_scope *s, const char *key, size_t part, const char *of, size_t whole) {
@@ -51,8 +24,12 @@ static bool read_invert(const json_scope *root, clip_config *c) {
     double lr, alpha;
     if (!json_object(root, "maskinv_cfg", &s) || !json_number(&s, "lr", 0, 1e6, 0, &lr) ||
         !json_number(&s, "alpha", 0, 1e6, 0, &alpha) || !json_size(&s, "iters", 0, 1000000, 0, &c->invert.iters) ||
-        !json_size(&s, "layers", 0, clip_depth(c), 0, &c->invert.layers))
+        !json_size(&s, "layers", 0, clip_depth(c), 0, &c->invert.layers) ||
+        !json_size(&s, "size", 0, IMAGE_MOST, 0, &c->invert.size))
         return false;
+    if (c->invert.size % c->patch)
+        return err_set(s.e, "%s: maskinv_cfg.size is %zu, expected a multiple of the patch, %zu", s.file, c->invert.size,
+                       c->patch);
     c->invert.lr = (real)lr;
     c->invert.alpha = (real)alpha;
     return true;
@@ -138,41 +115,18 @@ bool config_parse(const char *json, size_t length, const char *name, clip_config
     cJSON *j = parse_object(json, length, name, e);
     if (!j) return false;
     json_scope root = {.object = j, .file = name, .e = e};
-    config_defaults(out);
+    *out = (clip_config){0};
+    pixels_defaults(out);
     bool ok = parse_root(&root, out);
     json_free(j);
     return ok;
 }
 
 /* ---- preprocessor_config.json ------------------------------------------------------------------------------ */
-/* 224, {"shortest_edge": 224} or {"height": 224, "width": 224}; *side is 0 where it is absent. */
-static bool read_side(const json_scope *s, const char *key, size_t *side) {
-    const cJSON *v;
-    if (!json_field(s, key, &v)) return false;
-    if (!cJSON_IsObject(v)) return json_size(s, key, 1, IMAGE_MOST, 0, side);
-    json_scope inner;
-    size_t width;
-    if (!json_object(s, key, &inner) || !json_size(&inner, "shortest_edge", 1, IMAGE_MOST, 0, side)) return false;
-    if (*side) return true;
-    if (!json_size(&inner, "height", 1, IMAGE_MOST, JSON_REQUIRED, side) ||
-        !json_size(&inner, "width", 1, IMAGE_MOST, JSON_REQUIRED, &width))
-        return false;
-    return width == *side ||
-           json_wrong(&inner, "width", cJSON_GetObjectItemCaseSensitive(v, "width"), "the height: a square");
-}
-
 bool config_parse_preprocessor(const char *json, size_t length, const char *name, clip_config *out, err *e) {
     cJSON *j = parse_object(json, length, name, e);
     if (!j) return false;
-    json_scope root = {.object = j, .file = name, .e = e};
-    size_t side = 0, crop = 0;
-    bool ok = config_pixels(&root, "image_mean", "image_std", out) && read_side(&root, "size", &side) &&
-              read_side(&root, "crop_size", &crop);
-    /* What reaches the network is the crop, where there is one. */
-    const char *key = crop ? "crop_size" : "size";
-    size_t found = crop ? crop : side;
-    if (ok && found && found != out->image)
-        ok = err_set(e, "%s: %s is %zu, expected the model's image size, %zu", name, key, found, out->image);
+    bool ok = pixels_read_hugging_face(&(json_scope){.object = j, .file = name, .e = e}, out);
     json_free(j);
     return ok;
 }

@@ -4,7 +4,7 @@
  *     if (!config_parse(text, length, "config.json", &c, &e)) ...
  *
  * A document with `model_cfg` is open_clip's, one with `vision_config` or `text_config` Hugging Face's. Two fields are
- * our own: model_cfg.vision_cfg.pool_type "tokens_mean", and maskinv_cfg {lr, alpha, iters, layers}, what the model
+ * our own: model_cfg.vision_cfg.pool_type "tokens_mean", and maskinv_cfg {lr, alpha, iters, layers, size}, what the model
  * likes for MaskInversion. A switch that changes the network in a way not supported here is refused by name.
  */
 #ifndef CONFIG_H

@@ -38,10 +38,27 @@ static bool read_tower(const json_scope *s, const clip_tower *absent, const defa
            config_divides(s, "num_attention_heads", t->heads, "hidden_size", t->width);
 }
 
-/* vision_config, or in the oldest files vision_config_dict alone. */
+/* vision_config, or in the oldest files vision_config_dict alone. Where both stand, a field may stand in either (the
+ * library that wrote them lets the older win), but not differ. */
 static bool tower_scope(const json_scope *root, const char *key, const char *old, json_scope *s) {
-    if (!json_object(root, key, s)) return false;
-    return s->object || json_object(root, old, s);
+    json_scope older;
+    if (!json_object(root, key, s) || !json_object(root, old, &older)) return false;
+    if (!s->object) return *s = older, true;
+    for (const cJSON *v = older.object ? older.object->child : NULL; v; v = v->next) {
+        cJSON *newer = cJSON_GetObjectItemCaseSensitive(s->object, v->string), *copy;
+        if (newer && !cJSON_IsNull(v) && !cJSON_IsNull(newer) && !cJSON_Compare(newer, v, true)) {
+            char a[64], b[64];
+            json_describe(newer, a, sizeof a);
+            json_describe(v, b, sizeof b);
+            return err_set(root->e, "%s: %s.%.60s is %s, but %s.%.60s is %s: they contradict each other", root->file, key,
+                           v->string, a, old, v->string, b);
+        }
+        if (newer) continue;
+        cJSON *tower = cJSON_GetObjectItemCaseSensitive(root->object, key);
+        if (!(copy = cJSON_Duplicate(v, true)) || !cJSON_AddItemToObject(tower, v->string, copy))
+            return cJSON_Delete(copy), err_set(root->e, "%s: no memory for %s", root->file, old);
+    }
+    return true;
 }
 
 static bool read_towers(const json_scope *v, const json_scope *t, const defaults *d, clip_config *c) {
@@ -72,6 +89,7 @@ static bool read_siglip(const json_scope *v, const json_scope *t, clip_config *c
     static const real half[3] = {(real)0.5, (real)0.5, (real)0.5};
     memcpy(c->mean, half, sizeof half);
     memcpy(c->std, half, sizeof half);
+    c->pixels.resize = RESIZE_SQUASH;
     c->pool = CLIP_POOL_PROBE;
     c->no_class_token = c->no_ln_pre = c->patch_bias = c->no_proj = true;
     c->pooler = c->vision;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "models/config_parts.h"
+#include "models/pixels.h"
 
 static const char MODEL_FIELDS[] = " embed_dim quick_gelu vision_cfg text_cfg custom_text init_logit_scale init_logit_bias "
                                    "nonscalar_logit_scale cast_dtype output_dict multimodal_cfg ";
@@ -22,7 +23,6 @@ static const char TEXT_FIELDS[] = " context_length vocab_size width heads layers
 static const char DECODER_FIELDS[] = " context_length vocab_size width heads layers mlp_ratio ls_init_value norm_kwargs "
                                      "n_queries attn_pooler_heads dim_head proj ";
 static const char NORM_FIELDS[] = " eps ", ACT_FIELDS[] = " approximate=tanh ";
-static const char PIXEL_FIELDS[] = " mean std size fill_color resize_mode mode=RGB interpolation ";
 
 static bool present(const json_scope *s, const char *key) {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(s->object, key);
@@ -211,5 +211,5 @@ bool config_open_clip(const json_scope *root, clip_config *c) {
     c->logit_bias = bias && !cJSON_IsNull(bias);
     if (!read_vision(&vision, c) || !read_text(&text, c) || !read_decoder(&model, c)) return false;
     config_finish(c);
-    return config_check_switches(&pixels, PIXEL_FIELDS) && config_pixels(&pixels, "mean", "std", c);
+    return pixels_read_open_clip(&pixels, c);
 }

@@ -19,7 +19,6 @@ bool config_eps(const json_scope *s, const char *key, double absent, real *eps);
 bool config_divides(const json_scope *s, const char *key, size_t part, const char *of, size_t whole);
 /* int(width * ratio), as Python has it. */
 bool config_mlp(const json_scope *s, double ratio, clip_tower *t);
-bool config_pixels(const json_scope *s, const char *mean, const char *std, clip_config *c);
 /* Any network: what a pooler, a ResNet or the text's class token imply. */
 void config_finish(clip_config *c);
 

@@ -1,6 +1,7 @@
 /* config_write.c - a config in open_clip's form (see config.h). */
 #include "models/config.h"
 #include "models/config_parts.h"
+#include "models/pixels.h"
 
 /* open_clip takes int(width*mlp_ratio): half a unit above keeps rounding harmless. */
 static void write_ratio(FILE *f, const clip_tower *t) {
@@ -49,12 +50,11 @@ bool config_write(FILE *f, const clip_config *c, err *e) {
             e, "the image tower uses %s and the text tower %s: open_clip's config has one activation for both",
             c->act_vision == ACT_GELU ? "gelu" : "quick_gelu", c->act_text == ACT_GELU ? "gelu" : "quick_gelu");
     write_model(f, c);
-    fprintf(f, "  \"preprocess_cfg\": {\n    \"mean\": [%.9g, %.9g, %.9g],\n    \"std\": [%.9g, %.9g, %.9g]\n  }",
-            (double)c->mean[0], (double)c->mean[1], (double)c->mean[2], (double)c->std[0], (double)c->std[1],
-            (double)c->std[2]);
-    if (c->invert.lr > 0 || c->invert.alpha > 0 || c->invert.iters || c->invert.layers)
-        fprintf(f, ",\n  \"maskinv_cfg\": {\"lr\": %.9g, \"alpha\": %.9g, \"iters\": %zu, \"layers\": %zu}",
-                (double)c->invert.lr, (double)c->invert.alpha, c->invert.iters, c->invert.layers);
+    if (!pixels_write(f, c, e)) return false;
+    if (c->invert.lr > 0 || c->invert.alpha > 0 || c->invert.iters || c->invert.layers || c->invert.size)
+        fprintf(f,
+                ",\n  \"maskinv_cfg\": {\"lr\": %.9g, \"alpha\": %.9g, \"iters\": %zu, \"layers\": %zu, \"size\": %zu}",
+                (double)c->invert.lr, (double)c->invert.alpha, c->invert.iters, c->invert.layers, c->invert.size);
     fprintf(f, "\n}\n");
     return true;
 }

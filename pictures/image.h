@@ -6,6 +6,7 @@
  */
 #ifndef IMAGE_H
 #define IMAGE_H
+#include "clip.h"
 #include "sys/err.h"
 
 typedef struct { size_t width, height; unsigned char *rgb; } picture;  /* rgb [height,width,3]; picture_free it */
@@ -39,9 +40,11 @@ void mask_free(mask_image *m);
 
 /* Pillow's resize(BICUBIC), byte for byte. */
 bool picture_resize(const picture *p, size_t width, size_t height, picture *out, err *e);
-/* [3,side,side] normalised; mem_free it. Squashed, and by the standard CLIP transform (shorter side, centre crop). */
+/* [3,side,side] normalised; mem_free it. Squashed bicubically (MaskInversion), by the standard CLIP transform (shorter
+ * side, centre crop), and as the model's own files have it (c->pixels, for `side` in place of the model's image). */
 float *pixels_squash(const picture *p, size_t side, const real *mean, const real *std, err *e);
 float *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e);
+float *pixels_own(const picture *p, size_t side, const clip_config *c, err *e);
 /* Bilinear, half-pixel centres, no antialiasing (torch's interpolate, align_corners false). out [oh,ow]. */
 void map_resize(const float *in, size_t height, size_t width, float *out, size_t oh, size_t ow);
 
