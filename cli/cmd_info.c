@@ -72,6 +72,7 @@ static void print_invert(const clip_config *c) {
     if (isfinite((double)c->invert.lr) && c->invert.lr > 0) printf("lr %g, ", (double)c->invert.lr);
     if (c->invert.iters) printf("%zu steps, ", c->invert.iters);
     if (c->invert.layers) printf("%zu layers, ", c->invert.layers);
+    if (c->invert.size) printf("at %zu pixels, ", c->invert.size);
     printf("alpha %g: this model's own defaults\n", (double)c->invert.alpha);
 }
 
@@ -96,7 +97,9 @@ static bool info(cli *c, const options *o) {
     printf("logits     similarity times %.4g\n", (double)clip_logit_scale(c->model));
     printf("weights    %zu tensors, %.2f million numbers (%.2f in the image side), %.2f MB as stored\n", t.tensors,
            (double)t.numbers / 1e6, (double)t.vision / 1e6, (double)t.bytes / 1e6);
-    if (m->invert.lr > 0 || m->invert.iters || m->invert.layers) print_invert(m);
+    for (size_t i = 0; i < tensors_notes(checkpoint_tensors(c->weights)); i++)
+        printf("           %s\n", tensors_note(checkpoint_tensors(c->weights), i));
+    if (m->invert.lr > 0 || m->invert.iters || m->invert.layers || m->invert.size) print_invert(m);
     print_memory(m, side);
     printf("products   %s, %zu cores\n", gemm_backend(), c->cores->width);
     t = (tally){.list = true, .weights = c->weights};

