@@ -1,9 +1,8 @@
 /* pixels.c - both families' words for the way from a picture to the network (see pixels.h). */
 #include "models/pixels.h"
+#include "models/config_parts.h"
 #include <math.h>
 #include <string.h>
-
-enum { SIDE_MOST = 16384 };
 
 void pixels_defaults(clip_config *c) {
     static const real mean[3] = {(real).48145466, (real).4578275, (real).40821073}; /* (2.1) */
@@ -48,10 +47,6 @@ static bool read_word(const json_scope *s, const char *key, const char *const *w
                    expected);
 }
 
-static bool is_off(const cJSON *v) {
-    return cJSON_IsNull(v) || cJSON_IsFalse(v) || ((cJSON_IsObject(v) || cJSON_IsArray(v)) && !v->child);
-}
-
 /* ---- open_clip: preprocess_cfg ----------------------------------------------------------------------------- */
 static const char *const OPEN_CLIP_FIELDS[] = {"mean",        "std",           "size",
                                                "fill_color",  "resize_mode",   "mode",
@@ -61,7 +56,7 @@ static const char *const RESIZE[] = {"shortest", "squash", "longest"}; /* clip_r
 static bool check_fields(const json_scope *s) {
     for (const cJSON *v = s->object ? s->object->child : NULL; v; v = v->next) {
         char found[64];
-        bool known = is_off(v);
+        bool known = config_is_off(v);
         for (size_t i = 0; !known && i < sizeof OPEN_CLIP_FIELDS / sizeof *OPEN_CLIP_FIELDS; i++)
             known = !strcmp(v->string, OPEN_CLIP_FIELDS[i]);
         if (known) continue;
@@ -108,7 +103,7 @@ bool pixels_read_open_clip(const json_scope *s, clip_config *c) {
     if (!check_fields(s) || !read_mean_std(s, "mean", "std", c) || !check_size(s, c->image) ||
         !read_word(s, "resize_mode", RESIZE, 3, &resize) || !read_word(s, "interpolation", filters, 3, &filter) ||
         !read_word(s, "mode", modes, 1, &mode) || !read_fill(s, c->pixels.fill) ||
-        !json_size(s, "resize_side", c->image, SIDE_MOST, 0, &c->pixels.side) ||
+        !json_size(s, "resize_side", c->image, IMAGE_MOST, 0, &c->pixels.side) ||
         !read_word(s, "crop_rounding", rounding, 2, &round))
         return false;
     c->pixels.resize = (clip_resize)resize;
@@ -129,14 +124,14 @@ static bool read_size(const json_scope *s, const char *key, hf_size *out) {
     const cJSON *v;
     *out = (hf_size){0};
     if (!json_field(s, key, &v)) return false;
-    if (!cJSON_IsObject(v)) return json_size(s, key, 1, SIDE_MOST, 0, &out->side);
+    if (!cJSON_IsObject(v)) return json_size(s, key, 1, IMAGE_MOST, 0, &out->side);
     json_scope inner;
     size_t width;
-    if (!json_object(s, key, &inner) || !json_size(&inner, "shortest_edge", 1, SIDE_MOST, 0, &out->side)) return false;
+    if (!json_object(s, key, &inner) || !json_size(&inner, "shortest_edge", 1, IMAGE_MOST, 0, &out->side)) return false;
     if (out->side) return true;
     out->square = true;
-    if (!json_size(&inner, "height", 1, SIDE_MOST, JSON_REQUIRED, &out->side) ||
-        !json_size(&inner, "width", 1, SIDE_MOST, JSON_REQUIRED, &width))
+    if (!json_size(&inner, "height", 1, IMAGE_MOST, JSON_REQUIRED, &out->side) ||
+        !json_size(&inner, "width", 1, IMAGE_MOST, JSON_REQUIRED, &width))
         return false;
     return width == out->side ||
            json_wrong(&inner, "width", cJSON_GetObjectItemCaseSensitive(v, "width"), "the height: a square");
