@@ -53,7 +53,7 @@ LOOPS     = -ffp-contract=fast -fno-math-errno -fno-trapping-math
 OPTIMISE ?= -O3
 WARN      = -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS   ?= $(OPTIMISE) -g
-ALL_FLAGS = -std=c11 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L $(CFLAGS) -fopenmp-simd $(WARN) $(SANITIZE) \
+ALL_FLAGS = -std=c11 $(CFLAGS) -fopenmp-simd $(WARN) $(SANITIZE) \
             $(REAL) $(BUILTIN) -I. $(CPPFLAGS) $(STB) $(CJSON)
 LIBS      = $(BLAS_LIBS_$(BLAS)) $(shell $(PKG_CONFIG) --libs libcjson libutf8proc zlib) -lpthread -lm
 
@@ -94,12 +94,14 @@ endif
 CORE    = arena gemm kernels autograd ops_products ops_rows ops_each ops_turn clip clip_image clip_block clip_resnet \
           clip_text clip_caption map explain methods maskinv
 # What stands above the core, a folder each. A room knows the core and the rooms before it, never a later one.
-ROOMS   = sys files text models pictures regions scenes eval training cli
+ROOMS   = os sys files text models pictures regions scenes eval training cli
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
 MAINS   = cli/main training/train
-SOURCES = $(filter-out $(MAINS),$(basename $(wildcard *.c $(ROOMS:%=%/*.c))))
+# Of os/ one file alone: the system's that is built for.
+SYSTEM  = posix
+SOURCES = $(filter-out $(MAINS) $(filter-out os/$(SYSTEM),$(basename $(wildcard os/*.c))),$(basename $(wildcard *.c $(ROOMS:%=%/*.c))))
 # In double: the core, and of what stands above it only what its tests need.
-DOUBLED = $(filter $(CORE) training/contrastive sys/% files/% text/% models/%,$(SOURCES))
+DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models/%,$(SOURCES))
 OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES)))
 LIB     = $(B)/libmaskinv.a
 
@@ -124,6 +126,8 @@ $(LIB): $(OBJECTS)
 $(B)/%.o: %.c $(B)/flags.txt
 	$(call say,cc   $@)
 	$(Q)$(CC) $(ALL_FLAGS) -MMD -MP -c -o $@ $<
+# Only os/ and the tests ask the system for more than C has.
+$(B)/os/%.o $(B)/test/%.o: ALL_FLAGS += -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L
 $(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
 $(B)/kernels.o $(B)/map.o $(B)/explain.o: ALL_FLAGS += $(LOOPS)
 $(B)/models/model.o: $(wildcard weights/default/*)

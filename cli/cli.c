@@ -1,12 +1,11 @@
 /* cli.c - what the commands share (see cli.h). */
 #include "cli/cli.h"
 #include "files/longtext.h"
+#include "os/os.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 /* ---- begin, end ------------------------------------------------------------------------------- */
 int cli_flush(void) {
@@ -107,7 +106,7 @@ bool cli_mask(cli *c, const char *path, const picture *photo, mask_image *m) {
 }
 
 void cli_progress(cli *c, const char *what, size_t done, size_t of) {
-    if (seconds_now() - c->start < 2 || !isatty(STDERR_FILENO)) return;
+    if (seconds_now() - c->start < 2 || !os_terminal(stderr)) return;
     fprintf(stderr, "\r%-20s %zu of %zu, %.0f s ", what, done, of, seconds_now() - c->start);
     fflush(stderr);
     c->progressing = true;
@@ -121,10 +120,9 @@ void cli_progress_end(cli *c) {
 /* ---- model, pool, arena ------------------------------------------------------------------------ */
 /* Three quarters of the machine's memory; the pages are only taken as they are touched. */
 static size_t standard_memory(void) {
-    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    size_t bytes = (size_t)1 << 30;
-    if (pages > 0 && page > 0) (void)size_mul((size_t)pages / 4 * 3, (size_t)page, &bytes);
-    return bytes < SIZE_MAX / 4 ? bytes : SIZE_MAX / 4;
+    uint64_t bytes = os_memory() / 4 * 3;
+    if (bytes == 0) bytes = (uint64_t)1 << 30;
+    return bytes < SIZE_MAX / 4 ? (size_t)bytes : SIZE_MAX / 4;
 }
 
 bool cli_open_model(cli *c, const common_options *o) {
@@ -159,15 +157,7 @@ bool cli_folder(cli *c, const char *dir, const char *name) {
     return folder_make(dir, &c->e) && out_check(path, &c->e);
 }
 
-size_t peak_bytes(void) {
-    struct rusage use;
-    if (getrusage(RUSAGE_SELF, &use) != 0) return 0;
-#ifdef __APPLE__
-    return (size_t)use.ru_maxrss;
-#else
-    return (size_t)use.ru_maxrss * 1024;
-#endif
-}
+size_t peak_bytes(void) { return os_memory_peak(); }
 
 /* ---- MaskInversion's settings -------------------------------------------------------------------- */
 invert_options cli_invert(const clip_config *m, size_t iters, double lr, double alpha) {

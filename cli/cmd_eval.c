@@ -1,10 +1,10 @@
 /* cmd_eval.c - maskinv eval: region embeddings and maps, compared on a set of scenes. */
 #include "cli/cli.h"
 #include "eval/eval.h"
+#include "os/os.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     common_options common;
@@ -97,7 +97,7 @@ static bool read_shard(job *j, eval_wishes *w) {
 static void show(void *arg, size_t done, size_t of, size_t fresh) {
     job *j = arg;
     double passed = seconds_now() - j->began;
-    if (passed < 2 || !isatty(STDERR_FILENO)) return;
+    if (passed < 2 || !os_terminal(stderr)) return;
     fprintf(stderr, "\rscene %zu of %zu, %.1f a second, %.0f s left    ", done, of, (double)fresh / passed,
             passed / (double)fresh * (double)(of - done));
     fflush(stderr);

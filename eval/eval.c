@@ -3,11 +3,9 @@
  * Scenes are taken in batches, a task each; a batch's lines are written in the scenes' order and flushed. What a kill
  * leaves half written is cut off at the next start.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "eval/eval.h"
-#include <errno.h>
+#include "os/os.h"
 #include <string.h>
-#include <unistd.h>
 
 enum { BATCH = 64, PER_CORE = 8 };
 
@@ -69,9 +67,9 @@ static bool write_batch(batch *b, size_t n, FILE *out, const char *path, const e
         }
         if (j->line.failed) return err_set(e, "scene %zu: no memory for its line", j->scene);
         if (fwrite(j->line.text, 1, j->line.length, out) != j->line.length)
-            return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+            return err_set(e, "%s: cannot be written: %s", path, os_reason());
     }
-    return fflush(out) == 0 ? true : err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+    return fflush(out) == 0 ? true : err_set(e, "%s: cannot be written: %s", path, os_reason());
 }
 
 static bool run_batches(batch *b, FILE *out, const char *path, size_t done, const eval_options *o, pool *cores,
@@ -119,8 +117,8 @@ static bool resume_file(const eval_head *h, const char *folder, size_t *done, er
     if (!ok || !(ok = eval_result_new(&one, &r.head, e))) return results_close(&r), false;
     while (ok && !end) ok = results_next(&r, &one, &end, e);
     *done = r.count;
-    if (ok && truncate(r.path, (off_t)r.whole) != 0)
-        ok = err_set(e, "%s: cannot be written: %s", r.path, strerror(errno));
+    if (ok && !os_cut(r.path, r.whole))
+        ok = err_set(e, "%s: cannot be written: %s", r.path, os_reason());
     eval_result_free(&one);
     results_close(&r);
     return ok;
@@ -133,8 +131,8 @@ bool eval_run(const eval_bench *b, const char *folder, const eval_options *o, po
         return err_set(e, "%.200s...: the path is too long", folder);
     if (!folder_make(folder, e)) return false;
     if (!(file_exists(path) ? resume_file(b->head, folder, &done, e) : start_file(b->head, path, e))) return false;
-    FILE *out = fopen(path, "ab");
-    if (!out) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+    FILE *out = os_open(path, "ab");
+    if (!out) return err_set(e, "%s: cannot be written: %s", path, os_reason());
     batch *all = mem_alloc(1, sizeof *all);
     job *jobs = mem_alloc(BATCH, sizeof *jobs);
     bool ok = (all && jobs) || err_set(e, "no memory for %d scenes", BATCH);
@@ -147,7 +145,7 @@ bool eval_run(const eval_bench *b, const char *folder, const eval_options *o, po
     mem_free(jobs);
     mem_free(all);
     arena_reset(memory, mark);
-    if (fclose(out) != 0 && ok) ok = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+    if (fclose(out) != 0 && ok) ok = err_set(e, "%s: cannot be written: %s", path, os_reason());
     return ok;
 }
 

@@ -1,7 +1,7 @@
 /* eval_head.c - what is compared, on what (see eval.h): flags to rows, the set's names, hashes. */
 #include "eval/eval.h"
 #include "methods.h"
-#include <errno.h>
+#include "os/os.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,9 +239,9 @@ static bool hash_scenes(const char *set, uint64_t *hash, size_t *scenes, err *e)
     char path[4096], block[1 << 14];
     bool in_line = false;
     snprintf(path, sizeof path, "%s/scenes.jsonl", set);
-    FILE *f = fopen(path, "rb");
+    FILE *f = os_open(path, "rb");
     *hash = HASH_START, *scenes = 0;
-    if (!f) return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+    if (!f) return err_set(e, "%s: cannot be read: %s", path, os_reason());
     for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) {
         *hash = hash_bytes(*hash, block, n);
         for (size_t i = 0; i < n; i++) {

@@ -1,6 +1,7 @@
 /* eval_page.c - report.html: one page that needs nothing else (see eval.h). Tables, curves, twenty examples. */
 #include "eval/eval.h"
 #include "pictures/sheet.h"
+#include "os/os.h"
 #include <math.h>
 #include <string.h>
 
@@ -39,7 +40,7 @@ static bool say_picture(longtext *t, const char *folder, const picture *p, const
         return err_set(e, "%.200s...: the path is too long", folder);
     if (!picture_write_png(path, p, e)) return false;
     char *bytes = file_read(path, (size_t)1 << 28, &length, e);
-    remove(path);
+    os_remove(path);
     if (!bytes) return false;
     say(t, "<img title=\"");
     say_html(t, title);

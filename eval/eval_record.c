@@ -8,7 +8,7 @@
  */
 #include "eval/eval.h"
 #include "files/json.h"
-#include <errno.h>
+#include "os/os.h"
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -417,7 +417,7 @@ bool results_open(results *r, const char *folder, err *e) {
     memset(r, 0, sizeof *r);
     if ((size_t)snprintf(r->path, sizeof r->path, "%s/results.jsonl", folder) >= sizeof r->path)
         return err_set(e, "%.200s...: the path is too long", folder);
-    if (!(r->stream = fopen(r->path, "rb"))) return err_set(e, "%s: cannot be read: %s", r->path, strerror(errno));
+    if (!(r->stream = os_open(r->path, "rb"))) return err_set(e, "%s: cannot be read: %s", r->path, os_reason());
     bool ok = next_line(r) ? head_parse(r->line.text, r->line.length, r->path, &r->head, e)
                            : err_set(e, "%s: no head found, what `maskinv eval` wrote is expected", r->path);
     if (!ok) results_close(r);

@@ -1,42 +1,31 @@
 /* files.c - whole files in and out, npy arrays, folders. */
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1
-#endif
-#define _FILE_OFFSET_BITS 64 /* checkpoints over 2 GB on 32-bit systems */
 #include "files/files.h"
+#include "os/os.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* ---- writing: a temporary name, then rename -------------------------------------------------- */
 bool out_open(out_file *f, const char *path, err *e) {
-    struct stat s;
     memset(f, 0, sizeof *f);
     if (!*path) return err_set(e, "the name of a file to write is empty");
     if (strlen(path) >= sizeof f->path - 1) return err_set(e, "%.200s...: the name is too long", path);
     strcpy(f->path, path);
-    bool there = stat(path, &s) == 0;
-    if (there && S_ISDIR(s.st_mode)) return err_set(e, "%s: is a folder, a file to write was expected", path);
-    if (there && !S_ISREG(s.st_mode)) { /* a device or pipe must not be renamed over */
-        f->stream = fopen(path, "wb");
-    } else {
-        char *target = there ? realpath(path, NULL) : NULL; /* a link stays a link, its target is replaced */
-        if (target && strlen(target) < sizeof f->path) strcpy(f->path, target);
-        free(target);
-        snprintf(f->temporary, sizeof f->temporary, "%s.tmp-%ld", f->path, (long)getpid());
-        f->stream = fopen(f->temporary, "wb");
+    os_kind kind = os_path_kind(path, NULL);
+    if (kind == OS_FOLDER) return err_set(e, "%s: is a folder, a file to write was expected", path);
+    if (kind == OS_OTHER) { /* a device or pipe must not be renamed over */
+        f->stream = os_open(path, "wb");
+    } else { /* a link stays a link, its target is replaced */
+        if (kind == OS_FILE && !os_path_real(path, f->path, sizeof f->path)) strcpy(f->path, path);
+        snprintf(f->temporary, sizeof f->temporary, "%s.tmp-%ld", f->path, os_process());
+        f->stream = os_open(f->temporary, "wb");
     }
-    if (!f->stream) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+    if (!f->stream) return err_set(e, "%s: cannot be written: %s", path, os_reason());
     return true;
 }
 
 void out_abandon(out_file *f) {
     if (f->stream) fclose(f->stream);
-    if (f->stream && f->temporary[0]) remove(f->temporary);
+    if (f->stream && f->temporary[0]) os_remove(f->temporary);
     f->stream = NULL;
 }
 
@@ -52,38 +41,35 @@ bool out_close(out_file *f, err *e) {
         if (fputc(0, stream) == EOF || fflush(stream) != 0) why = errno;
     }
     if (fclose(stream) != 0 && !bad) bad = 1, why = errno;
-    if (!bad && f->temporary[0] && rename(f->temporary, f->path) != 0) bad = 1, why = errno;
+    if (!bad && f->temporary[0] && !os_rename(f->temporary, f->path)) bad = 1, why = errno;
     if (!bad) return true;
-    if (f->temporary[0]) remove(f->temporary);
+    if (f->temporary[0]) os_remove(f->temporary);
     return err_set(e, "%s: writing failed: %s", f->path, why ? strerror(why) : "input/output error");
 }
 
 bool out_check(const char *path, err *e) {
     out_file f;
-    struct stat s;
-    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode)) return true; /* opening a pipe would wait */
+    if (os_path_kind(path, NULL) == OS_OTHER) return true; /* opening a pipe would wait */
     if (!out_open(&f, path, e)) return false;
     out_abandon(&f);
     return true;
 }
 
 /* ---- folders --------------------------------------------------------------------------------- */
-bool folder_exists(const char *path) {
-    struct stat s;
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
-}
+bool folder_exists(const char *path) { return os_path_kind(path, NULL) == OS_FOLDER; }
 
 bool file_exists(const char *path) {
-    struct stat s;
-    return stat(path, &s) == 0 && !S_ISDIR(s.st_mode);
+    os_kind kind = os_path_kind(path, NULL);
+    return kind == OS_FILE || kind == OS_OTHER;
 }
 
 static bool folder_make_one(const char *path, err *e) {
-    if (mkdir(path, 0777) == 0) return true;
-    int why = errno;
-    if (folder_exists(path)) return true;
-    if (why == EEXIST) return err_set(e, "%s: is a file, a folder was expected", path);
-    return err_set(e, "%s: the folder cannot be made: %s", path, strerror(why));
+    if (os_folder_make(path)) return true;
+    const char *why = os_reason();
+    os_kind kind = os_path_kind(path, NULL);
+    if (kind == OS_FOLDER) return true;
+    if (kind != OS_NOTHING) return err_set(e, "%s: is a file, a folder was expected", path);
+    return err_set(e, "%s: the folder cannot be made: %s", path, why);
 }
 
 bool folder_make(const char *path, err *e) {
@@ -102,48 +88,26 @@ bool folder_make(const char *path, err *e) {
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
-/* A descriptor that is no folder's, or -1. */
-static int open_file(const char *path, struct stat *s, err *e) {
-    if (!*path) return err_set(e, "the name of a file to read is empty"), -1;
-    int fd = open(path, O_RDONLY);
-    if (fd < 0) return err_set(e, "%s: cannot be read: %s", path, strerror(errno)), -1;
-    if (fstat(fd, s) != 0) {
-        err_set(e, "%s: cannot be read: %s", path, strerror(errno));
-    } else if (S_ISDIR(s->st_mode)) {
-        err_set(e, "%s: is a folder, a file was expected", path);
-    } else {
-        return fd;
-    }
-    close(fd);
-    return -1;
-}
-
-/* Fills buffer as far as the file goes; negative on failure. */
-static ptrdiff_t read_fully(int fd, char *buffer, size_t room) {
-    size_t have = 0;
-    while (have < room) {
-        size_t ask = room - have < (size_t)1 << 30 ? room - have : (size_t)1 << 30;
-        ssize_t n = read(fd, buffer + have, ask);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return -1;
-        if (n == 0) break;
-        have += (size_t)n;
-    }
-    return (ptrdiff_t)have;
+/* A file to read from; *size is what it has, 0 where that is not known beforehand (pipes). */
+static FILE *open_file(const char *path, uint64_t *size, err *e) {
+    if (!*path) return err_set(e, "the name of a file to read is empty"), NULL;
+    if (os_path_kind(path, size) == OS_FOLDER) return err_set(e, "%s: is a folder, a file was expected", path), NULL;
+    FILE *f = os_open(path, "rb");
+    if (!f) err_set(e, "%s: cannot be read: %s", path, os_reason());
+    return f;
 }
 
 /* Reads until the end, also from pipes, whose size is not known beforehand. */
-static char *read_all(int fd, const char *path, size_t expected, size_t most, size_t *length, err *e) {
+static char *read_all(FILE *f, const char *path, size_t expected, size_t most, size_t *length, err *e) {
     size_t room = expected + 2, have = 0; /* one byte for the end to show, one for the zero */
     char *data = mem_alloc(room, 1);
     if (!data) return err_set(e, "%s: no memory for its %zu bytes", path, expected), NULL;
     for (;;) {
-        ptrdiff_t n = read_fully(fd, data + have, room - 1 - have);
-        if (n < 0) {
-            err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+        have += fread(data + have, 1, room - 1 - have, f);
+        if (ferror(f)) {
+            err_set(e, "%s: cannot be read: %s", path, os_reason());
             break;
         }
-        have += (size_t)n;
         if (have > most) {
             err_set(e, "%s: is larger than %zu bytes, the most allowed here", path, most);
             break;
@@ -166,42 +130,34 @@ static char *read_all(int fd, const char *path, size_t expected, size_t most, si
 }
 
 char *file_read(const char *path, size_t most, size_t *length, err *e) {
-    struct stat s;
-    size_t size = 0;
+    uint64_t size;
     char *data = NULL;
     *length = 0;
-    int fd = open_file(path, &s, e);
-    if (fd < 0) return NULL;
-    if (S_ISREG(s.st_mode) && (uintmax_t)s.st_size > most) {
-        err_set(e, "%s: has %ju bytes, at most %zu are allowed here", path, (uintmax_t)s.st_size, most);
-    } else {
-        if (S_ISREG(s.st_mode)) size = (size_t)s.st_size;
-        data = read_all(fd, path, size < SIZE_MAX - 2 ? size : SIZE_MAX - 2, most, length, e);
-    }
-    close(fd);
+    FILE *f = open_file(path, &size, e);
+    if (!f) return NULL;
+    if (size > most)
+        err_set(e, "%s: has %ju bytes, at most %zu are allowed here", path, (uintmax_t)size, most);
+    else
+        data = read_all(f, path, size < SIZE_MAX - 2 ? (size_t)size : SIZE_MAX - 2, most, length, e);
+    fclose(f);
     return data;
 }
 
 /* m->handle tells what must be given back: the map itself, or the copy read where there is no mapping. */
 bool file_map_open(const char *path, file_map *m, err *e) {
-    struct stat s;
+    uint64_t size;
     memset(m, 0, sizeof *m);
-    int fd = open_file(path, &s, e);
-    if (fd < 0) return false;
-    if (S_ISREG(s.st_mode) && (uintmax_t)s.st_size > SIZE_MAX / 2) {
-        close(fd);
-        return err_set(e, "%s: has %ju bytes, more than this system can address", path, (uintmax_t)s.st_size);
+    FILE *f = open_file(path, &size, e);
+    if (!f) return false;
+    if (size > SIZE_MAX / 2) {
+        fclose(f);
+        return err_set(e, "%s: has %ju bytes, more than this system can address", path, (uintmax_t)size);
     }
-    size_t size = S_ISREG(s.st_mode) ? (size_t)s.st_size : 0;
-    void *p = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-    if (p != MAP_FAILED) {
-        m->data = p;
-        m->length = size;
-    } else {
-        m->handle = read_all(fd, path, size, SIZE_MAX / 2, &m->length, e);
+    if (!(m->data = os_map(path, &m->length))) {
+        m->handle = read_all(f, path, (size_t)size, SIZE_MAX / 2, &m->length, e);
         m->data = m->handle;
     }
-    close(fd);
+    fclose(f);
     return m->data != NULL;
 }
 
@@ -209,7 +165,7 @@ void file_map_close(file_map *m) {
     if (m->handle)
         mem_free(m->handle);
     else if (m->data)
-        munmap((void *)(uintptr_t)m->data, m->length);
+        os_unmap(m->data, m->length);
     memset(m, 0, sizeof *m);
 }
 

@@ -3,7 +3,7 @@
 #include "scenes/grammar.h"
 #include "files/json.h"
 #include "scenes/scenes.h"
-#include <errno.h>
+#include "os/os.h"
 #include <stdarg.h>
 #include <string.h>
 
@@ -151,7 +151,7 @@ bool scene_set_write(const scene_set *set, const char *folder, pool *cores, void
     batch *b = mem_alloc(1, sizeof *b);
     char *room = mem_alloc(TOGETHER, LINE_ROOM);
     bool ok = b != NULL && room != NULL ? true : err_set(e, "%s: out of memory", folder);
-    if (ok && remove(path) != 0 && errno != ENOENT) ok = err_set(e, "%s: cannot be replaced: %s", path, strerror(errno));
+    if (ok && file_exists(path) && !os_remove(path)) ok = err_set(e, "%s: cannot be replaced: %s", path, os_reason());
     if (ok) {
         b->set = set, b->folder = folder;
         for (size_t i = 0; i < TOGETHER; i++) b->lines[i].text = room + i * LINE_ROOM;
@@ -187,10 +187,10 @@ scene_reader *scene_reader_open(const char *folder, err *e) {
     r->room = 2 * CHUNK;
     strcpy(r->folder, folder);
     snprintf(r->path, sizeof r->path, "%s/scenes.jsonl", folder);
-    r->stream = fopen(r->path, "rb");
+    r->stream = os_open(r->path, "rb");
     if (r->stream != NULL && !folder_exists(r->path)) return r;
     err_set(e, "%s: cannot be read: %s; expected what `maskinv scenes -o DIR` writes", r->path,
-            r->stream != NULL ? "is a folder" : strerror(errno));
+            r->stream != NULL ? "is a folder" : os_reason());
     scene_reader_free(r);
     return NULL;
 }

@@ -1,7 +1,7 @@
 /* stamps.c - cut-outs: found in a folder, named from their descriptions, kept small, painted at any size (see stamps.h). */
 #include "scenes/stamps.h"
 #include "files/files.h"
-#include <dirent.h>
+#include "os/os.h"
 #include <math.h>
 #include <stb_image.h>
 #include <stdlib.h>
@@ -227,23 +227,26 @@ static bool ends_with(const char *s, const char *end) {
     size_t n = strlen(s), m = strlen(end);
     return n >= m && strcmp(s + n - m, end) == 0;
 }
-/* Every picture below the folder; symbols and mirrored twins apart. False: out of memory. */
-static bool walk(const char *folder, path_list *l, int depth) {
-    DIR *d = opendir(folder);
-    bool ok = true;
-    if (d == NULL) return true;
-    for (struct dirent *f; ok && (f = readdir(d)) != NULL;) {
-        char path[4096];
-        if (f->d_name[0] == '.' || strlen(folder) + strlen(f->d_name) + 2 > sizeof path) continue;
-        strcat(strcat(strcpy(path, folder), "/"), f->d_name);
-        if (ends_with(f->d_name, ".png")) {
-            if (!ends_with(f->d_name, "_mirror.png") && !ends_with(f->d_name, "_flip.png")) ok = path_add(l, path);
-        } else if (depth < 8 && strchr(f->d_name, '.') == NULL && strcmp(f->d_name, "symbols") != 0) {
-            ok = walk(path, l, depth + 1);
-        }
+/* Every picture below the folder; symbols and mirrored twins apart. */
+typedef struct {
+    const char *folder;
+    path_list *list;
+    int depth;
+    bool ok; /* false: out of memory */
+} walk;
+static bool walk_into(void *arg, const char *name) {
+    walk *w = arg;
+    char path[4096];
+    if (name[0] == '.' || strlen(w->folder) + strlen(name) + 2 > sizeof path) return true;
+    strcat(strcat(strcpy(path, w->folder), "/"), name);
+    if (ends_with(name, ".png")) {
+        if (!ends_with(name, "_mirror.png") && !ends_with(name, "_flip.png")) w->ok = path_add(w->list, path);
+    } else if (w->depth < 8 && strchr(name, '.') == NULL && strcmp(name, "symbols") != 0) {
+        walk below = {path, w->list, w->depth + 1, true};
+        os_folder_each(path, walk_into, &below); /* what cannot be read is passed over */
+        w->ok = below.ok;
     }
-    closedir(d);
-    return ok;
+    return w->ok;
 }
 static int by_path(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 static int by_name(const void *a, const void *b) {
@@ -328,7 +331,9 @@ stamp_book *stamps_open(const char *folder, err *e) {
         return NULL;
     }
     stamp_book *b = mem_alloc(1, sizeof *b);
-    bool ok = b != NULL && walk(folder, &l, 0);
+    walk all = {folder, &l, 0, true};
+    if (b != NULL) os_folder_each(folder, walk_into, &all);
+    bool ok = b != NULL && all.ok;
     if (!ok) err_set(e, "%s: out of memory", folder);
     if (ok && l.count > 0) {
         qsort(l.paths, l.count, sizeof *l.paths, by_path);

@@ -1,21 +1,12 @@
 /* err.c - messages, the core's faults in words, and the memory hook. */
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1 /* MAP_ANONYMOUS, MAP_NORESERVE */
-#endif
 #include "sys/err.h"
+#include "os/os.h"
 #include <cjson/cJSON.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__unix__) || defined(__APPLE__)
-#define HAVE_MMAP 1
-#include <sys/mman.h>
-#ifndef MAP_NORESERVE
-#define MAP_NORESERVE 0
-#endif
-#endif
 
 /* ---- messages ------------------------------------------------------------------------------ */
 /* vsnprintf into e->text from `at` on; a message that is cut ends in "..." */
@@ -157,22 +148,8 @@ void mem_hook_cjson(void) {
     cJSON_InitHooks(&hooks);
 }
 
-void *mem_reserve(size_t bytes) {
-#ifdef HAVE_MMAP
-    if (bytes == 0 || !may_allocate()) return NULL;
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
-#else
-    return bytes && may_allocate() ? malloc(bytes) : NULL;
-#endif
-}
+void *mem_reserve(size_t bytes) { return may_allocate() ? os_reserve(bytes) : NULL; }
 
 void mem_release(void *p, size_t bytes) {
-    if (!p) return;
-#ifdef HAVE_MMAP
-    munmap(p, bytes);
-#else
-    (void)bytes;
-    free(p);
-#endif
+    if (p) os_release(p, bytes);
 }

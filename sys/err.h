@@ -38,7 +38,7 @@ size_t mem_count(void);
 size_t mem_held(void);
 /* Lends cJSON the hook; call once at start. */
 void mem_hook_cjson(void);
-/* Address space for an arena: pages are the system's until they are touched (mmap; malloc where there is none). */
+/* Address space for an arena: pages are the system's until they are touched. */
 void *mem_reserve(size_t bytes);
 void mem_release(void *p, size_t bytes);
 #endif

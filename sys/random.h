@@ -7,6 +7,7 @@
 #ifndef RANDOM_H
 #define RANDOM_H
 #include "base.h"
+#include <math.h>
 
 #define RNG_GOLDEN 0x9E3779B97F4A7C15u /* 2^64 over the golden ratio: the step of the stream */
 #define RNG_KEYED 0xD1342543DE82EF95u  /* odd, spreads a second key over all bits */
@@ -39,4 +40,9 @@ static inline bool rng_chance(rng *r, float p) { return rng_unit(r) < p; }
 static inline uint64_t mix64(uint64_t a, uint64_t b) { return scramble((scramble(a + RNG_GOLDEN) ^ (b * RNG_KEYED)) + RNG_GOLDEN); }
 /* The same in [0,1). */
 static inline double mix_unit(uint64_t a, uint64_t b) { return (double)(mix64(a, b) >> 11) * 0x1p-53; }
+/* Normally distributed, by Box and Muller. */
+static inline double mix_normal(uint64_t a, uint64_t b) {
+    double u = 1 - mix_unit(a, 2 * b), v = mix_unit(a, 2 * b + 1);
+    return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
+}
 #endif

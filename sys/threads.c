@@ -3,22 +3,18 @@
  * One job at a time: its tasks are handed out by a counter, the caller works too. Threads sleep between jobs, after
  * looking out for a moment, since the next job usually follows within microseconds.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "sys/threads.h"
-#include <pthread.h>
+#include "os/os.h"
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 #include "sys/err.h"
 
 enum { MOST_THREADS = 256, LOOK_OUT = 20000 };
 
 typedef struct {
     pool face; /* first, so that a pool * is a team * */
-    pthread_mutex_t lock;
-    pthread_cond_t work, rest;
-    pthread_t thread[MOST_THREADS];
+    os_lock lock;
+    os_event work, rest;
+    os_thread thread[MOST_THREADS];
     size_t started;
     /* the job */
     pool_task *task;
@@ -41,31 +37,31 @@ static void do_tasks(team *t) {
 static unsigned wait_job(team *t, unsigned seen) {
     for (int i = 0; i < LOOK_OUT; i++)
         if (atomic_load_explicit(&t->job, memory_order_acquire) != seen) return seen + 1;
-    pthread_mutex_lock(&t->lock);
-    while (atomic_load(&t->job) == seen) pthread_cond_wait(&t->work, &t->lock);
-    pthread_mutex_unlock(&t->lock);
+    os_lock_take(&t->lock);
+    while (atomic_load(&t->job) == seen) os_event_wait(&t->work, &t->lock);
+    os_lock_give(&t->lock);
     return seen + 1;
 }
 
-static void *worker(void *arg) {
+static void worker(void *arg) {
     team *t = arg;
     for (unsigned seen = 0;;) {
         seen = wait_job(t, seen);
-        if (t->stopping) return NULL;
+        if (t->stopping) return;
         do_tasks(t);
         if (atomic_fetch_sub(&t->busy, 1) == 1) { /* the last one wakes the caller */
-            pthread_mutex_lock(&t->lock);
-            pthread_cond_signal(&t->rest);
-            pthread_mutex_unlock(&t->lock);
+            os_lock_take(&t->lock);
+            os_event_one(&t->rest);
+            os_lock_give(&t->lock);
         }
     }
 }
 
 static void announce(team *t) {
-    pthread_mutex_lock(&t->lock);
+    os_lock_take(&t->lock);
     atomic_fetch_add_explicit(&t->job, 1, memory_order_release);
-    pthread_cond_broadcast(&t->work);
-    pthread_mutex_unlock(&t->lock);
+    os_event_all(&t->work);
+    os_lock_give(&t->lock);
 }
 
 static void run(pool *p, size_t count, pool_task *task, void *arg) {
@@ -83,14 +79,14 @@ static void run(pool *p, size_t count, pool_task *task, void *arg) {
     do_tasks(t);
     for (int i = 0; i < LOOK_OUT; i++)
         if (atomic_load_explicit(&t->busy, memory_order_acquire) == 0) return;
-    pthread_mutex_lock(&t->lock);
-    while (atomic_load(&t->busy) != 0) pthread_cond_wait(&t->rest, &t->lock);
-    pthread_mutex_unlock(&t->lock);
+    os_lock_take(&t->lock);
+    while (atomic_load(&t->busy) != 0) os_event_wait(&t->rest, &t->lock);
+    os_lock_give(&t->lock);
 }
 
 size_t cores_available(void) {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : (size_t)n;
+    size_t n = os_cores();
+    return n > MOST_THREADS ? MOST_THREADS : n;
 }
 
 pool *pool_start(size_t width) {
@@ -100,10 +96,10 @@ pool *pool_start(size_t width) {
     if (!t) return NULL;
     gemm_one_core();
     t->face.run = run;
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->work, NULL);
-    pthread_cond_init(&t->rest, NULL);
-    while (t->started + 1 < width && pthread_create(&t->thread[t->started], NULL, worker, t) == 0) t->started++;
+    os_lock_make(&t->lock);
+    os_event_make(&t->work);
+    os_event_make(&t->rest);
+    while (t->started + 1 < width && os_thread_start(&t->thread[t->started], worker, t)) t->started++;
     t->face.width = width; /* the split of work, fewer threads or not: the bytes depend on it */
     return &t->face;
 }
@@ -113,15 +109,11 @@ void pool_stop(pool *p) {
     team *t = (team *)(void *)p;
     t->stopping = true;
     announce(t);
-    for (size_t i = 0; i < t->started; i++) pthread_join(t->thread[i], NULL);
-    pthread_cond_destroy(&t->rest);
-    pthread_cond_destroy(&t->work);
-    pthread_mutex_destroy(&t->lock);
+    for (size_t i = 0; i < t->started; i++) os_thread_join(&t->thread[i]);
+    os_event_free(&t->rest);
+    os_event_free(&t->work);
+    os_lock_free(&t->lock);
     mem_free(t);
 }
 
-double seconds_now(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
+double seconds_now(void) { return os_seconds(); }

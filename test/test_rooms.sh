@@ -5,7 +5,7 @@
 cd "$(dirname "$0")/.." || exit 1
 out=$(mktemp -d) || exit 1
 trap 'rm -rf "$out"' EXIT
-core=$(sed -n 's/^CORE *= *//p' Makefile)
+core=$(sed -n '/^CORE *=/,/[^\\]$/{s/^CORE *=//; s/\\$//; p;}' Makefile | tr '\n' ' ')
 rooms=$(sed -n 's/^ROOMS *= *//p' Makefile)
 status=0
 
@@ -24,10 +24,18 @@ echo "[ RUN      ] the core's symbols"
 for f in $core; do ${CC:-cc} -std=c11 -O2 -fopenmp-simd -DNO_CLONES -I. -c "$f.c" -o "$out/$f.o" || exit 1; done
 needs=$(nm -u "$out"/*.o | awk '$1 == "U" { print $2 }' | sort -u)
 gives=$(nm "$out"/*.o | awk '$2 ~ /[TDRBC]/ { print $3 }' | sort -u)
-math='exp log sqrt pow erf tanh cos sin fabs floor expf logf sqrtf powf erff tanhf cosf sinf fabsf'
-strings='memcpy memset memmove memcmp strcmp strlen strncmp __stack_chk_fail _GLOBAL_OFFSET_TABLE_'
+math='lgamma log1p sincos exp log sqrt pow erf tanh cos sin fabs floor expf logf sqrtf powf erff tanhf cosf sinf fabsf'
+strings='strchr memcpy memset memmove memcmp strcmp strlen strncmp __stack_chk_fail _GLOBAL_OFFSET_TABLE_'
 verdict "the core's symbols" \
     "$(for s in $needs; do case " $(echo $gives) $math $strings " in *" $s "*) ;; *) echo "$s" ;; esac; done)"
+
+echo "[ RUN      ] os/ alone asks the system"
+standard='assert complex ctype errno float inttypes limits locale math setjmp signal stdarg stdatomic stdbool stddef stdint
+stdio stdlib string time wchar cjson/cJSON utf8proc stb_image stb_image_write cblas Accelerate/Accelerate'
+found=$(for r in $rooms; do [ "$r" = os ] || grep -H '^#include <' "$r"/*.[ch]; done)
+verdict "os/ alone asks the system" "$(echo "$found" | sed 's/:#include <\(.*\)\.h>.*/ \1/' | while read -r f h; do
+    case " $(echo $standard) " in *" $h "*) ;; *) echo "$f: <$h.h>" ;; esac
+done)"
 
 echo "[ RUN      ] the top level is the core"
 extra=$(for f in *.c *.h; do

@@ -2,18 +2,10 @@
 #include "training/optimiser.h"
 #include "models/checkpoint.h"
 #include "sys/random.h"
-#include <errno.h>
+#include "os/os.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-/* ---- the first weights ----------------------------------------------------------------------------- */
-
-/* Box-Muller. */
-static double mix_normal(uint64_t a, uint64_t b) {
-    double u = 1 - mix_unit(a, 2 * b), v = mix_unit(a, 2 * b + 1);
-    return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
-}
 
 /* ---- weights and moments ---------------------------------------------------------------------------- */
 
@@ -226,12 +218,12 @@ bool optimiser_save(const optimiser *o, const char *path, const setting *setting
     snprintf(fresh, sizeof fresh, "%s.new", path);
     snprintf(previous, sizeof previous, "%s.previous", path);
     if (!st_write(fresh, t, n, NULL, e)) {
-        remove(fresh);
+        os_remove(fresh);
         return false;
     }
-    if (file_exists(path) && rename(path, previous) != 0)
-        return err_set(e, "%s: cannot be renamed to %s: %s", path, previous, strerror(errno));
-    return rename(fresh, path) == 0 || err_set(e, "%s: cannot be renamed to %s: %s", fresh, path, strerror(errno));
+    if (file_exists(path) && !os_rename(path, previous))
+        return err_set(e, "%s: cannot be renamed to %s: %s", path, previous, os_reason());
+    return os_rename(fresh, path) || err_set(e, "%s: cannot be renamed to %s: %s", fresh, path, os_reason());
 }
 
 const char *checkpoint_latest(const char *path, char *room, size_t size) {

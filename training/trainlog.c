@@ -1,12 +1,11 @@
 /* trainlog.c - what a training run tells (see trainlog.h). */
 #include "training/trainlog.h"
 #include "files/files.h"
+#include "os/os.h"
 #include "pictures/image.h"
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- csv: rows of numbers under a header ------------------------------------------------------------ */
 
@@ -59,14 +58,14 @@ static FILE *csv_open(train_log *l, const char *path, const char *header, size_t
     mem_free(text);
     if (!good) return out_abandon(&f), NULL;
     if (!out_close(&f, e)) return NULL;
-    FILE *out = fopen(path, "a");
-    if (!out) err_set(e, "%s: %s", path, strerror(errno));
+    FILE *out = os_open(path, "ab");
+    if (!out) err_set(e, "%s: %s", path, os_reason());
     return out;
 }
 
 bool log_open(train_log *l, const char *folder, uint64_t step, err *e) {
     memset(l, 0, sizeof *l);
-    l->terminal = isatty(STDOUT_FILENO) != 0;
+    l->terminal = os_terminal(stdout);
     snprintf(l->loss_path, sizeof l->loss_path, "%s/loss.csv", folder);
     snprintf(l->valid_path, sizeof l->valid_path, "%s/valid.csv", folder);
     l->loss = csv_open(l, l->loss_path, loss_header, LOSS_FIELDS, step, take_loss, e);
@@ -84,7 +83,7 @@ void log_close(train_log *l) {
 }
 
 static bool flushed(FILE *f, int written, const char *path, err *e) {
-    return (written > 0 && fflush(f) == 0) || err_set(e, "%s: %s", path, strerror(errno));
+    return (written > 0 && fflush(f) == 0) || err_set(e, "%s: %s", path, os_reason());
 }
 
 bool log_row(train_log *l, const log_line *r, err *e) {
