@@ -4,15 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include "files/json.h"
+#include "models/folder.h"
 #include "models/model.h"
 #include "models/unread.h"
-
-enum { CONFIG_BYTES = 16 << 20, PATH_BYTES = 4096 };
 
 struct checkpoint {
     clip_model model;
     char *name;              /* as asked for */
-    char folder[PATH_BYTES]; /* where merges are looked for; empty: nowhere */
+    char folder[PATH_ROOM];  /* where merges are looked for; empty: nowhere */
     checkpoint_bytes merges; /* built in */
     name_set names; /* whose layout it is */
     tensors *weights;
@@ -109,12 +108,12 @@ static bool bind_all(checkpoint *c, err *e) {
 static bool join(char *out, const char *folder, const char *file, err *e) {
     size_t n = strlen(folder);
     const char *slash = n == 0 || folder[n - 1] == '/' ? "" : "/";
-    if ((size_t)snprintf(out, PATH_BYTES, "%s%s%s", folder, slash, file) < PATH_BYTES) return true;
-    return err_set(e, "%.200s...: path is longer than %d bytes", folder, PATH_BYTES - 1);
+    if ((size_t)snprintf(out, PATH_ROOM, "%s%s%s", folder, slash, file) < PATH_ROOM) return true;
+    return err_set(e, "%.200s...: path is longer than %d bytes", folder, PATH_ROOM - 1);
 }
 
 static bool beside(const char *folder, const char *file) {
-    char path[PATH_BYTES];
+    char path[PATH_ROOM];
     return join(path, folder, file, NULL) && file_exists(path);
 }
 
@@ -144,93 +143,35 @@ void checkpoint_free(checkpoint *c) {
     mem_free(c);
 }
 
-static bool open_weights(checkpoint *c, const char *path, err *e) {
-    c->weights = tensors_open(path, e);
-    return c->weights != NULL;
-}
-
-/* ---- opening: which files belong together ------------------------------------------------------------------------ */
-typedef bool parse_fields(const char *json, size_t length, const char *name, clip_config *out, err *e);
-
-static bool read_config(const char *folder, const char *file, parse_fields *parse, clip_config *out, err *e) {
-    char path[PATH_BYTES];
+/* ---- opening --------------------------------------------------------------------------------------------------- */
+static bool read_config(checkpoint *c, const model_files *f, err *e) {
+    clip_config *out = &c->model.config;
+    char name[PATH_ROOM], pixels_name[PATH_ROOM];
     size_t length;
-    if (!join(path, folder, file, e)) return false;
-    char *text = file_read(path, CONFIG_BYTES, &length, e);
-    bool ok = text && parse(text, length, path, out, e);
-    mem_free(text);
+    bool found;
+    char *json = model_files_config(f, c->weights, name, &length, e);
+    bool ok = json && config_parse(json, length, name, out, e);
+    mem_free(json);
+    if (!ok) return false;
+    char *pixels = model_files_pixels(f, c->weights, name, pixels_name, &length, &found, e);
+    ok = !found || (pixels && config_parse_preprocessor(pixels, length, pixels_name, out, e));
+    mem_free(pixels);
+    /* switches that no config has: the tensors say them */
+    out->text_long = tensors_find(c->weights, "positional_embedding_res") != NULL;
+    out->alpha = tensors_find(c->weights, "visual.conv1_alpha.weight") != NULL;
     return ok;
 }
 
-static const char OPEN_CLIP_CONFIG[] = "open_clip_config.json", HUGGING_FACE_CONFIG[] = "config.json",
-                  OPEN_CLIP_WEIGHTS[] = "open_clip_model.safetensors", PREPROCESSOR[] = "preprocessor_config.json";
-
-/* config.json's pixels stand in a file of their own. */
-static bool read_configs(checkpoint *c, const char *folder, const char *config, err *e) {
-    clip_config *out = &c->model.config;
-    if (!read_config(folder, config, config_parse, out, e)) return false;
-    if (config == OPEN_CLIP_CONFIG || !beside(folder, PREPROCESSOR)) return true;
-    return read_config(folder, PREPROCESSOR, config_parse_preprocessor, out, e);
-}
-
-static bool open_pair(checkpoint *c, const char *folder, const char *config, const char *weights, err *e) {
-    char path[PATH_BYTES];
-    memcpy(c->folder, folder, strlen(folder) + 1);
-    if (!join(path, folder, weights, e) || !read_configs(c, folder, config, e)) return false;
-    return open_weights(c, path, e) && bind_all(c, e);
-}
-
-static bool open_folder(checkpoint *c, const char *folder, err *e) {
-    static const char *const pairs[][2] = {{OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS},
-                                           {HUGGING_FACE_CONFIG, "model.safetensors"},
-                                           {HUGGING_FACE_CONFIG, "model.safetensors.index.json"},
-                                           {OPEN_CLIP_CONFIG, "model.safetensors"},
-                                           {HUGGING_FACE_CONFIG, OPEN_CLIP_WEIGHTS}};
-    if (strlen(folder) >= PATH_BYTES) return err_set(e, "%.200s...: path is too long", folder);
-    char found[256] = "";
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
-        bool config = beside(folder, pairs[i][0]), weights = beside(folder, pairs[i][1]);
-        if (config && weights) return open_pair(c, folder, pairs[i][0], pairs[i][1], e);
-        for (int j = 0; j < 2 && (config || weights); j++)
-            if ((j ? weights : config) && !strstr(found, pairs[i][j]))
-                snprintf(found + strlen(found), sizeof found - strlen(found), "%s%s", *found ? ", " : "", pairs[i][j]);
-    }
-    return err_set(e,
-                   "%s: no model in this folder: expected %s and %s, or %s and model.safetensors (or "
-                   "model.safetensors.index.json); found %s",
-                   folder, OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, HUGGING_FACE_CONFIG, *found ? found : "none of them");
-}
-
-/* A weights file: its config stands beside it; with both there, the one whose names the weights have. */
-static bool open_file(checkpoint *c, const char *path, err *e) {
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) + 1 : 0;
-    if (strlen(path) >= PATH_BYTES) return err_set(e, "%.200s...: path is too long", path);
-    if (n)
-        memcpy(c->folder, path, n);
-    else
-        memcpy(c->folder, "./", 3);
-    if (!open_weights(c, path, e)) return false;
-    bool a = beside(c->folder, OPEN_CLIP_CONFIG), b = beside(c->folder, HUGGING_FACE_CONFIG);
-    if (!a && !b)
-        return err_set(e, "%s: its config is missing: expected %s or %s beside it", path, OPEN_CLIP_CONFIG,
-                       HUGGING_FACE_CONFIG);
-    bool second = b && (!a || !names_like_open_clip(c->weights));
-    return read_configs(c, c->folder, second ? HUGGING_FACE_CONFIG : OPEN_CLIP_CONFIG, e) && bind_all(c, e);
-}
-
 checkpoint *checkpoint_open(const char *path, err *e) {
-    checkpoint *c = make(path, e);
-    if (!c) return NULL;
-    bool ok;
-    if (!*path)
-        ok = err_set(e, "the name of a model is empty");
-    else if (folder_exists(path))
-        ok = open_folder(c, path, e);
-    else if (file_exists(path))
-        ok = open_file(c, path, e);
-    else
-        ok = err_set(e, "%s: no such file or folder: expected a model", path);
+    model_files *f = mem_alloc(1, sizeof *f);
+    checkpoint *c = f ? make(path, e) : NULL;
+    if (!f) err_set(e, "%s: not enough memory", path);
+    bool ok = c && model_files_find(path, f, e) && (c->weights = model_files_weights(f, e)) && read_config(c, f, e) &&
+              bind_all(c, e);
+    if (c) memcpy(c->folder, f->folder, sizeof c->folder);
+    if (ok && tensors_merges(c->weights))
+        c->merges = (checkpoint_bytes){tensors_merges(c->weights), strlen(tensors_merges(c->weights))};
+    mem_free(f);
     if (ok) return c;
     checkpoint_free(c);
     return NULL;
@@ -267,7 +208,7 @@ const tensors *checkpoint_tensors(const checkpoint *c) { return c->weights; }
 
 static tokenizer *open_merges(const checkpoint *c, size_t merges, err *e) {
     static const char *const names[] = {"merges.txt", "bpe_simple_vocab_16e6.txt", "tokenizer.json"};
-    char path[PATH_BYTES];
+    char path[PATH_ROOM];
     if (c->merges.data) return tokenizer_parse(c->merges.data, c->merges.length, c->name, merges, e);
     for (size_t i = 0; i < sizeof names / sizeof *names && *c->folder; i++)
         if (beside(c->folder, names[i]))

@@ -197,6 +197,78 @@ static tensors *open_one(const char *path, err *e) {
     return NULL;
 }
 
+/* A tensor of another set, which lives as long as this one. */
+static bool take_over(tensors *t, const file_tensor *w, const char *name, err *e) {
+    if (!mem_grow(&t->items, &t->room, t->count + 1, sizeof *t->items))
+        return err_set(e, "%s: not enough memory", t->name);
+    t->items[t->count] = *w;
+    t->items[t->count].name = name;
+    t->items[t->count++].origin = w->origin ? w->origin : w;
+    return true;
+}
+
+/* ---- AlphaCLIP's overlay ------------------------------------------------------------------------------- */
+/* transformer.resblocks.0.attn.in_proj.weight is visual.transformer.resblocks.0.attn.in_proj_weight in the base. */
+static const char *name_in_base(tensors *t, const char *name, err *e) {
+    char text[600];
+    const char *prefix = strncmp(name, "visual.", 7) == 0 ? "" : "visual.";
+    snprintf(text, sizeof text, "%s%.500s", prefix, name);
+    char *joined = strstr(text, ".in_proj.");
+    if (joined) joined[8] = '_';
+    const char *copy = tensors_text(t, text, strlen(text));
+    if (!copy) err_set(e, "%s: not enough memory", t->name);
+    return copy;
+}
+
+static bool put_over(tensors *t, const tensors *base, const tensors *over, err *e) {
+    if (!mem_grow(&t->items, &t->room, over->count + base->count, sizeof *t->items)) /* so that none moves below */
+        return err_set(e, "%s: not enough memory", t->name);
+    for (size_t i = 0; i < over->count; i++) {
+        const char *name = name_in_base(t, over->items[i].name, e);
+        if (!name || !take_over(t, &over->items[i], name, e)) return false;
+        if (strstr(name, "lora_"))
+            return err_set(e, "%s: tensor \"%.200s\" is a LoRA's, which is not supported: merge it into the weights first",
+                           over->name, over->items[i].name);
+    }
+    if (!sort(t, "the overlay", e)) return false;
+    size_t replaced = t->count;
+    for (size_t i = 0; i < base->count; i++) {
+        const file_tensor *w = &base->items[i];
+        bool there = false; /* among the overlay's, which are sorted */
+        for (size_t low = 0, high = replaced; low < high && !there;) {
+            size_t middle = low + (high - low) / 2;
+            int order = strcmp(t->sorted[middle]->name, w->name);
+            there = order == 0;
+            if (order < 0) low = middle + 1;
+            else high = middle;
+        }
+        if (!there && !take_over(t, w, w->name, e)) return false;
+    }
+    mem_free(t->sorted);
+    t->sorted = NULL;
+    return sort(t, "it", e);
+}
+
+tensors *tensors_overlay(const char *path, const char *overlay, err *e) {
+    tensors *t = make(path, e), *base = t ? open_one(path, e) : NULL, *over = base ? open_one(overlay, e) : NULL;
+    tensors **parts = over ? mem_alloc(2, sizeof *parts) : NULL;
+    if (!parts) {
+        if (over) err_set(e, "%s: not enough memory", path);
+        tensors_free(over);
+        tensors_free(base);
+        tensors_free(t);
+        return NULL;
+    }
+    parts[0] = base;
+    parts[1] = over;
+    t->parts = parts;
+    t->part_count = 2;
+    t->container = base->container;
+    if (put_over(t, base, over, e)) return t;
+    tensors_free(t);
+    return NULL;
+}
+
 /* ---- shards ---------------------------------------------------------------------------------------------- */
 /* The shard of this name, opened when it is new. A name must not lead out of the folder. */
 static tensors *open_shard(tensors *t, const char *file, err *e) {
@@ -232,9 +304,7 @@ static bool read_map(tensors *t, const cJSON *map, err *e) {
         if (!w)
             return err_set(e, "%s: tensor \"%.200s\" is missing, weight_map of %s says that it is there", shard->name,
                            v->string, t->name);
-        if (!mem_grow(&t->items, &t->room, t->count + 1, sizeof *t->items))
-            return err_set(e, "%s: not enough memory", t->name);
-        t->items[t->count++] = *w;
+        if (!take_over(t, w, w->name, e)) return false;
     }
     return sort(t, "weight_map", e);
 }
@@ -280,7 +350,7 @@ const char *tensors_merges(const tensors *t) { return t->merges; }
 size_t tensors_notes(const tensors *t) { return t->note_count; }
 const char *tensors_note(const tensors *t, size_t i) { return t->notes[i]; }
 
-static file_tensor *find(const tensors *t, const char *name) {
+const file_tensor *tensors_find(const tensors *t, const char *name) {
     size_t low = 0, high = t->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -291,8 +361,6 @@ static file_tensor *find(const tensors *t, const char *name) {
     }
     return NULL;
 }
-
-const file_tensor *tensors_find(const tensors *t, const char *name) { return find(t, name); }
 
 /* ---- numbers in order --------------------------------------------------------------------------------------- */
 /* Whether the numbers lie without gaps with dimensions `first`..rank-1 outermost and 0..first-1 within: first 0 is
@@ -334,8 +402,14 @@ static bool unpack(file_tensor *w, err *e) {
     return w->data != NULL;
 }
 
+/* Where what was unpacked is remembered. Sets hand out const tensors; their own they may change. */
+static file_tensor *original(const file_tensor *w) {
+    const file_tensor *from = w->origin ? w->origin : w;
+    return &from->owner->items[from - from->owner->items];
+}
+
 const unsigned char *tensor_bytes(const file_tensor *w, err *e) {
-    file_tensor *own = find(w->owner, w->name); /* w may be another's copy */
+    file_tensor *own = original(w);
     if (!unpack(own, e)) return NULL;
     if (lies_in_order(own, 0)) return own->data;
     unsigned char *p = mem_alloc(own->bytes, 1);
@@ -345,7 +419,7 @@ const unsigned char *tensor_bytes(const file_tensor *w, err *e) {
 }
 
 const unsigned char *tensor_matrix(const file_tensor *w, size_t rows, size_t cols, bool *transposed, err *e) {
-    file_tensor *own = find(w->owner, w->name);
+    file_tensor *own = original(w);
     size_t first = 0, n = 1;
     *transposed = false;
     if (!unpack(own, e)) return NULL;

@@ -25,12 +25,15 @@ typedef struct {
     size_t bytes;              /* of all its numbers, row-major */
     size_t place;              /* the container's own: where a packed one lies */
     tensors *owner;
+    const void *origin; /* the file_tensor in the set that it was taken over from; NULL: this one */
 } file_tensor;
 
 /* path: a file of any container, or an index of shards (.index.json). The message names the file at fault. */
 tensors *tensors_open(const char *path, err *e);
 /* The same from a file in memory, which must outlive the result; name is what messages call it. */
 tensors *tensors_parse(const unsigned char *bytes, size_t length, const char *name, err *e);
+/* AlphaCLIP: the tensors of path, those of `overlay` (an image side without its prefix) in place of its visual.*. */
+tensors *tensors_overlay(const char *path, const char *overlay, err *e);
 void tensors_free(tensors *t);
 
 size_t tensors_count(const tensors *t);

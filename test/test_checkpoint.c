@@ -1000,7 +1000,7 @@ static void test_which_files_are_taken(void **state) {
     assert_refused(folder, "no model in this folder|found config.json");
     remove(in_folder("config.json"));
     copy(HF "/model.safetensors", "model.safetensors");
-    assert_refused(folder, "no model in this folder|found model.safetensors");
+    assert_refused(folder, "model.safetensors: its config is missing: expected open_clip_config.json or config.json");
     assert_refused(in_folder("model.safetensors"),
                    "model.safetensors: its config is missing: expected open_clip_config.json or config.json");
     copy(HF "/config.json", "config.json");

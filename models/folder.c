@@ -1,0 +1,228 @@
+/* folder.c - files that belong together (see folder.h). */
+#include "models/folder.h"
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "files/files.h"
+#include "files/json.h"
+#include "models/implied.h"
+#include "models/names.h"
+
+enum { CONFIG_BYTES = 16 << 20, FILES_MOST = 1000, NAME_ROOM = 256 };
+
+/* Published names, in the order in which they are taken: a config and its weights. */
+static const char OPEN_CLIP[] = "open_clip_config.json", HUGGING_FACE[] = "config.json";
+static const char *const OPEN_CLIP_WEIGHTS[] = {"open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
+                                                "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth", NULL};
+static const char *const HUGGING_FACE_WEIGHTS[] = {"model.safetensors", "model.safetensors.index.json",
+                                                   "pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", NULL};
+
+static bool join(char *out, const char *folder, const char *file, err *e) {
+    size_t n = strlen(folder);
+    const char *slash = n == 0 || folder[n - 1] == '/' ? "" : "/";
+    if ((size_t)snprintf(out, PATH_ROOM, "%s%s%s", folder, slash, file) < PATH_ROOM) return true;
+    return err_set(e, "%.200s...: path is longer than %d bytes", folder, PATH_ROOM - 1);
+}
+
+static bool beside(const char *folder, const char *file) {
+    char path[PATH_ROOM];
+    return join(path, folder, file, NULL) && file_exists(path);
+}
+
+static const char *first_of(const char *folder, const char *const *names) {
+    for (; *names; names++)
+        if (beside(folder, *names)) return *names;
+    return NULL;
+}
+
+/* ---- a folder's files ------------------------------------------------------------------------------------ */
+typedef struct {
+    char (*names)[NAME_ROOM];
+    size_t count, room;
+} listing;
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(a, b); }
+
+/* Regular names ending in one of `endings`, sorted; links out of the folder count as files that are there. */
+static bool list(const char *folder, const char *const *endings, listing *l, err *e) {
+    DIR *d = opendir(folder);
+    if (!d) return err_set(e, "%s: the folder cannot be read", folder);
+    bool ok = true;
+    for (struct dirent *f; ok && (f = readdir(d));) {
+        bool wanted = false;
+        for (const char *const *end = endings; *end; end++) wanted = wanted || ends_with(f->d_name, *end);
+        if (!wanted || f->d_name[0] == '.' || strlen(f->d_name) >= NAME_ROOM || !beside(folder, f->d_name)) continue;
+        if (l->count == FILES_MOST) ok = err_set(e, "%s: more than %d files of weights or settings", folder, FILES_MOST);
+        else if (!mem_grow(&l->names, &l->room, l->count + 1, sizeof *l->names))
+            ok = err_set(e, "%s: not enough memory", folder);
+        else strcpy(l->names[l->count++], f->d_name);
+    }
+    closedir(d);
+    if (l->count) qsort(l->names, l->count, sizeof *l->names, by_text);
+    return ok;
+}
+
+/* ---- one checkpoint under any name ------------------------------------------------------------------------- */
+typedef struct {
+    char weights[NAME_ROOM], overlay[NAME_ROOM], several[400];
+    size_t found;
+    err refusal; /* the first file's that looked like weights and was refused */
+} candidates;
+
+/* What is not the model's weights may lie beside them: a trainer's state, embeddings. */
+static void consider(candidates *c, const char *folder, const char *file) {
+    char path[PATH_ROOM];
+    err e = {0};
+    tensors *t = join(path, folder, file, &e) ? tensors_open(path, &e) : NULL;
+    name_set names;
+    if (t && tensors_find(t, "conv1_alpha.weight")) {
+        snprintf(c->overlay, sizeof c->overlay, "%s", file);
+    } else if (t && names_recognise(t, &names, &e)) {
+        if (!c->found++) snprintf(c->weights, sizeof c->weights, "%s", file);
+        size_t used = strlen(c->several);
+        snprintf(c->several + used, sizeof c->several - used, "%s%s", used ? ", " : "", file);
+    } else if (!t && !c->refusal.text[0]) {
+        c->refusal = e;
+    }
+    tensors_free(t);
+}
+
+static bool find_any(model_files *f, err *e) {
+    static const char *const endings[] = {".safetensors", ".safetensors.index.json", ".bin.index.json", ".bin", ".pt", ".pth",
+                                          ".npz", ".gguf", ".onnx", ".msgpack", ".h5", ".ckpt", NULL};
+    listing l = {0};
+    candidates c = {0};
+    bool ok = list(f->folder, endings, &l, e);
+    for (size_t i = 0; ok && i < l.count; i++) consider(&c, f->folder, l.names[i]);
+    mem_free(l.names);
+    if (!ok) return false;
+    if (c.found > 1)
+        return err_set(e, "%s: several models in this folder, name one of them: %s", f->folder, c.several);
+    if (c.found == 1)
+        return join(f->weights, f->folder, c.weights, e) && (!*c.overlay || join(f->overlay, f->folder, c.overlay, e));
+    if (*c.overlay)
+        return err_set(e, "%s: %s is AlphaCLIP's image side alone: expected the CLIP that it was trained from beside it",
+                       f->folder, c.overlay);
+    if (c.refusal.text[0]) {
+        *e = c.refusal;
+        return false;
+    }
+    bool a = beside(f->folder, OPEN_CLIP), b = beside(f->folder, HUGGING_FACE);
+    return err_set(e,
+                   "%s: no model in this folder: expected %s and %s, or %s and model.safetensors (or "
+                   "model.safetensors.index.json), or one file of weights (.safetensors .bin .pt .pth .npz .gguf) under any "
+                   "name; found %s%s%s",
+                   f->folder, OPEN_CLIP, OPEN_CLIP_WEIGHTS[0], HUGGING_FACE, a ? OPEN_CLIP : "", a && b ? ", " : "",
+                   b ? HUGGING_FACE : a ? "" : "none of them");
+}
+
+static bool find_in_folder(model_files *f, err *e) {
+    const char *a = first_of(f->folder, OPEN_CLIP_WEIGHTS), *b = first_of(f->folder, HUGGING_FACE_WEIGHTS);
+    const char *file = a && beside(f->folder, OPEN_CLIP) ? a : b && beside(f->folder, HUGGING_FACE) ? b : b ? b : a;
+    if (file && (beside(f->folder, OPEN_CLIP) || beside(f->folder, HUGGING_FACE)))
+        return join(f->weights, f->folder, file, e);
+    return find_any(f, e);
+}
+
+/* ---- a file of weights --------------------------------------------------------------------------------------- */
+/* AlphaCLIP's overlay by itself: its base is the one other model of the folder. */
+static bool find_base(model_files *f, const char *path, err *e) {
+    tensors *t = tensors_open(path, e);
+    bool overlay = t && tensors_find(t, "conv1_alpha.weight");
+    bool opened = t != NULL;
+    tensors_free(t);
+    return opened && (!overlay || find_any(f, e));
+}
+
+bool model_files_find(const char *path, model_files *f, err *e) {
+    memset(f, 0, sizeof *f);
+    if (!*path) return err_set(e, "the name of a model is empty");
+    if (strlen(path) >= PATH_ROOM) return err_set(e, "%.200s...: path is too long", path);
+    if (folder_exists(path)) {
+        strcpy(f->folder, path);
+        return find_in_folder(f, e);
+    }
+    if (!file_exists(path)) return err_set(e, "%s: no such file or folder: expected a model", path);
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) + 1 : 0;
+    memcpy(f->folder, n ? path : "./", n ? n : 2);
+    strcpy(f->weights, path);
+    return !ends_with(path, ".pth") || find_base(f, path, e); /* the overlays' ending */
+}
+
+tensors *model_files_weights(const model_files *f, err *e) {
+    return *f->overlay ? tensors_overlay(f->weights, f->overlay, e) : tensors_open(f->weights, e);
+}
+
+/* ---- the config -------------------------------------------------------------------------------------------------- */
+static char *read_beside(const model_files *f, const char *file, char name[PATH_ROOM], size_t *length, err *e) {
+    return join(name, f->folder, file, e) ? file_read(name, CONFIG_BYTES, length, e) : NULL;
+}
+
+static char *copy_text(const char *text, const char *of, char name[PATH_ROOM], size_t *length, err *e) {
+    *length = strlen(text);
+    char *copy = mem_alloc(*length + 1, 1);
+    if (!copy) return err_set(e, "%s: not enough memory", of), NULL;
+    memcpy(copy, text, *length);
+    snprintf(name, PATH_ROOM, "%s", of);
+    return copy;
+}
+
+static bool is_model_config(const char *path) {
+    size_t length;
+    char *text = file_read(path, CONFIG_BYTES, &length, NULL);
+    cJSON *j = text ? json_parse(text, length, path, NULL) : NULL;
+    bool is = cJSON_IsObject(j) && (cJSON_GetObjectItemCaseSensitive(j, "model_cfg") ||
+                                    (cJSON_GetObjectItemCaseSensitive(j, "embed_dim") &&
+                                     cJSON_GetObjectItemCaseSensitive(j, "vision_cfg")));
+    json_free(j);
+    mem_free(text);
+    return is;
+}
+
+/* The one JSON beside the weights that is a model's config, under any name: open_clip's model_configs, EVA's. */
+static bool find_any_config(const model_files *f, char name[PATH_ROOM], err *e) {
+    static const char *const endings[] = {".json", NULL};
+    listing l = {0};
+    char path[PATH_ROOM];
+    bool ok = list(f->folder, endings, &l, e);
+    *name = 0;
+    for (size_t i = 0; ok && i < l.count; i++) {
+        if (!join(path, f->folder, l.names[i], NULL) || !is_model_config(path)) continue;
+        if (*name) ok = err_set(e, "%s: two configs stand beside it, %s and %s: expected one", f->weights, name, l.names[i]);
+        else memcpy(name, path, sizeof path);
+    }
+    mem_free(l.names);
+    return ok;
+}
+
+char *model_files_config(const model_files *f, const tensors *t, char name[PATH_ROOM], size_t *length, err *e) {
+    char json[IMPLIED_ROOM];
+    if (tensors_config(t)) return copy_text(tensors_config(t), tensors_name(t), name, length, e);
+    bool a = beside(f->folder, OPEN_CLIP), b = beside(f->folder, HUGGING_FACE);
+    bool second = b && (!a || !names_like_open_clip(t));
+    if (a || b) return read_beside(f, second ? HUGGING_FACE : OPEN_CLIP, name, length, e);
+    if (!find_any_config(f, name, e)) return NULL;
+    if (*name) return file_read(name, CONFIG_BYTES, length, e);
+    if (tensors_find(t, "visual.conv1.weight") && tensors_find(t, "token_embedding.weight"))
+        return implied_config(t, json, e) ? copy_text(json, tensors_name(t), name, length, e) : NULL;
+    err_set(e, "%s: its config is missing: expected %s or %s beside it", f->weights, OPEN_CLIP, HUGGING_FACE);
+    return NULL;
+}
+
+char *model_files_pixels(const model_files *f, const tensors *t, const char *config, char name[PATH_ROOM], size_t *length,
+                         bool *found, err *e) {
+    *found = true;
+    if (tensors_pixels(t)) return copy_text(tensors_pixels(t), tensors_name(t), name, length, e);
+    const char *slash = strrchr(config, '/');
+    if (strcmp(slash ? slash + 1 : config, HUGGING_FACE) == 0 && beside(f->folder, "preprocessor_config.json"))
+        return read_beside(f, "preprocessor_config.json", name, length, e);
+    *found = false;
+    return NULL;
+}
