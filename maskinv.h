@@ -11,6 +11,7 @@
  */
 #ifndef MASKINV_H
 #define MASKINV_H
+#define MASKINV_VERSION "1.0.0"
 #include "explain.h"
 
 typedef struct {

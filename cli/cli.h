@@ -20,8 +20,6 @@
 #include "maskinv.h"
 #include "sys/threads.h"
 
-#define MASKINV_VERSION "1.0.0"
-
 typedef struct {
     const char *model;
     size_t threads, memory;

@@ -48,3 +48,18 @@ void say_quoted(longtext *t, const char *text) {
     }
     say(t, "\"");
 }
+
+void say_html(longtext *t, const char *text) {
+    for (; *text; text++) {
+        if (*text == '<')
+            say(t, "&lt;");
+        else if (*text == '>')
+            say(t, "&gt;");
+        else if (*text == '&')
+            say(t, "&amp;");
+        else if (*text == '"')
+            say(t, "&quot;");
+        else
+            say(t, "%c", *text);
+    }
+}

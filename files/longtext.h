@@ -19,4 +19,5 @@ typedef struct {
 void say(longtext *t, const char *format, ...) PRINTF_LIKE(2, 3);
 void say_bytes(longtext *t, const char *bytes, size_t n);
 void say_quoted(longtext *t, const char *text);
+void say_html(longtext *t, const char *text); /* for HTML: <, >, & and quotes escaped */
 #endif
