@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_rooms.sh - the house is what it says: the core needs nothing but <math.h>, <string.h> and a BLAS, so that it moves to
 # a machine without an operating system; a room (a folder, in the order of the Makefile's ROOMS) knows the core and the rooms
-# before it; no two files need each other.
+# before it, so that no two rooms need each other.
 cd "$(dirname "$0")/.." || exit 1
 out=$(mktemp -d) || exit 1
 trap 'rm -rf "$out"' EXIT
@@ -25,8 +25,8 @@ echo "[ RUN      ] the core's symbols"
 for f in $core; do ${CC:-cc} -std=c11 -O2 -fopenmp-simd -DNO_CLONES -I. -c "$f.c" -o "$out/$f.o" || exit 1; done
 needs=$(nm -u "$out"/*.o | awk '$1 == "U" { print $2 }' | sort -u)
 gives=$(nm "$out"/*.o | awk '$2 ~ /[TDRBC]/ { print $3 }' | sort -u)
-math='exp log sqrt pow erf tanh cos sin fabs floor expf logf sqrtf powf erff tanhf cosf sinf fabsf'
-strings='memcpy memset memmove memcmp strcmp strlen strncmp __stack_chk_fail _GLOBAL_OFFSET_TABLE_'
+math='exp log log1p sqrt pow erf tanh cos sin sincos lgamma fabs floor expf logf sqrtf powf erff tanhf cosf sinf fabsf'
+strings='memcpy memset memmove memcmp strcmp strlen strncmp strchr __stack_chk_fail _GLOBAL_OFFSET_TABLE_'
 verdict "the core's symbols" \
     "$(for s in $needs; do case " $(echo $gives) $math $strings " in *" $s "*) ;; *) echo "$s" ;; esac; done)"
 
@@ -62,10 +62,10 @@ done)
 verdict "no include goes up" "$up"
 
 # Who needs whose symbol, "room/file room/file", from the objects of a build that is here.
-echo "[ RUN      ] no symbol goes up, none in a circle"
+echo "[ RUN      ] no symbol goes up"
 objects=$(ls -td build/*/cli/cli.o 2>/dev/null | head -n 1)
 if [ -z "$objects" ]; then
-    echo "[  SKIPPED ] no symbol goes up, none in a circle: nothing is built here (make)"
+    echo "[  SKIPPED ] no symbol goes up: nothing is built here (make)"
 else
     cd "${objects%/cli/cli.o}" || exit 1
     for f in $core $(cd ../.. && for r in $rooms; do for s in "$r"/*.c; do echo "${s%.c}"; done; done); do
@@ -74,13 +74,12 @@ else
     awk '$1 == "gives" { of[$3] = $2; next } { needs[++n] = $2 " " $3 }
         END { for (i = 1; i <= n; i++) { split(needs[i], p); if (p[2] in of && of[p[2]] != p[1]) print p[1], of[p[2]] } }' \
         "$out/symbols" | sort -u >"$out/edges"
-    circle=$(tsort "$out/edges" 2>&1 >/dev/null | tr '\n' ' ')
     up=$(while read -r from to; do
         case $from in */*) a=$(rank "${from%%/*}") ;; *) a=0 ;; esac
         case $to in */*) b=$(rank "${to%%/*}") ;; *) b=0 ;; esac
         [ "$b" -gt "$a" ] && echo "$from -> $to;"
     done <"$out/edges")
     [ -s "$out/edges" ] || up="no symbols were found"
-    verdict "no symbol goes up, none in a circle" "$up$circle"
+    verdict "no symbol goes up" "$up"
 fi
 exit $status
