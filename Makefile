@@ -91,7 +91,7 @@ endif
 
 # ---- what there is -----------------------------------------------------------------------------------
 # The core: touches no file, prints nothing, allocates nothing. Only gemm.c knows the BLAS.
-CORE    = arena gemm kernels autograd ops_products ops_rows ops_each ops_turn clip clip_image clip_block clip_resnet \
+CORE    = arena gemm kernels autograd ops_products ops_rows ops_each ops_turn blocks clip clip_image clip_block clip_resnet \
           clip_text clip_caption map explain methods maskinv
 # What stands above the core, a folder each. A room knows the core and the rooms before it, never a later one.
 ROOMS   = os sys files text models pictures masks data regions scenes eval training cli

@@ -1,5 +1,6 @@
 /* clip.c - what a model consists of, and how its stored numbers become tensors (see clip.h). */
 #include "clip.h"
+#include "blocks.h"
 #include <math.h>
 #include <string.h>
 
@@ -164,17 +165,20 @@ bool clip_each_weight(clip_model *m, clip_visit *visit, void *arg) {
 bool clip_of_text(clip_kind kind) { return kind >= W_TEXT_BLOCK || (kind >= W_TOKEN && kind <= W_DECODER_PROJ); }
 
 /* ---- stored numbers -> tensors -------------------------------------------------------------------- */
-static size_t type_bytes(clip_type type) {
-    return type == CLIP_REAL ? sizeof(real) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t);
+size_t clip_bytes(clip_type type, size_t count) {
+    if (block_bytes(type)) return count / BLOCK * block_bytes(type);
+    return count * (type == CLIP_REAL ? sizeof(real) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
 /* `count` stored numbers at p, whatever their alignment, as real. */
 static void convert(clip_type type, const unsigned char *p, real *out, size_t count) {
     enum { PIECE = 512 };
     union { uint16_t half[PIECE]; float single[PIECE]; } aligned;
+    for (size_t i = 0; block_bytes(type) && i < count; i += BLOCK) block_unpack(type, p + clip_bytes(type, i), out + i);
+    if (block_bytes(type)) return;
     for (size_t done = 0; done < count; done += PIECE) {
         size_t n = count - done < PIECE ? count - done : PIECE;
-        memcpy(&aligned, p + done * type_bytes(type), n * type_bytes(type));
+        memcpy(&aligned, p + clip_bytes(type, done), clip_bytes(type, n));
         if (type == CLIP_F16) k_from_half(aligned.half, out + done, n);
         else if (type == CLIP_BF16) k_from_bfloat(aligned.half, out + done, n);
         else k_from_float(aligned.single, out + done, n);
@@ -186,7 +190,7 @@ typedef struct { const clip_weight *w; real *out; size_t count, piece; } convers
 static void convert_piece(void *arg, size_t i) {
     const conversion *c = arg;
     size_t from = i * c->piece, n = c->count - from < c->piece ? c->count - from : c->piece;
-    convert(c->w->type, (const unsigned char *)c->w->data + from * type_bytes(c->w->type), c->out + from, n);
+    convert(c->w->type, (const unsigned char *)c->w->data + clip_bytes(c->w->type, from), c->out + from, n);
 }
 
 static bool usable_as_is(const clip_weight *w) {
@@ -198,8 +202,13 @@ real clip_number(const clip_weight *w, size_t i) {
     real x;
     const unsigned char *p = w->data;
     if (w->leaf) return w->leaf->data[i];
+    if (block_bytes(w->type)) {
+        real block[BLOCK];
+        block_unpack(w->type, p + clip_bytes(w->type, i), block); /* i's block: the division drops the rest */
+        return block[i % BLOCK];
+    }
     if (w->type == CLIP_REAL) memcpy(&x, p + i * sizeof x, sizeof x);
-    else convert(w->type, p + i * type_bytes(w->type), &x, 1);
+    else convert(w->type, p + clip_bytes(w->type, i), &x, 1);
     return x;
 }
 
@@ -219,7 +228,7 @@ ag_tensor *clip_use_rows(ag_tape *t, const clip_weight *w, const uint32_t *index
     if (w->leaf) return ag_rows(t, w->leaf, index, count);
     ag_tensor *x = ag_new(t, 1, count, w->cols);
     if (!x) return NULL;
-    size_t stride = w->cols * type_bytes(w->type);
+    size_t stride = clip_bytes(w->type, w->cols);
     for (size_t i = 0; i < count; i++) {
         const unsigned char *row = (const unsigned char *)w->data + index[i] * stride;
         if (w->type == CLIP_REAL) memcpy(x->data + i * w->cols, row, stride);

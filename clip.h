@@ -94,7 +94,13 @@ static inline bool clip_has_pooler(const clip_config *c) { return c->pool >= CLI
 static inline size_t clip_depth(const clip_config *c) { return c->vision.layers ? c->vision.layers : 1; }
 
 /* ---- weights: where they lie, as stored ------------------------------------------------------- */
-typedef enum { CLIP_F32, CLIP_F16, CLIP_BF16, CLIP_REAL } clip_type;
+typedef enum {
+    CLIP_F32, CLIP_F16, CLIP_BF16, CLIP_REAL,
+    /* 32 numbers of a row in one block, as clip.cpp quantises them (blocks.h) */
+    CLIP_Q4_0, CLIP_Q4_1, CLIP_Q5_0, CLIP_Q5_1, CLIP_Q8_0
+} clip_type;
+/* Bytes that `count` numbers take as stored; of blocked types a multiple of 32. */
+size_t clip_bytes(clip_type type, size_t count);
 typedef struct {
     const void *data;         /* [rows, cols]; NULL: not there. Any alignment. */
     clip_type type;

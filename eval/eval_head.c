@@ -219,10 +219,9 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t n) {
 static const uint64_t HASH_START = 0xCBF29CE484222325u;
 
 static bool hash_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
-    static const size_t bytes[] = {[CLIP_F32] = 4, [CLIP_F16] = 2, [CLIP_BF16] = 2, [CLIP_REAL] = sizeof(real)};
     uint64_t *hash = arg, what[4] = {(uint64_t)kind, layer, rows, cols};
     *hash = hash_bytes(*hash, what, sizeof what);
-    if (w->data) *hash = hash_bytes(*hash, w->data, w->rows * w->cols * bytes[w->type]);
+    if (w->data) *hash = hash_bytes(*hash, w->data, clip_bytes(w->type, w->rows * w->cols));
     return true;
 }
 

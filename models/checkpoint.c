@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "blocks.h"
 #include "files/json.h"
 #include "models/folder.h"
 #include "models/model.h"
@@ -23,10 +24,16 @@ static const file_tensor *find(const checkpoint *c, const char *name) { return t
 
 static const char *weights_file(const checkpoint *c) { return tensors_name(c->weights); }
 
-static bool number_type(const file_tensor *t, clip_type *type, size_t *bytes) {
-    *type = strcmp(t->type, "F32") == 0 ? CLIP_F32 : strcmp(t->type, "F16") == 0 ? CLIP_F16 : CLIP_BF16;
-    *bytes = *type == CLIP_F32 ? 4 : 2;
-    return *type != CLIP_BF16 || strcmp(t->type, "BF16") == 0;
+static const char *const TYPE_NAMES[] = {[CLIP_F32] = "F32",   [CLIP_F16] = "F16",   [CLIP_BF16] = "BF16",
+                                         [CLIP_REAL] = "",     [CLIP_Q4_0] = "Q4_0", [CLIP_Q4_1] = "Q4_1",
+                                         [CLIP_Q5_0] = "Q5_0", [CLIP_Q5_1] = "Q5_1", [CLIP_Q8_0] = "Q8_0"};
+
+static bool number_type(const file_tensor *t, clip_type *type) {
+    for (size_t i = 0; i < sizeof TYPE_NAMES / sizeof *TYPE_NAMES; i++) {
+        *type = (clip_type)i;
+        if (strcmp(TYPE_NAMES[i], t->type) == 0) return true;
+    }
+    return false;
 }
 
 /* A tensor may have sides of 1 in front: [1,1,D] for [D]. */
@@ -49,23 +56,33 @@ typedef struct {
     bool *used; /* [tensors] */
 } binding;
 
+/* Users of these read rows, or walk the matrix themselves: column order will not do. The other matrices are used by
+ * clip_linear alone. */
+static bool wants_rows(const clip_config *c, clip_kind kind) {
+    return kind == W_POSITION || kind == W_TEXT_POSITION || kind == W_TEXT_POSITION_LONG || kind == W_TOKEN ||
+           kind == W_QUERY || (!clip_of_text(kind) && c->pool != CLIP_POOL_PROBE);
+}
+
 /* Where a weight's numbers lie: a whole matrix in whichever order it has, a part of a joined one by rows. */
-static const unsigned char *numbers_of(const file_tensor *t, const weight_name *n, clip_weight *w, size_t bytes, err *e) {
+static const unsigned char *numbers_of(const clip_config *c, const file_tensor *t, const weight_name *n, clip_weight *w,
+                                       clip_kind kind, err *e) {
     bool projection = n->form == FORM_PROJECTION, flipped = false;
-    if (n->parts == 1 && (projection || n->form == FORM_MATRIX)) {
-        const unsigned char *p = tensor_matrix(t, projection ? w->cols : w->rows, projection ? w->rows : w->cols, &flipped, e);
+    if (n->parts == 1 && !wants_rows(c, kind) && (projection || n->form == FORM_MATRIX)) {
+        const unsigned char *p =
+            tensor_matrix(t, projection ? w->cols : w->rows, projection ? w->rows : w->cols, &flipped, e);
         w->transposed = projection != flipped;
         return p;
     }
     const unsigned char *p = tensor_bytes(t, e);
-    return p ? p + n->part * w->rows * w->cols * bytes : NULL;
+    w->transposed = projection;
+    return p ? p + clip_bytes(w->type, n->part * w->rows * w->cols) : NULL;
 }
 
 static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     const binding *b = arg;
     const checkpoint *c = b->c;
     weight_name n = names_find(&c->names, &c->model.config, c->weights, kind, layer);
-    size_t shape[4], bytes, rank = names_shape(&n, rows, cols, &c->model.config, kind, layer, shape);
+    size_t shape[4], rank = names_shape(&n, rows, cols, &c->model.config, kind, layer, shape);
     const file_tensor *t = find(c, n.name);
     if (!t)
         return err_set(b->e, "%s: tensor \"%s\" is missing, expected one of shape %s", weights_file(c), n.name,
@@ -74,11 +91,11 @@ static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
         return err_set(b->e, "%s: tensor \"%s\" has shape %s, expected %s by the config", weights_file(c), n.name,
                        st_shape(t->shape, t->rank).text, st_shape(shape, rank).text);
     *w = (clip_weight){.rows = rows, .cols = cols};
-    if (!number_type(t, &w->type, &bytes))
-        return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16", weights_file(c), n.name,
-                       t->type);
+    if (!number_type(t, &w->type))
+        return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16, BF16 or one of clip.cpp's",
+                       weights_file(c), n.name, t->type);
     b->used[t - tensors_at(c->weights, 0)] = true;
-    w->data = numbers_of(t, &n, w, bytes, b->e);
+    w->data = numbers_of(&c->model.config, t, &n, w, kind, b->e);
     return w->data != NULL;
 }
 
@@ -242,9 +259,18 @@ const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e) {
  * ------------------------------------------------------------------------------------------------ */
 enum { PIECE = 2048 };
 
+/* Of blocked types the scale, a float16, and the offset behind it where there is one. */
+static size_t count_odd_blocks(const unsigned char *p, clip_type type, size_t n) {
+    size_t odd = 0, halves = type == CLIP_Q4_1 || type == CLIP_Q5_1 ? 2 : 1;
+    for (size_t i = 0; i < n; i += BLOCK, p += block_bytes(type))
+        for (size_t k = 0; k < halves; k++) odd += (p[2 * k + 1] & 0x7c) == 0x7c;
+    return odd;
+}
+
 /* Exponent bits all set: NaN or infinity. How many of n <= PIECE numbers are. */
 static size_t count_odd(const unsigned char *p, clip_type type, size_t n) {
     uint32_t odd = 0;
+    if (block_bytes(type)) return count_odd_blocks(p, type, n);
     if (type == CLIP_F32) {
         uint32_t x[PIECE];
         memcpy(x, p, n * sizeof *x);
@@ -259,11 +285,11 @@ static size_t count_odd(const unsigned char *p, clip_type type, size_t n) {
 
 static bool find_odd(const clip_weight *w, size_t *at) {
     const unsigned char *p = w->data;
-    size_t each = w->type == CLIP_F32 ? 4 : 2, count = w->rows * w->cols;
+    size_t count = w->rows * w->cols, step = block_bytes(w->type) ? BLOCK : 1;
     for (size_t i = 0; i < count; i += PIECE) {
         size_t n = count - i < PIECE ? count - i : PIECE;
-        if (!count_odd(p + i * each, w->type, n)) continue;
-        for (*at = i; !count_odd(p + *at * each, w->type, 1);) ++*at;
+        if (!count_odd(p + clip_bytes(w->type, i), w->type, n)) continue;
+        for (*at = i; !count_odd(p + clip_bytes(w->type, *at), w->type, step);) *at += step;
         return true;
     }
     return false;
