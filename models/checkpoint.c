@@ -92,7 +92,7 @@ static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
                        st_shape(t->shape, t->rank).text, st_shape(shape, rank).text);
     *w = (clip_weight){.rows = rows, .cols = cols};
     if (!number_type(t, &w->type))
-        return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16, BF16 or one of clip.cpp's",
+        return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16 (or clip.cpp's blocks)",
                        weights_file(c), n.name, t->type);
     b->used[t - tensors_at(c->weights, 0)] = true;
     w->data = numbers_of(&c->model.config, t, &n, w, kind, b->e);
