@@ -1,6 +1,6 @@
 # maskinv: MaskInversion in plain C.
 #
-#   make                 ./maskinv and ./train
+#   make                 ./maskinv, ./train, libmaskinv.a and libmaskinv.so.1
 #   make test            every test, ends in "N passed, N failed"
 #   make backends        which BLAS can be had here, and which one is taken
 #   make BLAS=none       our own products instead of OpenBLAS (openblas, cblas, accelerate, none)
@@ -10,7 +10,8 @@
 #   make gradients       time and memory of LeGrad's three gradients (minutes)
 #   make demo            invert on a scene with the default model, into demo/
 #   make model           train the default model again (hours)
-#   make install         into PREFIX (/usr/local): binary and manual page
+#   make install         into PREFIX (/usr/local; DESTDIR is obeyed): programs, library, headers, maskinv.pc, manual;
+#                        make uninstall takes all of it away
 #
 # Debian: build-essential pkg-config libopenblas-dev libstb-dev libcjson-dev libutf8proc-dev zlib1g-dev libcmocka-dev
 
@@ -50,10 +51,12 @@ CJSON  = $(or $(call system,libcjson),-isystem /usr/include/cjson)
 # LOOPS          for the files of hot loops: fused multiply-add; no errno, no traps asked of their arithmetic. NaN and
 #                infinity keep their meaning (this is not -ffast-math), but exp and relu become vector code
 LOOPS     = -ffp-contract=fast -fno-math-errno -fno-trapping-math
+# PIC            one set of objects for the programs and for the shared library, whose own calls stay inside
+PIC       = -fPIC -fno-semantic-interposition
 OPTIMISE ?= -O3
 WARN      = -Wall -Wextra -Wshadow -Wconversion -Werror
 CFLAGS   ?= $(OPTIMISE) -g
-ALL_FLAGS = -std=c11 $(CFLAGS) -fopenmp-simd $(WARN) $(SANITIZE) \
+ALL_FLAGS = -std=c11 $(CFLAGS) $(PIC) -fopenmp-simd $(WARN) $(SANITIZE) \
             $(REAL) $(BUILTIN) -I. $(CPPFLAGS) $(STB) $(CJSON)
 LIBS      = $(BLAS_LIBS_$(BLAS)) $(shell $(PKG_CONFIG) --libs libcjson libutf8proc zlib) -lpthread -lm
 
@@ -94,7 +97,7 @@ endif
 CORE    = arena gemm kernels autograd ops_products ops_rows ops_each ops_turn blocks clip clip_image clip_block clip_resnet \
           clip_text clip_caption map explain methods maskinv
 # What stands above the core, a folder each. A room knows the core and the rooms before it, never a later one.
-ROOMS   = os sys files text models pictures masks data regions scenes eval training cli
+ROOMS   = os sys files text models pictures masks face data regions scenes eval training cli
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
 MAINS   = cli/main training/train
 # Of os/ one file alone: the system's that is built for.
@@ -105,8 +108,9 @@ DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models
 OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES)))
 LIB     = $(B)/libmaskinv.a
 
-PROGRAMS = maskinv train
-all: $(PROGRAMS)
+PROGRAMS  = maskinv train
+LIBRARIES = $(if $(filter Darwin,$(shell uname -s)),,libmaskinv.a libmaskinv.so.1)
+all: $(PROGRAMS) $(LIBRARIES)
 
 maskinv: $(B)/maskinv
 	cp -f $< $@
@@ -121,6 +125,31 @@ $(B)/train: $(B)/training/train.o $(LIB)
 $(LIB): $(OBJECTS)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(OBJECTS)
+
+# ---- the library ---------------------------------------------------------------------------------------
+# The core and the rooms up to face/, as one object in which the core's names have their prefix (face/headers) and all
+# others are local; exports.txt is what is left. Not on macOS, whose binutils cannot rename.
+SO       = libmaskinv.so.1
+IN_LIB   = $(filter $(CORE) $(foreach r,os sys files text models pictures masks face,$(r)/%),$(SOURCES))
+L        = $(B)/lib
+OBJCOPY ?= objcopy
+$(L)/maskinv.o: $(IN_LIB:%=$(B)/%.o) face/headers $(wildcard *.h)
+	$(call say,link $@)
+	@mkdir -p $(L)
+	$(Q)sh face/headers $(L)/core $(filter $(CORE:%=$(B)/%.o),$^)
+	$(Q)(cat $(L)/core/exports.txt; sed -n 's/^[a-z].*[ *]\(mi_[a-z_]*\)(.*/\1/p' face/face.h) >$(L)/exports.txt
+	$(Q)(echo 'MASKINV_1 {'; echo 'global:'; sed 's/$$/;/' $(L)/exports.txt; echo 'local: *;'; echo '};') >$(L)/exports.map
+	$(Q)$(CC) $(SANITIZE) -r -nostdlib -o $(L)/all.o $(filter %.o,$^)
+	$(Q)$(OBJCOPY) --redefine-syms=$(L)/core/symbols.txt $(L)/all.o
+	$(Q)$(OBJCOPY) --keep-global-symbols=$(L)/exports.txt $(L)/all.o $@
+	@rm -f $(L)/all.o
+$(L)/libmaskinv.a: $(L)/maskinv.o
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $<
+$(L)/$(SO): $(L)/maskinv.o
+	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -shared -Wl,-soname,$(SO) -Wl,--version-script=$(L)/exports.map -o $@ $< $(LIBS)
+libmaskinv.a $(SO): %: $(L)/%
+	cp -f $< $@
 
 # Objects are made again when their flags change (another CC or CFLAGS, a model that appeared).
 $(B)/%.o: %.c $(B)/flags.txt
@@ -211,11 +240,41 @@ model: all
 man: maskinv
 	./maskinv --man >docs/maskinv.1.tmp-man && mv docs/maskinv.1.tmp-man docs/maskinv.1
 
+VERSION    = $(shell sed -n 's/^.define MASKINV_VERSION "\(.*\)"/\1/p' face/face.h)
+LIBDIR     = $(PREFIX)/lib
+INCLUDE    = $(DESTDIR)$(PREFIX)/include/maskinv
+MANUALS    = $(wildcard docs/*.1)
+define PC
+prefix=$(PREFIX)
+libdir=$(LIBDIR)
+includedir=$${prefix}/include
+
+Name: maskinv
+Description: MaskInversion: embeddings of image regions by CLIP explanations
+Version: $(VERSION)
+Libs: -L$${libdir} -lmaskinv
+Libs.private: $(strip $(LIBS))
+Cflags: -I$${includedir}
+endef
+export PC
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 755 maskinv $(DESTDIR)$(PREFIX)/bin/maskinv
-	install -m 644 docs/maskinv.1 $(DESTDIR)$(PREFIX)/share/man/man1/maskinv.1
+	install -m 755 maskinv train $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(MANUALS) $(DESTDIR)$(PREFIX)/share/man/man1
+ifneq ($(LIBRARIES),)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(INCLUDE)/core
+	install -m 644 libmaskinv.a $(DESTDIR)$(LIBDIR)
+	install -m 755 $(SO) $(DESTDIR)$(LIBDIR)
+	ln -sf $(SO) $(DESTDIR)$(LIBDIR)/libmaskinv.so
+	install -m 644 face/face.h $(INCLUDE)/maskinv.h
+	install -m 644 $(L)/core/*.h $(INCLUDE)/core
+	echo "$$PC" >$(DESTDIR)$(LIBDIR)/pkgconfig/maskinv.pc
+endif
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/maskinv $(DESTDIR)$(PREFIX)/share/man/man1/maskinv.1
+	rm -f $(DESTDIR)$(PREFIX)/bin/maskinv $(DESTDIR)$(PREFIX)/bin/train
+	rm -f $(MANUALS:docs/%=$(DESTDIR)$(PREFIX)/share/man/man1/%)
+	rm -f $(DESTDIR)$(LIBDIR)/libmaskinv.a $(DESTDIR)$(LIBDIR)/$(SO) $(DESTDIR)$(LIBDIR)/libmaskinv.so
+	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/maskinv.pc
+	rm -rf $(INCLUDE)
 clean:
-	rm -rf build maskinv maskinv-asan train fuzz-*
+	rm -rf build maskinv maskinv-asan train fuzz-* libmaskinv.a libmaskinv.so.1

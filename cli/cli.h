@@ -16,6 +16,7 @@
 #include "models/texts.h"
 #include "explain.h"
 #include "cli/flags.h"
+#include "face/face.h"
 #include "pictures/image.h"
 #include "maskinv.h"
 #include "sys/threads.h"

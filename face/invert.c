@@ -1,0 +1,141 @@
+/* invert.c - MaskInversion of the library's face (see face.h): what cmd_invert.c does, on arrays. */
+#include "face/room.h"
+#include "maskinv.h"
+#include "methods.h"
+#include <string.h>
+
+mi_invert_options mi_invert_defaults(void) { return (mi_invert_options){.lr = -1, .alpha = -1, .decay = -1}; }
+
+typedef struct {
+    call c;
+    mi_model *m;
+    const mi_invert_options *o;
+    mi_invert_result *r;
+    size_t side, layers, mask;
+    gradient_kind gradient;
+    invert_options invert;
+    explained x;
+    explainer method;
+    explain_other other;
+    bool stopped;
+} job;
+
+/* ---- settings ---------------------------------------------------------------------------------- */
+static invert_options settings(const clip_config *m, const mi_invert_options *o) {
+    invert_options i = invert_defaults();
+    if (m->invert.lr > 0) i.lr = m->invert.lr;
+    if (m->invert.iters) i.iters = m->invert.iters;
+    if (m->invert.alpha > 0) i.alpha = m->invert.alpha;
+    if (o->iters) i.iters = o->iters;
+    if (!(o->lr < 0)) i.lr = (real)o->lr;
+    if (!(o->alpha < 0)) i.alpha = (real)o->alpha;
+    if (!(o->decay < 0)) i.decay = (real)o->decay;
+    return i;
+}
+
+size_t mi_invert_steps(const mi_model *m, const mi_invert_options *o) {
+    mi_invert_options standard = mi_invert_defaults();
+    return settings(&m->model->config, o ? o : &standard).iters;
+}
+
+static bool is_legrad(const mi_invert_options *o) { return !o->explainer || !strcmp(o->explainer, "legrad"); }
+
+static bool choose_gradient(job *j) {
+    static const char *const names[] = {"factored", "decomposed", "autograd"};
+    static const gradient_kind kinds[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD};
+    const char *asked = j->o->gradient;
+    for (size_t i = 0; i < 3; i++)
+        if (!strcmp(asked ? asked : "factored", names[i])) return j->gradient = kinds[i], true;
+    return err_set(j->c.e, "gradient: '%s' found, factored, decomposed or autograd expected", asked);
+}
+
+static bool choose_explainer(job *j) {
+    const mi_invert_options *o = j->o;
+    if (is_legrad(o)) return true;
+    const method *how = method_find(o->explainer);
+    if (!how || !method_other(&j->method, o->explainer, &j->other))
+        return err_set(j->c.e, "explainer: '%s' found, legrad, gradcam, chefer or rollout expected", o->explainer);
+    if (j->gradient == GRADIENT_DECOMPOSED)
+        return err_set(j->c.e, "gradient: %s has autograd only, decomposed found", how->name);
+    return !(o->layers && !how->free) || err_set(j->c.e, "layers: %s leaves no choice of them", how->name);
+}
+
+static bool choose(job *j) {
+    const clip_config *m = &j->m->model->config;
+    const mi_invert_options *o = j->o;
+    if (!(o->lr <= 1e6 && o->alpha <= 1e6 && o->decay <= 1e6) || o->iters > 1000000)
+        return err_set(j->c.e, "lr %g, alpha %g, decay %g, %zu steps found, at most 1e6 expected", o->lr, o->alpha,
+                       o->decay, o->iters);
+    if (!choose_gradient(j) || !choose_explainer(j)) return false;
+    j->layers = o->layers ? o->layers : !is_legrad(o) ? 0 : m->invert.layers ? m->invert.layers : 1;
+    if (j->layers > m->vision.layers)
+        return err_set(j->c.e, "layers: %zu found, 1 to %zu allowed, the model's depth", j->layers, m->vision.layers);
+    j->invert = settings(m, o);
+    return call_side(j->m, o->side, 2, &j->side, j->c.e);
+}
+
+static bool check_mask(const mi_mask *m, size_t index, err *e) {
+    size_t pixels;
+    bool some = false;
+    if (!m->soft || !m->width || !m->height || !size_mul(m->width, m->height, &pixels))
+        return err_set(e, "mask %zu: %zu x %zu pixels found, some expected", index, m->width, m->height);
+    for (size_t i = 0; i < pixels; i++) {
+        float v = m->soft[i];
+        if (!(v >= 0 && v <= 1))
+            return err_set(e, "mask %zu: %g found in row %zu, column %zu, 0 to 1 expected", index, (double)v, i / m->width,
+                           i % m->width);
+        some = some || v > 0;
+    }
+    return some || err_set(e, "mask %zu: is empty, 0 everywhere", index);
+}
+
+/* ---- the work ------------------------------------------------------------------------------------- */
+static bool forward(job *j, const mi_image *image) {
+    fault f = {0};
+    explain_options eo = {.layers = j->layers, .gradient = j->gradient, .steps = j->invert.iters};
+    if (!is_legrad(j->o)) eo.other = &j->other;
+    float *pixels = call_pixels(j->m, image, j->side, j->c.e);
+    if (!pixels) return false;
+    bool ok = explain_open(&j->x, j->m->model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    mem_free(pixels);
+    if (ok && j->r->image) memcpy(j->r->image, j->x.embedding, j->m->model->config.embed * sizeof(float));
+    return ok || call_fault(&j->c, &f);
+}
+
+static void step_done(void *arg, size_t step) {
+    job *j = arg;
+    if (!j->o->progress(j->o->progress_arg, j->mask, step)) j->stopped = true;
+}
+
+static bool invert_mask(job *j, const mi_mask *mask, size_t i) {
+    size_t embed = j->m->model->config.embed, mark = arena_mark(&j->c.memory);
+    mi_invert_result *r = j->r;
+    fault f = {0};
+    real *e = r->embeddings ? r->embeddings + i * embed : arena_alloc(&j->c.memory, embed, sizeof *e);
+    real *losses = r->losses ? r->losses + i * j->invert.iters : arena_alloc(&j->c.memory, j->invert.iters, sizeof *e);
+    if (!e || !losses) return err_set(j->c.e, "%zu bytes of memory are too little for the losses", j->c.bytes);
+    invert_result result = {.embedding = e, .losses = losses, .map_after = r->maps ? r->maps[i] : NULL};
+    j->mask = i;
+    if (!maskinv_invert(&j->x, mask->soft, mask->height, mask->width, &j->invert, &result, &f))
+        return call_fault(&j->c, &f), err_prefix(j->c.e, "mask %zu", i);
+    if (!all_finite(e, embed)) return err_set(j->c.e, "mask %zu: its embedding is not finite; a smaller lr may help", i);
+    arena_reset(&j->c.memory, mark);
+    return true;
+}
+
+bool mi_invert(mi_model *m, const mi_image *image, const mi_mask *masks, size_t count, const mi_invert_options *o,
+               mi_invert_result *r) {
+    mi_invert_options standard = mi_invert_defaults();
+    job *j = mem_alloc(1, sizeof *j);
+    if (!j) return err_set(error_of_thread(), "no memory to invert");
+    j->m = m, j->o = o ? o : &standard, j->r = r;
+    bool ok = call_begin(&j->c, m) && choose(j);
+    for (size_t i = 0; ok && i < count; i++) ok = check_mask(&masks[i], i, j->c.e);
+    if (ok && j->o->progress) j->invert.progress = step_done, j->invert.progress_arg = j;
+    ok = ok && forward(j, image);
+    for (size_t i = 0; ok && i < count; i++)
+        ok = invert_mask(j, &masks[i], i) && (!j->stopped || err_set(j->c.e, "stopped after mask %zu", i));
+    call_end(&j->c, m);
+    mem_free(j);
+    return ok;
+}

@@ -1,0 +1,48 @@
+/* room.h - what the face's files share: the model, what a call works with, this thread's error.
+ *
+ *     call c;
+ *     bool ok = call_begin(&c, m) && embed(&c, ...);      // a pool and an arena of its own
+ *     call_end(&c, m);
+ */
+#ifndef FACE_ROOM_H
+#define FACE_ROOM_H
+#include "face/face.h"
+#include "models/checkpoint.h"
+#include "os/os.h"
+#include "pictures/image.h"
+#include "sys/threads.h"
+
+enum { POOLS_KEPT = 64 };
+
+struct mi_model {
+    checkpoint *weights;
+    const clip_model *model;
+    size_t threads, memory;
+    os_lock lock; /* of all below */
+    pool *idle[POOLS_KEPT];
+    size_t idle_count;
+    const tokenizer *words; /* read when first asked for */
+};
+
+typedef struct {
+    pool *cores;
+    arena memory;
+    void *room;
+    size_t bytes;
+    err *e;
+} call;
+
+err *error_of_thread(void); /* emptied */
+bool call_begin(call *c, mi_model *m);
+void call_end(call *c, mi_model *m);
+/* The model's tokenizer; NULL and an error where it has none. */
+const tokenizer *call_words(call *c, mi_model *m);
+/* The picture for the readers, NULL data and sizes refused. */
+bool call_picture(const mi_image *image, picture *p, err *e);
+/* Pixels [3,side,side] of the squashed picture; mem_free them. */
+float *call_pixels(const mi_model *m, const mi_image *image, size_t side, err *e);
+/* As asked or twice the model's own; an error where it is no multiple of the patch. */
+bool call_side(const mi_model *m, size_t asked, size_t times, size_t *side, err *e);
+bool call_fault(call *c, const fault *f);
+bool all_finite(const float *v, size_t n);
+#endif
