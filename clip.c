@@ -212,6 +212,13 @@ real clip_number(const clip_weight *w, size_t i) {
     return x;
 }
 
+void clip_numbers(const clip_weight *w, size_t from, size_t count, real *out) {
+    const unsigned char *p = w->data;
+    if (w->leaf) memcpy(out, w->leaf->data + from, count * sizeof *out);
+    else if (w->type == CLIP_REAL) memcpy(out, p + from * sizeof *out, count * sizeof *out);
+    else convert(w->type, p + clip_bytes(w->type, from), out, count);
+}
+
 ag_tensor *clip_use(ag_tape *t, const clip_weight *w) {
     if (!clip_there(w)) return NULL;
     size_t rows = w->transposed ? w->cols : w->rows, cols = w->transposed ? w->rows : w->cols;

@@ -185,6 +185,8 @@ ag_tensor *clip_use(ag_tape *t, const clip_weight *w);
 ag_tensor *clip_use_rows(ag_tape *t, const clip_weight *w, const uint32_t *index, size_t count);
 /* Number i of a weight, in the order in which they are stored. */
 real clip_number(const clip_weight *w, size_t i);
+/* Stored numbers from..from+count-1 in a row; from is a multiple of 32, count too unless the weight ends there. */
+void clip_numbers(const clip_weight *w, size_t from, size_t count, real *out);
 /* x W^T + b, however W is stored; bias may be NULL or not there. */
 ag_tensor *clip_linear(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x);
 /* LN(x), or x where the norm is not there. */

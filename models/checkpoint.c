@@ -176,6 +176,9 @@ static bool read_config(checkpoint *c, const model_files *f, err *e) {
     /* switches that no config has: the tensors say them */
     out->text_long = tensors_find(c->weights, "positional_embedding_res") != NULL;
     out->alpha = tensors_find(c->weights, "visual.conv1_alpha.weight") != NULL;
+    if (tensors_find(c->weights, "text_model.final_layer_norm.weight") && out->text_proj_bias &&
+        !tensors_find(c->weights, "text_model.head.weight")) /* SigLIP's i18n model: the identity */
+        out->no_text_proj = !(out->text_proj_bias = false);
     return ok;
 }
 
@@ -220,6 +223,7 @@ checkpoint *checkpoint_builtin(err *e) {
  */
 const clip_model *checkpoint_model(const checkpoint *c) { return &c->model; }
 const char *checkpoint_name(const checkpoint *c) { return c->name; }
+const char *checkpoint_folder(const checkpoint *c) { return c->folder; }
 const char *checkpoint_layout(const checkpoint *c) { return names_layout(&c->names); }
 const tensors *checkpoint_tensors(const checkpoint *c) { return c->weights; }
 

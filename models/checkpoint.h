@@ -36,6 +36,7 @@ void checkpoint_free(checkpoint *c);
 
 const clip_model *checkpoint_model(const checkpoint *c);
 const char *checkpoint_name(const checkpoint *c);   /* the path it was opened by; "default" for the built-in one */
+const char *checkpoint_folder(const checkpoint *c); /* where its files lie; "" for one in memory */
 const char *checkpoint_layout(const checkpoint *c); /* "open_clip" or "Hugging Face" */
 /* Its weights by name, as they lie in the file or files. */
 const tensors *checkpoint_tensors(const checkpoint *c);
@@ -47,7 +48,7 @@ const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e); /* owned by c */
 /* Full scan of the weights in use for NaN and infinities; names the first one's tensor and index. */
 bool checkpoint_check_finite(const checkpoint *c, err *e);
 
-/* open_clip layout: DIR/open_clip_model.safetensors (type "F16" or "F32") + open_clip_config.json, each replaced
+/* open_clip layout: DIR/open_clip_model.safetensors (type "F16", "F32" or "BF16") + open_clip_config.json, each replaced
  * whole or not at all. Weights may be leaves (training). Numbers that are not finite, or not in F16, are an error
  * naming the tensor. */
 bool checkpoint_write(const char *folder, clip_model *m, const char *type, err *e);

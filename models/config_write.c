@@ -1,9 +1,10 @@
-/* config_write.c - a config in open_clip's form (see config.h). */
+/* config_write.c - a config in open_clip's form, whatever form it was read from (see config.h). */
 #include "models/config.h"
 #include "models/config_parts.h"
+#include "models/names.h"
 #include "models/pixels.h"
 
-/* open_clip takes int(width*mlp_ratio): half a unit above keeps rounding harmless. */
+/* int(width*mlp_ratio) is taken by its readers: half a unit above keeps rounding harmless. */
 static void write_ratio(FILE *f, const clip_tower *t) {
     if (t->mlp == 4 * t->width) return;
     if (t->mlp % t->width == 0)
@@ -12,44 +13,119 @@ static void write_ratio(FILE *f, const clip_tower *t) {
         fprintf(f, "      \"mlp_ratio\": %.17g,\n", ((double)t->mlp + .5) / (double)t->width);
 }
 
-static void write_eps(FILE *f, const clip_tower *t) {
+static void write_tower(FILE *f, const clip_tower *t, act_kind act) {
+    write_ratio(f, t);
     if (t->eps != (real)1e-5) fprintf(f, "      \"norm_kwargs\": {\"eps\": %.9g},\n", (double)t->eps);
+    if (act == ACT_GELU_TANH) fprintf(f, "      \"act_kwargs\": {\"approximate\": \"tanh\"},\n");
+    if (t->layer_scale) fprintf(f, "      \"ls_init_value\": 1e-5,\n");
 }
 
-static void write_model(FILE *f, const clip_config *c) {
-    fprintf(f, "{\n  \"model_cfg\": {\n    \"embed_dim\": %zu,\n    \"quick_gelu\": %s,\n    \"vision_cfg\": {\n",
-            c->embed, c->act_vision == ACT_QUICK_GELU ? "true" : "false");
-    write_ratio(f, &c->vision);
-    write_eps(f, &c->vision);
+/* ---- image side ------------------------------------------------------------------------------------------- */
+/* A timm name that says the switches; its sizes are replaced by kwargs. NULL: no name says them. */
+static const char *timm_name(const clip_config *c) {
+    if (c->pool == CLIP_POOL_PROBE && c->rope.side)
+        return c->no_class_token         ? "vit_pe_core_gigantic_patch14_448"
+               : c->rope.side == 14      ? "vit_pe_core_base_patch16_224"
+               : c->rope.side == 24      ? "vit_pe_core_large_patch14_336"
+                                         : NULL;
+    if (c->pool == CLIP_POOL_PROBE)
+        return c->act_vision == ACT_GELU_TANH ? "vit_so400m_patch16_siglip_256" : "vit_base_patch16_siglip_224";
+    if (c->rope.side) return c->rope.side == 16 ? "eva02_base_patch16_clip_224" : NULL;
+    if (c->patch_bias) return c->vision.post_norm ? "eva02_enormous_patch14_clip_224" : "eva_giant_patch14_clip_224";
+    return c->act_vision == ACT_QUICK_GELU ? "vit_base_patch16_clip_quickgelu_224" : "vit_base_patch16_clip_224";
+}
+
+static void write_timm(FILE *f, const clip_config *c) {
+    const clip_tower *t = &c->vision;
+    fprintf(f,
+            "      \"timm_model_name\": \"%s\",\n      \"timm_model_pretrained\": false,\n      \"timm_pool\": \"%s\",\n"
+            "      \"timm_proj\": %s,\n      \"timm_model_kwargs\": {\"img_size\": %zu, \"patch_size\": %zu, "
+            "\"embed_dim\": %zu, \"depth\": %zu, \"num_heads\": %zu, \"mlp_ratio\": %.17g},\n      \"image_size\": %zu\n",
+            timm_name(c), c->pool == CLIP_POOL_PROBE ? "map" : "token", c->no_proj ? "\"none\"" : "null", c->image,
+            c->patch, t->width, t->layers, t->heads, ((double)t->mlp + .5) / (double)t->width, c->image);
+}
+
+static void write_resnet(FILE *f, const clip_config *c) {
+    fprintf(f,
+            "      \"image_size\": %zu,\n      \"layers\": [%zu, %zu, %zu, %zu],\n      \"width\": %zu,\n"
+            "      \"head_width\": %zu,\n      \"patch_size\": null\n",
+            c->image, c->resnet[0], c->resnet[1], c->resnet[2], c->resnet[3], c->vision.width / 32,
+            c->vision.width / c->vision.heads);
+}
+
+static void write_vit(FILE *f, const clip_config *c) {
+    write_tower(f, &c->vision, c->act_vision);
+    if (c->no_ln_pre) fprintf(f, "      \"no_ln_pre\": true,\n");
     if (c->pool == CLIP_POOL_MEAN) fprintf(f, "      \"pool_type\": \"tokens_mean\",\n");
+    if (c->pool == CLIP_POOL_PATCHES) fprintf(f, "      \"pool_type\": \"avg\",\n");
+    if (c->ln_after_pool) fprintf(f, "      \"final_ln_after_pool\": true,\n");
+    if (c->pool == CLIP_POOL_QUERIES)
+        fprintf(f,
+                "      \"attentional_pool\": true,\n      \"attn_pooler_queries\": %zu,\n"
+                "      \"attn_pooler_heads\": %zu,\n      \"output_tokens\": true,\n",
+                c->queries, c->pooler.heads);
     fprintf(f,
             "      \"image_size\": %zu,\n      \"patch_size\": %zu,\n      \"width\": %zu,\n      \"layers\": %zu,\n"
-            "      \"head_width\": %zu\n    },\n    \"text_cfg\": {\n",
+            "      \"head_width\": %zu\n",
             c->image, c->patch, c->vision.width, c->vision.layers, c->vision.width / c->vision.heads);
-    write_ratio(f, &c->text);
-    write_eps(f, &c->text);
+}
+
+/* ---- text side ---------------------------------------------------------------------------------------------- */
+static void write_text(FILE *f, const clip_config *c) {
+    static const char *const reads[] = {[CLIP_READ_EOS] = "eos", [CLIP_READ_LAST] = "last", [CLIP_READ_FIRST] = "first"};
+    write_tower(f, &c->text, c->act_text);
+    if (c->text_unmasked) fprintf(f, "      \"no_causal_mask\": true,\n");
+    if (c->text_class) fprintf(f, "      \"embed_cls\": true,\n      \"output_tokens\": true,\n");
+    if (c->read != CLIP_READ_LARGEST) fprintf(f, "      \"pool_type\": \"%s\",\n", reads[c->read]);
+    if (c->read == CLIP_READ_EOS) fprintf(f, "      \"eos_id\": %zu,\n", c->eos);
+    if (c->pad) fprintf(f, "      \"pad_id\": %zu,\n", c->pad);
+    if (c->no_text_proj) fprintf(f, "      \"proj_type\": \"none\",\n");
+    if (c->text_proj_bias) fprintf(f, "      \"proj_bias\": true,\n");
     fprintf(f,
             "      \"context_length\": %zu,\n      \"vocab_size\": %zu,\n      \"width\": %zu,\n      \"heads\": %zu,\n"
-            "      \"layers\": %zu\n    }\n  },\n",
+            "      \"layers\": %zu\n    }",
             c->context, c->vocab, c->text.width, c->text.heads, c->text.layers);
 }
 
-static bool is_plain(const clip_config *c) {
-    return !clip_has_pooler(c) && c->pool != CLIP_POOL_PATCHES && !c->no_class_token && !c->no_ln_pre && !c->patch_bias &&
-           !c->no_proj && !c->proj_bias && !c->alpha && !c->rope.side && !c->vision.layer_scale && !c->vision.post_norm &&
-           !c->vision.sub_norm && !c->vision.swiglu && !c->vision.no_key_bias && !c->text_unmasked && !c->read &&
-           !c->no_text_proj && !c->text_proj_bias && !c->text_class && !c->text_long && !c->logit_bias &&
-           !c->text.layer_scale && !c->decoder.layers && c->text.layers && c->act_vision <= ACT_GELU &&
-           c->act_text <= ACT_GELU;
+static void write_decoder(FILE *f, const clip_config *c) {
+    if (!c->decoder.layers) return;
+    fprintf(f, ",\n    \"multimodal_cfg\": {\n");
+    write_tower(f, &c->decoder, ACT_GELU);
+    fprintf(f,
+            "      \"context_length\": %zu,\n      \"vocab_size\": %zu,\n      \"width\": %zu,\n      \"heads\": %zu,\n"
+            "      \"layers\": %zu\n    }",
+            c->context, c->vocab, c->decoder.width, c->decoder.heads, c->decoder.layers);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------ */
+/* open_clip has one quick_gelu for both sides; timm's towers have theirs by name, a ResNet none. */
+static bool own_act(const clip_config *c) { return names_with_timm(c) || clip_is_resnet(c); }
+
+static bool check_words(const clip_config *c, err *e) {
+    static const char *const names[] = {[ACT_QUICK_GELU] = "quick_gelu", [ACT_GELU] = "gelu", [ACT_GELU_TANH] = "tanh gelu"};
+    bool quick = c->act_vision == ACT_QUICK_GELU;
+    if (!c->text.layers) return err_set(e, "its text side was not read, so that the whole model cannot be written");
+    if (!own_act(c) && quick != (c->act_text == ACT_QUICK_GELU))
+        return err_set(
+            e, "the image tower uses %s and the text tower %s: open_clip's config has one activation for both",
+            names[c->act_vision], names[c->act_text]);
+    if (names_with_timm(c) && !timm_name(c))
+        return err_set(e, "rotary positions over %zu cells: open_clip's config has no words for them", c->rope.side);
+    return true;
 }
 
 bool config_write(FILE *f, const clip_config *c, err *e) {
-    if (!is_plain(c)) return err_set(e, "only CLIP's own ViT can be written");
-    if (c->act_vision != c->act_text)
-        return err_set(
-            e, "the image tower uses %s and the text tower %s: open_clip's config has one activation for both",
-            c->act_vision == ACT_GELU ? "gelu" : "quick_gelu", c->act_text == ACT_GELU ? "gelu" : "quick_gelu");
-    write_model(f, c);
+    if (!check_words(c, e)) return false;
+    bool quick = (own_act(c) ? c->act_text : c->act_vision) == ACT_QUICK_GELU;
+    fprintf(f, "{\n  \"model_cfg\": {\n    \"embed_dim\": %zu,\n    \"quick_gelu\": %s,\n", c->embed, quick ? "true" : "false");
+    if (names_custom_text(c)) fprintf(f, "    \"custom_text\": true,\n");
+    if (c->logit_bias) fprintf(f, "    \"init_logit_bias\": -10,\n");
+    fprintf(f, "    \"vision_cfg\": {\n");
+    (clip_is_resnet(c) ? write_resnet : names_with_timm(c) ? write_timm : write_vit)(f, c);
+    fprintf(f, "    },\n    \"text_cfg\": {\n");
+    write_text(f, c);
+    write_decoder(f, c);
+    fprintf(f, "\n  },\n");
     if (!pixels_write(f, c, e)) return false;
     if (c->invert.lr > 0 || c->invert.alpha > 0 || c->invert.iters || c->invert.layers || c->invert.size)
         fprintf(f,

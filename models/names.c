@@ -240,10 +240,24 @@ bool names_recognise(const tensors *t, name_set *n, err *e) {
                    IMAGES[0].sign, IMAGES[1].sign);
 }
 
+bool names_with_timm(const clip_config *c) {
+    return c->pool == CLIP_POOL_PROBE || c->patch_bias || c->proj_bias || c->rope.side;
+}
+
+bool names_custom_text(const clip_config *c) { return names_with_timm(c) || c->text_class || c->text_proj_bias; }
+
 name_set names_open_clip(const clip_config *c) {
-    bool timm = c->pool == CLIP_POOL_PROBE || c->patch_bias || c->proj_bias || c->rope.side;
-    bool custom = timm || c->text_class || c->text_proj_bias;
-    return (name_set){clip_is_resnet(c) ? &RESNET : &IMAGES[timm ? 2 : 0], &TEXTS[custom]};
+    return (name_set){clip_is_resnet(c) ? &RESNET : &IMAGES[names_with_timm(c) ? 2 : 0], &TEXTS[names_custom_text(c)]};
+}
+
+/* Rows that open_clip would not write for this config, though it reads them: the fused and the split form of q, k, v. */
+static bool unwritten(const clip_config *c, const char *name) {
+    bool eva = c->vision.no_key_bias;
+    if (strncmp(name, "attn.qkv.", 9) == 0) return c->vision.sub_norm || (eva && strcmp(name, "attn.qkv.bias") == 0);
+    if (strcmp(name, "attn.q_bias") == 0 || strcmp(name, "attn.v_bias") == 0) return c->vision.sub_norm;
+    if (strncmp(name, "mlp.fc1.", 8) == 0) return c->vision.swiglu;
+    if (strlen(name) == 18 && strcmp(name + 6, "_proj_weight") == 0) return c->pooler.width == c->vision.width;
+    return false;
 }
 
 bool names_like_open_clip(const tensors *t) { return tensors_find(t, RESNET.sign) || (find_layout(t, IMAGES, 4) && !tensors_find(t, IMAGES[1].sign)); }
@@ -266,10 +280,11 @@ static void conv_name(const clip_config *c, int field, size_t index, char out[WE
     snprintf(out, WEIGHT_NAME, "visual.%s%s.%s", stage, part, conv_field(&at, field));
 }
 
-static bool fits(const row *rows, int what, const char *prefix, const tensors *t, weight_name *out) {
+static bool fits(const row *rows, int what, const char *prefix, const clip_config *c, const tensors *t,
+                 weight_name *out) {
     bool found = false;
     for (; rows && rows->name; rows++) {
-        if (rows->what != what) continue;
+        if (rows->what != what || (!t && unwritten(c, rows->name))) continue;
         char name[WEIGHT_NAME];
         snprintf(name, sizeof name, "%s%s", prefix, rows->name);
         bool there = !t || tensors_find(t, name);
@@ -326,7 +341,7 @@ weight_name names_find(const name_set *n, const clip_config *c, const tensors *t
     /* a bias makes a projection a linear layer: [E,W] and not [W,E] */
     if (kind == W_TEXT_PROJ && c->text_proj_bias)
         while (rows->name && (rows->what != W_TEXT_PROJ || rows->form != FORM_MATRIX)) rows++;
-    if (!fits(rows, what, prefix, t, &w)) snprintf(w.name, sizeof w.name, "(weight %d of no name here)", (int)kind);
+    if (!fits(rows, what, prefix, c, t, &w)) snprintf(w.name, sizeof w.name, "(weight %d of no name here)", (int)kind);
     return w;
 }
 

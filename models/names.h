@@ -31,6 +31,8 @@ typedef struct {
 bool names_recognise(const tensors *t, name_set *n, err *e);
 /* The layouts that open_clip would give a model of this config. */
 name_set names_open_clip(const clip_config *c);
+bool names_with_timm(const clip_config *c);   /* its image side there is one of timm's */
+bool names_custom_text(const clip_config *c); /* its text side's names there begin with text. */
 /* t NULL: the first row that fits. */
 weight_name names_find(const name_set *n, const clip_config *c, const tensors *t, clip_kind kind, size_t layer);
 /* The tensor's shape in the file, *rank of them, for a weight [rows, cols]. */

@@ -53,6 +53,12 @@ static uint32_t bits_of_float(float x) {
 
 float st_from_bfloat(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
 
+uint16_t st_to_bfloat(float x) {
+    uint32_t u = bits_of_float(x);
+    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40); /* NaN */
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
 uint16_t st_to_half(float x) {
     uint32_t u = bits_of_float(x), sign = u >> 16 & 0x8000;
     u &= 0x7fffffff;
@@ -445,7 +451,29 @@ static size_t put_header(char *header, const st_tensor *tensors, size_t count, c
     return (size_t)(to - header);
 }
 
-bool st_write(const char *path, const st_tensor *tensors, size_t count, const char *const *metadata, err *e) {
+static bool put_made(FILE *stream, const st_tensor *tensors, size_t count, st_make *make, void *arg, err *e) {
+    size_t most = 0;
+    for (size_t i = 0; i < count; i++)
+        if (tensors[i].bytes > most) most = tensors[i].bytes;
+    unsigned char *room = mem_alloc(most, 1);
+    bool ok = room || err_set(e, "not enough memory for a tensor of %zu bytes", most);
+    for (size_t i = 0; ok && i < count; i++) {
+        ok = make(arg, i, room, e);
+        if (ok && tensors[i].bytes > 0) fwrite(room, 1, tensors[i].bytes, stream);
+    }
+    mem_free(room);
+    return ok;
+}
+
+static bool take_data(void *arg, size_t i, unsigned char *to, err *e) {
+    const st_tensor *tensors = arg;
+    (void)e;
+    if (tensors[i].bytes > 0) memcpy(to, tensors[i].data, tensors[i].bytes);
+    return true;
+}
+
+bool st_write_made(const char *path, const st_tensor *tensors, size_t count, const char *const *metadata, st_make *make,
+                   void *arg, err *e) {
     size_t room;
     if (!header_room(path, tensors, count, metadata, &room, e)) return false;
     char *header = mem_alloc(room, 1);
@@ -459,10 +487,19 @@ bool st_write(const char *path, const st_tensor *tensors, size_t count, const ch
         /* out_close sees the stream's error flag, so short writes need no check here. */
         fwrite(prefix, 1, sizeof prefix, f.stream);
         fwrite(header, 1, length, f.stream);
-        for (size_t i = 0; i < count; i++)
-            if (tensors[i].bytes > 0) fwrite(tensors[i].data, 1, tensors[i].bytes, f.stream);
-        ok = out_close(&f, e);
+        ok = put_made(f.stream, tensors, count, make, arg, e);
+        if (ok) ok = out_close(&f, e);
+        else out_abandon(&f);
     }
     mem_free(header);
+    return ok;
+}
+
+bool st_write(const char *path, const st_tensor *tensors, size_t count, const char *const *metadata, err *e) {
+    st_tensor *copy = mem_alloc(count, sizeof *copy); /* the callback's argument is not const */
+    if (!copy) return err_set(e, "%s: not enough memory for %zu tensors", path, count);
+    if (count) memcpy(copy, tensors, count * sizeof *copy);
+    bool ok = st_write_made(path, tensors, count, metadata, take_data, copy, e);
+    mem_free(copy);
     return ok;
 }

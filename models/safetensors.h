@@ -43,6 +43,13 @@ bool st_floats(const st_tensor *t, float *out, size_t count, err *e);
  * spaces so that data begins at a multiple of 64. Atomic. data as it is to be stored. */
 bool st_write(const char *path, const st_tensor *tensors, size_t count, const char *const *metadata, err *e);
 
+/* The same for tensors whose data is NULL: `make` is asked for the bytes of each in turn, so that one of them is in memory
+ * at a time. False from it ends the writing, and nothing is left. */
+typedef bool st_make(void *arg, size_t index, unsigned char *to, err *e);
+bool st_write_made(const char *path, const st_tensor *tensors, size_t count, const char *const *metadata, st_make *make,
+                   void *arg, err *e);
+
+uint16_t st_to_bfloat(float x); /* nearest, ties to even */
 float st_from_bfloat(uint16_t h);
 uint16_t st_to_half(float x); /* nearest, ties to even; too large: infinity */
 #endif

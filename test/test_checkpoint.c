@@ -1282,7 +1282,7 @@ static void test_write_leaf_and_refusals(void **state) {
     assert_says(e.text, "image tower uses quick_gelu and the text tower gelu");
     m.config.act_text = m.config.act_vision;
     assert_false(checkpoint_write(folder, &m, "F64", &e));
-    assert_says(e.text, "F16 or F32, not \"F64\"");
+    assert_says(e.text, "F16, F32 or BF16, not \"F64\"");
     m.logit_scale = (clip_weight){0};
     assert_false(checkpoint_write(folder, &m, "F16", &e));
     assert_says(e.text, "has no weight \"logit_scale\"");
