@@ -96,15 +96,6 @@ void cli_warn(cli *c, const char *format, ...) {
     fputc('\n', stderr);
 }
 
-bool cli_mask(cli *c, const char *path, const picture *photo, mask_image *m) {
-    if (!mask_read(path, m, &c->e)) return false;
-    double height = (double)m->width * (double)photo->height / (double)photo->width;
-    if (fabs(height - (double)m->height) > 1 + .01 * (double)m->height)
-        cli_warn(c, "%s is %zu x %zu, its aspect ratio differs from the photograph's %zu x %zu: it is stretched to fit",
-                 path, m->width, m->height, photo->width, photo->height);
-    return true;
-}
-
 void cli_progress(cli *c, const char *what, size_t done, size_t of) {
     if (seconds_now() - c->start < 2 || !os_terminal(stderr)) return;
     fprintf(stderr, "\r%-20s %zu of %zu, %.0f s ", what, done, of, seconds_now() - c->start);

@@ -80,8 +80,6 @@ int cli_flush(void);
 bool cli_usage(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
 bool cli_fault(cli *c, const fault *f);
 void cli_warn(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
-/* A mask of the photograph, read; another aspect ratio than the photograph's is warned of. mask_free it. */
-bool cli_mask(cli *c, const char *path, const picture *photo, mask_image *m);
 /* A line on standard error: on a terminal only, and not in the first two seconds. */
 void cli_progress(cli *c, const char *what, size_t done, size_t of);
 void cli_progress_end(cli *c);

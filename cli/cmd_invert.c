@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 #include "maskinv.h"
 #include "methods.h"
-#include "cli/report.h"
+#include "cli/inputs.h"
 #include "pictures/sheet.h"
 #include "cli/trace.h"
 #include <math.h>
@@ -14,8 +14,8 @@
 
 typedef struct {
     common_options common;
-    const char *image, *out, *trace, *gradient, *explainer;
-    text_list masks;
+    region_options region;
+    const char *out, *trace, *gradient, *explainer;
     text_options text;
     size_t size, iters, layers;
     double lr, alpha, decay;
@@ -23,9 +23,7 @@ typedef struct {
 } options;
 
 static const flag flags[] = {
-    {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
-    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true,
-     .help = "a region: white on black, any size"},
+    CLI_REGION_FLAGS(options),
     CLI_TEXT_FLAGS(options),
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the results; not given: only the table"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
@@ -68,7 +66,7 @@ typedef struct {
     cli c;
     options o;
     picture photo;
-    mask_image *masks; /* [r.count] */
+    masks masks; /* [r.count] */
     report r;
     float *texts; /* [texts, E] unit */
     size_t side;
@@ -112,13 +110,8 @@ static bool check_out(job *j) {
 }
 
 static bool read_inputs(job *j) {
-    size_t largest = 0;
-    if (!picture_read(j->o.image, &j->photo, &j->c.e)) return false;
-    if (!masks_open(&j->c, &j->r, &j->o.masks, &j->photo, j->invert.iters, &j->masks)) return false;
-    for (size_t i = 0; i < j->r.count; i++) {
-        size_t pixels = j->masks[i].width * j->masks[i].height;
-        if (pixels > largest) largest = pixels;
-    }
+    if (!inputs_open(&j->c, &j->o.region, &j->r, j->invert.iters, &j->photo, &j->masks)) return false;
+    size_t largest = j->masks.largest;
     j->before = mem_alloc(largest, 2 * sizeof *j->before);
     if (!j->before) return err_set(&j->c.e, "no memory for two maps of %zu pixels", largest);
     j->after = j->before + largest;
@@ -167,9 +160,63 @@ static bool write_map(job *j, const region_result *g, const mask_image *m) {
     return overlay_write(path, &j->photo, j->after, m->height, m->width, m, &j->c.e);
 }
 
+/* ---- the sheet, a page at a time -------------------------------------------------------------------------- */
+enum { PAGE_ROWS = 24 };
+
+static bool open_page(job *j, size_t first) {
+    char title[512];
+    const char *image = strrchr(j->o.region.image, '/');
+    size_t rows = j->r.count - first < PAGE_ROWS ? j->r.count - first : PAGE_ROWS;
+    snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.region.image,
+             j->side, j->side, j->invert.iters);
+    if (!sheet_open(&j->sheet, &j->photo, rows, j->r.text_count > 0, title, &j->c.e)) return false;
+    j->sheet.first = first;
+    return true;
+}
+
+/* regions.png, regions-2.png... */
+static bool write_page(job *j, size_t last) {
+    char path[4096], number[32] = "";
+    if (last >= PAGE_ROWS) snprintf(number, sizeof number, "-%zu", last / PAGE_ROWS + 1);
+    snprintf(path, sizeof path, "%s/regions%s.png", j->o.out, number);
+    sheet_foot(&j->sheet, j->c.line);
+    bool ok = picture_write_png(path, &j->sheet.page, &j->c.e);
+    sheet_free(&j->sheet);
+    return ok;
+}
+
+static bool add_texts(job *j, size_t i) {
+    const region_result *g = &j->r.regions[i];
+    char line[256];
+    size_t *order = mem_alloc(j->r.text_count, sizeof *order);
+    if (!order) return err_set(&j->c.e, "no memory to rank %zu texts", j->r.text_count);
+    report_rank(&j->r, g, order);
+    for (size_t k = 0; k < j->r.text_count; k++) {
+        const text_score *s = &g->texts[order[k]];
+        if (j->r.text_count > 1)
+            snprintf(line, sizeof line, "%5.1f%% %s", 100 * s->probability, j->r.texts[order[k]]);
+        else
+            snprintf(line, sizeof line, "%.4f %s", s->similarity, j->r.texts[0]);
+        sheet_text(&j->sheet, i % PAGE_ROWS, k, line, j->r.text_count > 1 ? s->probability : fmax(0, s->similarity));
+    }
+    mem_free(order);
+    return true;
+}
+
+static bool add_to_sheet(job *j, size_t i, const mask_image *m) {
+    const region_result *g = &j->r.regions[i];
+    const double loss[] = {g->losses[0], g->losses[g->loss_count - 1]};
+    if (i % PAGE_ROWS == 0 && !open_page(j, i)) return false;
+    if (!sheet_region(&j->sheet, i % PAGE_ROWS, g->name, m, j->before, j->after, m->height, m->width, loss, &j->c.e) ||
+        !add_texts(j, i))
+        return false;
+    return (i + 1) % PAGE_ROWS && i + 1 < j->r.count ? true : write_page(j, i);
+}
+
 static bool invert_mask(job *j, size_t i, double *writing) {
     region_result *g = &j->r.regions[i];
-    const mask_image *m = &j->masks[i];
+    const mask_image *m = masks_at(&j->masks, i, &j->c.e);
+    if (!m) return false;
     char prefix[sizeof g->name + 2];
     fault f = {0};
     real *losses = arena_alloc(&j->c.memory, j->invert.iters, sizeof *losses);
@@ -185,25 +232,21 @@ static bool invert_mask(job *j, size_t i, double *writing) {
     j->trace.prefix = NULL;
     if (!ok) return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", g->file);
     for (size_t k = 0; k < j->invert.iters; k++) g->losses[k] = (double)losses[k];
+    report_score(&j->r, i, j->x.embedding, j->texts, (double)clip_logit_scale(j->c.model));
+    if (!isfinite(g->similarity))
+        return err_set(&j->c.e, "%s: its embedding is not finite; a smaller --lr may help", g->file);
     if (!j->o.out) return true;
     double before = seconds_now();
-    const double loss[] = {g->losses[0], g->losses[g->loss_count - 1]};
-    ok = write_map(j, g, m) &&
-         sheet_region(&j->sheet, i, g->name, m, j->before, j->after, m->height, m->width, loss, &j->c.e);
+    ok = write_map(j, g, m) && add_to_sheet(j, i, m);
     *writing += seconds_now() - before;
     return ok;
 }
 
 static bool invert_all(job *j) {
     double writing = 0;
-    char title[512];
-    const char *image = strrchr(j->o.image, '/');
     j->invert.watch = j->o.trace ? &j->watch : NULL;
     j->invert.progress = show_step;
     j->invert.progress_arg = j;
-    snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.image,
-             j->side, j->side, j->invert.iters);
-    if (j->o.out && !sheet_open(&j->sheet, &j->photo, j->r.count, j->r.text_count > 0, title, &j->c.e)) return false;
     for (size_t i = 0; i < j->r.count; i++) {
         size_t mark = arena_mark(&j->c.memory);
         snprintf(j->label, sizeof j->label, "mask %zu of %zu, step", i + 1, j->r.count);
@@ -217,25 +260,6 @@ static bool invert_all(job *j) {
 }
 
 /* ---- results ---------------------------------------------------------------------------------------------- */
-static bool write_sheet(job *j) {
-    char path[4096], line[256];
-    for (size_t i = 0; i < j->r.count; i++) {
-        const region_result *g = &j->r.regions[i];
-        size_t *order = mem_alloc(j->r.text_count, sizeof *order);
-        if (!order) return err_set(&j->c.e, "no memory to rank %zu texts", j->r.text_count);
-        report_rank(&j->r, g, order);
-        for (size_t k = 0; k < j->r.text_count; k++) {
-            double share = g->texts[order[k]].probability;
-            snprintf(line, sizeof line, "%5.1f%% %s", 100 * share, j->r.texts[order[k]]);
-            sheet_text(&j->sheet, i, k, line, share);
-        }
-        mem_free(order);
-    }
-    snprintf(path, sizeof path, "%s/regions.png", j->o.out);
-    sheet_foot(&j->sheet, j->c.line);
-    return picture_write_png(path, &j->sheet.page, &j->c.e);
-}
-
 static bool write_trace(job *j) {
     char lr[32], alpha[32], decay[32], layers[32], iters[32];
     if (!j->o.trace) return true;
@@ -249,11 +273,6 @@ static bool write_trace(job *j) {
 }
 
 static bool results(job *j) {
-    report_score(&j->r, j->x.embedding, j->texts, (double)clip_logit_scale(j->c.model));
-    for (size_t i = 0; i < j->r.count; i++)
-        if (!isfinite(j->r.regions[i].similarity))
-            return err_set(&j->c.e, "%s: its embedding is not finite; a smaller --lr may help", j->r.regions[i].file);
-    if (j->o.out && !write_sheet(j)) return false;
     if (!write_trace(j)) return false;
     report_time(&j->r, "writing");
     if (j->o.out && !report_write(&j->r, j->o.out, &j->c.e)) return false;
@@ -264,7 +283,7 @@ static bool results(job *j) {
 static bool invert(job *j) {
     j->r.last = j->c.start;
     if (!check_explainer(j) || !cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
-    report_about(&j->r, j->c.weights, j->o.image, j->side, &j->o.text.texts);
+    report_about(&j->r, j->c.weights, j->o.region.image, j->side, &j->o.text.texts);
     if (!read_inputs(j)) return false;
     report_time(&j->r, "reading");
     if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;
@@ -282,10 +301,9 @@ int cmd_invert(int argc, char **argv) {
         return code;
     }
     bool ok = invert(j);
-    masks_close(&j->r, j->masks);
+    inputs_close(&j->r, &j->photo, &j->masks);
     mem_free(j->before);
     mem_free(j->texts);
-    picture_free(&j->photo);
     sheet_free(&j->sheet);
     trace_free(&j->trace);
     code = cli_end(&j->c, &j->o, ok);

@@ -5,15 +5,15 @@
 #include "cli/cli.h"
 #include "maskinv.h"
 #include "regions/regions.h"
-#include "cli/report.h"
+#include "cli/inputs.h"
 #include "pictures/sheet.h"
 #include <math.h>
 #include <string.h>
 
 typedef struct {
     common_options common;
-    const char *method, *image, *out;
-    text_list masks;
+    region_options region;
+    const char *method, *out;
     text_options text;
     size_t size, blocks, iters, layers;
     double lr, alpha;
@@ -24,9 +24,7 @@ static const flag flags[] = {
     {"method", 0, FLAG_CHOICE, offsetof(options, method),
      "cls|crop|maskedcrop|redcircle|blur|greyscale|pool|surgery|maskinv", .required = true,
      .help = "how a region is embedded"},
-    {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
-    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .required = true,
-     .help = "a region: white on black, any size"},
+    CLI_REGION_FLAGS(options),
     CLI_TEXT_FLAGS(options),
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the results; not given: only the table"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
@@ -64,7 +62,7 @@ typedef struct {
     options o;
     const region_method *how;
     picture photo;
-    mask_image *masks; /* [r.count] */
+    masks masks; /* [r.count] */
     report r;
     float *texts;   /* [texts, E] unit */
     float *vectors; /* [masks, E] */
@@ -98,7 +96,8 @@ static bool write_seen(job *j) {
         char path[4096];
         picture seen;
         if (!path_in(j, j->r.regions[i].name, "seen.png", path)) return false;
-        if (!region_picture(j->how, &j->photo, &j->masks[i], j->side, j->c.model->config.mean, &seen, &j->c.e))
+        const mask_image *mask = masks_at(&j->masks, i, &j->c.e);
+        if (!mask || !region_picture(j->how, &j->photo, mask, j->side, j->c.model->config.mean, &seen, &j->c.e))
             return false;
         bool ok = picture_write_png(path, &seen, &j->c.e);
         picture_free(&seen);
@@ -107,30 +106,32 @@ static bool write_seen(job *j) {
     return true;
 }
 
-static bool write_map(job *j, size_t i, const float *map) {
+static bool write_map(job *j, size_t i, const mask_image *m, const float *map) {
     char path[4096];
-    const mask_image *m = &j->masks[i];
     const char *name = j->r.regions[i].name;
     if (!path_in(j, name, "map.npy", path) || !npy_write(path, map, (size_t[]){m->height, m->width}, 2, &j->c.e))
         return false;
     return path_in(j, name, "map.png", path) && overlay_write(path, &j->photo, map, m->height, m->width, m, &j->c.e);
 }
 
+static const mask_image *mask_at(void *arg, size_t i, err *e) { return masks_at(arg, i, e); }
+
 /* ---- the methods ------------------------------------------------------------------------------------------ */
 static bool embed(job *j) {
     const clip_config *m = &j->c.model->config;
     region_settings o = {.side = j->side, .blocks = j->o.blocks};
-    if (!regions_embed(j->how, &o, j->c.model, &j->photo, j->masks, j->r.count, &j->c.memory, j->c.cores, j->vectors,
-                       &j->c.e))
+    if (!regions_embed_each(j->how, &o, j->c.model, &j->photo, mask_at, &j->masks, j->r.count, &j->c.memory, j->c.cores,
+                            j->vectors, &j->c.e))
         return false;
     o.side = m->image;
     return (j->how->family != REGION_PICTURE || write_seen(j)) &&
-           regions_embed(region_method_find("cls"), &o, j->c.model, &j->photo, j->masks, 1, &j->c.memory, j->c.cores,
-                         j->image, &j->c.e);
+           regions_embed_each(region_method_find("cls"), &o, j->c.model, &j->photo, mask_at, &j->masks, 1, &j->c.memory,
+                              j->c.cores, j->image, &j->c.e);
 }
 
 static bool invert_mask(job *j, explained *x, size_t i) {
-    const mask_image *m = &j->masks[i];
+    const mask_image *m = masks_at(&j->masks, i, &j->c.e);
+    if (!m) return false;
     size_t K = j->invert.iters, pixels = m->width * m->height, mark = arena_mark(&j->c.memory);
     fault f = {0};
     real *losses = arena_alloc(&j->c.memory, K, sizeof *losses), *map = arena_alloc(&j->c.memory, pixels, sizeof *map);
@@ -140,7 +141,7 @@ static bool invert_mask(job *j, explained *x, size_t i) {
     if (!maskinv_invert(x, m->soft, m->height, m->width, &j->invert, &result, &f))
         return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", j->r.regions[i].file);
     for (size_t k = 0; k < K; k++) j->r.regions[i].losses[k] = (double)losses[k];
-    bool ok = !j->o.out || write_map(j, i, map);
+    bool ok = !j->o.out || write_map(j, i, m, map);
     arena_reset(&j->c.memory, mark);
     return ok;
 }
@@ -169,10 +170,11 @@ static bool results(job *j) {
     for (size_t i = 0; i < j->r.count; i++) {
         memcpy(j->r.regions[i].embedding, j->vectors + i * E, E * sizeof *j->vectors);
     }
-    report_score(&j->r, j->image, j->texts, (double)clip_logit_scale(j->c.model));
-    for (size_t i = 0; i < j->r.count; i++)
+    for (size_t i = 0; i < j->r.count; i++) {
+        report_score(&j->r, i, j->image, j->texts, (double)clip_logit_scale(j->c.model));
         if (!isfinite(j->r.regions[i].similarity))
             return err_set(&j->c.e, "%s: its embedding is not finite", j->r.regions[i].file);
+    }
     if (j->o.out && !report_write(&j->r, j->o.out, &j->c.e)) return false;
     cli_progress_end(&j->c);
     return report_print(&j->r, j->o.json, &j->c.e);
@@ -181,10 +183,9 @@ static bool results(job *j) {
 static bool regions(job *j) {
     j->r.last = j->c.start;
     if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
-    report_about(&j->r, j->c.weights, j->o.image, j->side, &j->o.text.texts);
+    report_about(&j->r, j->c.weights, j->o.region.image, j->side, &j->o.text.texts);
     size_t steps = j->how->family == REGION_INVERT ? j->invert.iters : 0;
-    if (!picture_read(j->o.image, &j->photo, &j->c.e)) return false;
-    if (!masks_open(&j->c, &j->r, &j->o.masks, &j->photo, steps, &j->masks)) return false;
+    if (!inputs_open(&j->c, &j->o.region, &j->r, steps, &j->photo, &j->masks)) return false;
     if (j->o.out && !cli_folder(&j->c, j->o.out, "result.json")) return false;
     if (!(j->vectors = mem_alloc(j->r.count + 1, j->r.embed * sizeof *j->vectors)))
         return err_set(&j->c.e, "no memory for %zu embeddings", j->r.count);
@@ -207,10 +208,9 @@ int cmd_regions(int argc, char **argv) {
         return code;
     }
     bool ok = regions(j);
-    masks_close(&j->r, j->masks);
+    inputs_close(&j->r, &j->photo, &j->masks);
     mem_free(j->vectors);
     mem_free(j->texts);
-    picture_free(&j->photo);
     code = cli_end(&j->c, &j->o, ok);
     mem_free(j);
     return code;

@@ -148,13 +148,27 @@ static bool was_given(const flag *f, const void *options) {
     return true;
 }
 
+/* An argument that nothing asked for: where a list could have, its flag is named. */
+static bool stray(const command *c, const char *arg, err *e) {
+    for (size_t i = 0; i < c->count; i++)
+        if (c->flags[i].many)
+            return err_set(e, "'%s' found, but %s takes flags only: each %s is given with -%c (-%c '%s')", arg, c->name,
+                           c->flags[i].name, c->flags[i].letter, c->flags[i].letter, arg);
+    return err_set(e, "'%s' found, but %s takes flags only", arg, c->name);
+}
+
 bool flags_parse(const command *c, int argc, char **argv, void *options, err *e) {
     bool ended = false;
+    const flag *open = NULL; /* the list that takes what follows */
     if (!set_standards(c, options, e)) return false;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i], *text;
         if (ended || arg[0] != '-' || !arg[1]) {
-            if (!c->operands) return err_set(e, "'%s' found, but %s takes flags only", arg, c->name);
+            if (open && !ended) {
+                if (!set_value(open, arg, options, (size_t)argc, e)) return false;
+                continue;
+            }
+            if (!c->operands) return stray(c, arg, e);
             if (!list_add((text_list *)(void *)((char *)options + c->operands_at), arg, (size_t)argc, c->operands, e))
                 return false;
             continue;
@@ -171,6 +185,7 @@ bool flags_parse(const command *c, int argc, char **argv, void *options, err *e)
             text = argv[++i];
         }
         if (!set_value(f, text, options, (size_t)argc, e)) return false;
+        open = f->kind == FLAG_LIST && f->many ? f : NULL;
     }
     for (size_t i = 0; i < c->count; i++)
         if (c->flags[i].required && !was_given(&c->flags[i], options))

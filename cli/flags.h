@@ -40,6 +40,7 @@ typedef struct {
     const char *argument; /* "N", "FILE"; NULL for switches */
     double least, most;
     bool required;
+    bool many;            /* lists: what follows a value without a dash are further values (a shell's -k *.png) */
     const char *standard; /* the value when not given, as text; NULL: none */
     const char *help;
 } flag;

@@ -15,52 +15,6 @@ void report_about(report *r, const checkpoint *weights, const char *image, size_
     r->text_count = texts->count;
 }
 
-/* The file's name without folder and ending; made different from those of the regions before it. */
-static void name_region(report *r, size_t i) {
-    region_result *g = &r->regions[i];
-    const char *slash = strrchr(g->file, '/'), *base = slash ? slash + 1 : g->file, *dot = strrchr(base, '.');
-    size_t n = dot && dot > base ? (size_t)(dot - base) : strlen(base), k = 2, j = 0;
-    if (n > sizeof g->name - 24) n = sizeof g->name - 24;
-    snprintf(g->name, sizeof g->name, "%.*s", (int)n, base);
-    while (j < i) {
-        bool taken = !strcmp(g->name, r->regions[j++].name);
-        if (taken) snprintf(g->name, sizeof g->name, "%.*s_%zu", (int)n, base, k++), j = 0;
-    }
-}
-/* All in one block, which region->texts heads. */
-static bool region_new(region_result *region, const report *r, size_t loss_count, err *e) {
-    size_t doubles = loss_count + 2 * r->text_count;
-    double *block = mem_alloc(1, doubles * sizeof *block + r->embed * sizeof(float) + 1);
-    if (!block) return err_set(e, "no memory for the result of %s", region->name);
-    region->texts = (text_score *)(void *)block;
-    region->losses = loss_count ? block + 2 * r->text_count : NULL;
-    region->embedding = (float *)(void *)(block + doubles);
-    region->loss_count = loss_count;
-    return true;
-}
-
-bool masks_open(cli *c, report *r, const text_list *files, const picture *photo, size_t loss_count, mask_image **masks) {
-    r->regions = mem_alloc(files->count, sizeof *r->regions);
-    *masks = mem_alloc(files->count, sizeof **masks);
-    if (!r->regions || !*masks) return err_set(&c->e, "no memory for %zu masks", files->count);
-    for (r->count = 0; r->count < files->count;) {
-        size_t i = r->count++;
-        r->regions[i].file = files->item[i];
-        name_region(r, i);
-        if (!cli_mask(c, files->item[i], photo, &(*masks)[i])) return false;
-        if (!region_new(&r->regions[i], r, loss_count, &c->e)) return false;
-    }
-    return true;
-}
-void masks_close(report *r, mask_image *masks) {
-    for (size_t i = 0; i < r->count; i++) {
-        mask_free(&masks[i]);
-        mem_free(r->regions[i].texts);
-    }
-    mem_free(masks);
-    mem_free(r->regions);
-}
-
 void report_time(report *r, const char *what) {
     double now = seconds_now();
     if (r->time_count < REPORT_TIMES) {
@@ -84,16 +38,14 @@ static void softmax(text_score *s, size_t n, double scale) {
     for (size_t i = 0; i < n; i++) s[i].probability /= sum;
 }
 
-void report_score(report *r, const float *image_embedding, const float *text_units, double scale) {
+void report_score(report *r, size_t i, const float *image_embedding, const float *text_units, double scale) {
     double image = sqrt(dot(image_embedding, image_embedding, r->embed));
-    for (size_t i = 0; i < r->count; i++) {
-        region_result *region = &r->regions[i];
-        double length = sqrt(dot(region->embedding, region->embedding, r->embed));
-        region->similarity = dot(region->embedding, image_embedding, r->embed) / (length * image);
-        for (size_t t = 0; t < r->text_count; t++)
-            region->texts[t].similarity = dot(region->embedding, text_units + t * r->embed, r->embed) / length;
-        softmax(region->texts, r->text_count, scale);
-    }
+    region_result *region = &r->regions[i];
+    double length = sqrt(dot(region->embedding, region->embedding, r->embed));
+    region->similarity = dot(region->embedding, image_embedding, r->embed) / (length * image);
+    for (size_t t = 0; t < r->text_count; t++)
+        region->texts[t].similarity = dot(region->embedding, text_units + t * r->embed, r->embed) / length;
+    softmax(region->texts, r->text_count, scale);
 }
 
 void report_rank(const report *r, const region_result *region, size_t *order) {

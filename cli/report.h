@@ -2,7 +2,7 @@
  *
  *     report r = {.regions = regions, .count = 2, .last = seconds_now()};
  *     report_about(&r, weights, "photo.jpg", 448, &texts);
- *     report_score(&r, image_embedding, text_units, logit_scale);
+ *     report_score(&r, 0, image_embedding, text_units, logit_scale);
  *     report_print(&r, false, &e);
  *     if (!report_write(&r, "out", &e)) ...                  // out/embeddings.npy, out/result.json
  */
@@ -43,14 +43,10 @@ typedef struct {
 
 /* What the report is of; ends the time of "model". weights and image must outlive it. */
 void report_about(report *r, const checkpoint *weights, const char *image, size_t size, const text_list *texts);
-/* Reads the masks of a photograph, and makes a region for each, with room for its result and loss_count losses; it is named
- * after its file. masks [count]. False: see c->e. Either way masks_close() frees what was read. */
-bool masks_open(cli *c, report *r, const text_list *files, const picture *photo, size_t loss_count, mask_image **masks);
-void masks_close(report *r, mask_image *masks);
 /* The time since the last call (or since r->last was set) was spent on this. */
 void report_time(report *r, const char *what);
-/* Fills similarities and probabilities = softmax(scale * similarity) over the texts. text_units [texts, E]. */
-void report_score(report *r, const float *image_embedding, const float *text_units, double scale);
+/* Fills region i's similarities and probabilities = softmax(scale * similarity) over the texts. text_units [texts, E]. */
+void report_score(report *r, size_t i, const float *image_embedding, const float *text_units, double scale);
 void report_table(const report *r, FILE *out);
 /* result.json's text, mem_free it. */
 char *report_json(const report *r, err *e);

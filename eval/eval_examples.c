@@ -1,4 +1,5 @@
 /* eval_examples.c - report.html's scenes: the worst and typical ones, with what was found and the maps. */
+#include "masks/reading.h"
 #include "eval/eval_page.h"
 #include "os/os.h"
 #include "pictures/sheet.h"

@@ -1,5 +1,6 @@
 /* eval_scene.c - all methods on one scene (see eval.h). */
 #include "models/texts.h"
+#include "masks/reading.h"
 #include "eval/eval.h"
 #include "scenes/grammar.h"
 #include "maskinv.h"

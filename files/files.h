@@ -19,6 +19,12 @@ bool out_check(const char *path, err *e); /* it can be written, now; for before 
 bool folder_make(const char *path, err *e);
 bool folder_exists(const char *path);
 bool file_exists(const char *path);
+/* Paths, in one block with the pointers first: mem_free(list->path). */
+typedef struct { char **path; size_t count; } file_list;
+/* FOLDER/NAME of its files that `wanted` accepts (NULL: all), hidden ones and folders left out, in the order of their bytes. */
+bool folder_list(const char *folder, bool (*wanted)(const char *name), file_list *list, err *e);
+/* The files that FOLDER/PATTERN names, of * ? [], in the same order; none is no error. */
+bool pattern_list(const char *pattern, file_list *list, err *e);
 
 /* A whole file, zero-terminated beyond its length. mem_free it. Larger than `most` bytes is an error. */
 char *file_read(const char *path, size_t most, size_t *length, err *e);
@@ -28,7 +34,8 @@ typedef struct { const unsigned char *data; size_t length; void *handle; } file_
 bool file_map_open(const char *path, file_map *m, err *e);
 void file_map_close(file_map *m);
 
-/* npy 1.0, C order, little-endian float32 out; float32, float64 (and float16) in, up to 4 dimensions. */
+/* npy 1.0, C order, little-endian float32 out; booleans, whole numbers and floats of either byte order, rows or columns first,
+ * in (as float32, rows first), up to 4 dimensions. */
 bool npy_write(const char *path, const float *data, const size_t *shape, size_t rank, err *e);
 typedef struct { float *data; size_t shape[4], rank; } npy_array;
 bool npy_read(const char *path, npy_array *a, err *e);
@@ -42,5 +49,11 @@ typedef struct {
     size_t shape[NPY_RANK], rank, start;
 } npy_header;
 bool npy_parse_header(const unsigned char *bytes, size_t length, const char *name, npy_header *h, err *e);
+/* Is there a number for each place of the shape, of a type that is read? `length`: of the whole file. */
+bool npy_check(const npy_header *h, size_t length, const char *name, size_t *count, err *e);
+/* Numbers first, first + 1... of the rows-first order, of a header that was checked; bytes: the whole file. */
+void npy_numbers(const npy_header *h, const unsigned char *bytes, size_t first, size_t count, double *out);
+bool npy_holds_floats(const npy_header *h);
+bool npy_holds_booleans(const npy_header *h);
 float half_to_float(uint16_t h); /* float16 is exact in float */
 #endif

@@ -273,8 +273,12 @@ static bool decode(const source *s, int channels, raster *r, err *e) {
     return false;
 }
 
+bool raster_parse_as(const unsigned char *bytes, size_t length, const char *name, bool stored, raster *r, err *e) {
+    return decode(&(source){bytes, length, name, stored}, 0, r, e);
+}
+
 bool raster_parse(const unsigned char *bytes, size_t length, const char *name, raster *r, err *e) {
-    return decode(&(source){bytes, length, name, .stored = true}, 0, r, e);
+    return raster_parse_as(bytes, length, name, true, r, e);
 }
 
 /* ---- pictures ---------------------------------------------------------------------------------- */
@@ -302,13 +306,26 @@ static bool read_picture(const char *path, bool stored, picture *p, err *e) {
 bool picture_read(const char *path, picture *p, err *e) { return read_picture(path, false, p, e); }
 bool picture_read_stored(const char *path, picture *p, err *e) { return read_picture(path, true, p, e); }
 
-bool picture_sides(const char *path, size_t *width, size_t *height, err *e) {
+static bool read_claim(const char *path, claim *c, err *e) {
     file_map m;
-    claim c;
+    *c = (claim){.orientation = 1};
     if (!file_map_open(path, &m, e)) return false;
-    bool ok = probe(&(source){m.data, m.length, path, true}, &c, e);
+    bool ok = probe(&(source){m.data, m.length, path, true}, c, e);
     file_map_close(&m);
+    return ok;
+}
+
+bool picture_sides(const char *path, size_t *width, size_t *height, err *e) {
+    claim c;
+    bool ok = read_claim(path, &c, e);
     *width = c.width, *height = c.height;
+    return ok;
+}
+
+bool picture_orientation(const char *path, int *orientation, err *e) {
+    claim c;
+    bool ok = read_claim(path, &c, e);
+    *orientation = c.orientation;
     return ok;
 }
 
@@ -340,53 +357,6 @@ bool palette_write_png(const char *path, const unsigned char *index, size_t widt
 }
 
 /* ---- masks --------------------------------------------------------------------------------------- */
-/* Luma as Pillow's convert("L"): ITU-R 601 weights in 16-bit fixed point. */
-static unsigned luma(const unsigned char *rgb) {
-    return (rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16;
-}
-
-static unsigned grey_at(const raster *r, size_t i) {
-    const unsigned char *p = r->data + i * r->channels;
-    uint16_t wide;
-    if (r->channels >= 3) return luma(p);
-    if (!r->wide) return p[0];
-    memcpy(&wide, r->data + i * r->channels * 2, 2);
-    return wide;
-}
-
-/* MODEL.md 2: m = grey/255, soft values kept; where the largest value is 1 the mask is 0/1. 16-bit grey that never
- * exceeds 255 holds 8-bit values. */
-static bool mask_from(const raster *r, const char *name, mask_image *m, err *e) {
-    size_t n = r->width * r->height;
-    unsigned largest = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned grey = grey_at(r, i);
-        if (grey > largest) largest = grey;
-    }
-    if (largest == 0)
-        return err_set(e, "%s: the mask is empty: all of its %zux%zu pixels are 0%s", name, r->width, r->height,
-                       r->channels % 2 == 0 ? "; its alpha is not looked at, white on black is expected" : "");
-    float full = largest == 1 ? 1.0f : largest <= 255 ? 255.0f : 65535.0f;
-    float *soft = mem_alloc(n, sizeof *soft);
-    if (!soft) return err_set(e, "%s: no memory for a mask of %zux%zu pixels", name, r->width, r->height);
-    for (size_t i = 0; i < n; i++) soft[i] = (float)grey_at(r, i) / full;
-    *m = (mask_image){r->width, r->height, soft};
-    return true;
-}
-
-bool mask_read(const char *path, mask_image *m, err *e) {
-    file_map map;
-    raster r;
-    memset(m, 0, sizeof *m);
-    if (!file_map_open(path, &map, e)) return false;
-    bool ok = decode(&(source){map.data, map.length, path, false}, 0, &r, e);
-    file_map_close(&map);
-    if (!ok) return false;
-    ok = mask_from(&r, path, m, e);
-    mem_free(r.data);
-    return ok;
-}
-
 bool mask_write_png(const char *path, const float *soft, size_t width, size_t height, err *e) {
     size_t n;
     unsigned char *grey = size_mul(width, height, &n) ? mem_alloc(n, 1) : NULL;

@@ -20,6 +20,8 @@ bool picture_new(size_t width, size_t height, picture *p, err *e); /* black */
 void picture_free(picture *p);
 /* The pixels as they are stored, EXIF orientation not honoured: the masks of datasets belong to these. */
 bool picture_read_stored(const char *path, picture *p, err *e);
+/* The EXIF orientation, 1 to 8; 1 where nothing is said. */
+bool picture_orientation(const char *path, int *orientation, err *e);
 /* The stored sides, from a look at the file's structure: it is whole, nothing is decoded. */
 bool picture_sides(const char *path, size_t *width, size_t *height, err *e);
 /* Samples as stb gives them: `channels` of one byte, or of two where `wide` (grey only). mem_free data. */
@@ -29,12 +31,11 @@ typedef struct {
     unsigned char *data;
 } raster;
 bool raster_parse(const unsigned char *bytes, size_t length, const char *name, raster *r, err *e);
+/* The same; stored false: EXIF orientation is honoured. */
+bool raster_parse_as(const unsigned char *bytes, size_t length, const char *name, bool stored, raster *r, err *e);
 bool picture_write_png(const char *path, const picture *p, err *e);
 bool palette_write_png(const char *path, const unsigned char *index, size_t width, size_t height,
                        const unsigned char (*palette)[3], size_t colours, err *e);
-/* A mask: grey/255, soft values kept, alpha ignored, RGB and palette through luma; 0/1 where the largest value is 1;
- * one that is 0 everywhere is an error. */
-bool mask_read(const char *path, mask_image *m, err *e);
 bool mask_write_png(const char *path, const float *soft, size_t width, size_t height, err *e);
 void mask_free(mask_image *m);
 

@@ -214,17 +214,23 @@ bool region_picture(const region_method *how, const picture *photo, const mask_i
 
 /* ---- embeddings: pictures, in batches ----------------------------------------------------------------------- */
 enum { TOGETHER = 8 };
+typedef struct {
+    region_mask *at;
+    void *arg;
+} mask_list;
 
 /* The pictures of masks first..first+n-1 as patches [n, cells, 3pp]. */
 static ag_tensor *batch_patches(ag_tape *t, const region_method *how, size_t side, const clip_model *m,
-                                const picture *photo, const mask_image *masks, size_t n, err *e) {
+                                const picture *photo, const mask_list *masks, size_t first, size_t n, err *e) {
     const clip_config *config = &m->config;
     size_t cells = (side / config->patch) * (side / config->patch), each = (config->alpha ? 4 : 3) * config->patch * config->patch;
     ag_tensor *all = ag_new(t, n, cells, each);
     for (size_t i = 0; all && i < n; i++) {
         picture seen;
         ag_mark mark = ag_tape_mark(t);
-        if (!region_picture(how, photo, &masks[i], side, config->mean, &seen, e)) return NULL;
+        const mask_image *mask = how->masked ? masks->at(masks->arg, first + i, e) : NULL;
+        if (how->masked && !mask) return NULL;
+        if (!region_picture(how, photo, mask, side, config->mean, &seen, e)) return NULL;
         float *pixels = pixels_squash(&seen, side, config->mean, config->std, e);
         picture_free(&seen);
         ag_tensor *one = pixels ? clip_patches(t, m, pixels, side, side) : NULL;
@@ -237,7 +243,7 @@ static ag_tensor *batch_patches(ag_tape *t, const region_method *how, size_t sid
 }
 
 static bool embed_pictures(const region_method *how, size_t side, const clip_model *m, const picture *photo,
-                           const mask_image *masks, size_t count, arena *memory, pool *cores, float *out, err *e) {
+                           const mask_list *masks, size_t count, arena *memory, pool *cores, float *out, err *e) {
     size_t grid = side / m->config.patch, E = m->config.embed, seen = how->masked ? count : 1;
     for (size_t i = 0, n; i < seen; i += n) {
         ag_tape t;
@@ -247,7 +253,7 @@ static bool embed_pictures(const region_method *how, size_t side, const clip_mod
         ag_tensor *z = NULL;
         if (ag_tape_init(&t, memory, cores, 1)) {
             t.recording = false;
-            ag_tensor *patches = batch_patches(&t, how, side, m, photo, masks + i, n, e);
+            ag_tensor *patches = batch_patches(&t, how, side, m, photo, masks, i, n, e);
             if (patches) z = clip_image(&t, m, patches, grid, grid);
         }
         if (z) memcpy(out + i * E, z->data, n * E * sizeof *out);
@@ -279,7 +285,7 @@ static bool average_tokens(const explainer *x, const mask_image *mask, double *w
 }
 
 static bool embed_tokens(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
-                         const mask_image *masks, size_t count, arena *memory, pool *cores, float *out, err *e) {
+                         const mask_list *masks, size_t count, arena *memory, pool *cores, float *out, err *e) {
     explainer x;
     fault f = {0};
     size_t mark = arena_mark(memory), E = m->config.embed;
@@ -291,16 +297,30 @@ static bool embed_tokens(const region_method *how, const region_settings *o, con
     if (!ok) return err_fault(e, &f);
     double *w = mem_alloc(x.gh * x.gw, sizeof *w);
     if (!w) ok = err_set(e, "no memory for %zu cells", x.gh * x.gw);
-    for (size_t i = 0; ok && i < count; i++) ok = average_tokens(&x, &masks[i], w, out + i * E, e);
+    for (size_t i = 0; ok && i < count; i++) {
+        const mask_image *mask = masks->at(masks->arg, i, e);
+        ok = mask && average_tokens(&x, mask, w, out + i * E, e);
+    }
     mem_free(w);
     arena_reset(memory, mark);
     return ok;
 }
 
+bool regions_embed_each(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
+                        region_mask *mask, void *arg, size_t count, arena *memory, pool *cores, float *out, err *e) {
+    mask_list masks = {mask, arg};
+    if (how->family == REGION_TOKENS) return embed_tokens(how, o, m, photo, &masks, count, memory, cores, out, e);
+    if (how->family == REGION_PICTURE)
+        return embed_pictures(how, o->side, m, photo, &masks, count, memory, cores, out, e);
+    return err_set(e, "%s is not computed here", how->name);
+}
+
+static const mask_image *from_array(void *arg, size_t i, err *e) {
+    (void)e;
+    return (const mask_image *)arg + i;
+}
+
 bool regions_embed(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
                    const mask_image *masks, size_t count, arena *memory, pool *cores, float *out, err *e) {
-    if (how->family == REGION_TOKENS) return embed_tokens(how, o, m, photo, masks, count, memory, cores, out, e);
-    if (how->family == REGION_PICTURE)
-        return embed_pictures(how, o->side, m, photo, masks, count, memory, cores, out, e);
-    return err_set(e, "%s is not computed here", how->name);
+    return regions_embed_each(how, o, m, photo, from_array, (void *)(uintptr_t)masks, count, memory, cores, out, e);
 }

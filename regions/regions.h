@@ -36,6 +36,11 @@ typedef struct {
 bool regions_embed(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
                    const mask_image *masks, size_t count, arena *memory, pool *cores, float *out, err *e);
 
+/* The same with the masks one by one: `mask` gives the i-th, good until it is asked for the next; NULL: see e. */
+typedef const mask_image *region_mask(void *arg, size_t i, err *e);
+bool regions_embed_each(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
+                        region_mask *mask, void *arg, size_t count, arena *memory, pool *cores, float *out, err *e);
+
 /* ---- its pieces -------------------------------------------------------------------------------------- */
 /* What the network sees, [side,side]: the picture family's whole difference. mean: the model's, of pixels in [0,1]. */
 bool region_picture(const region_method *how, const picture *photo, const mask_image *mask, size_t side,

@@ -133,6 +133,12 @@ npy("f8.npy", values.astype(np.float64), (3, 0))
 npy("rank0.npy", np.float32(2.5))
 npy("rank4.npy", np.arange(24, dtype=np.float32).reshape(2, 1, 3, 4))
 npy("none.npy", np.zeros((3, 0), np.float32))
-npy("int.npy", np.arange(3))
-npy("fortran.npy", np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)))
+npy("complex.npy", np.zeros(3, np.complex64))
+os.makedirs(path("npy"), exist_ok=True)
+for kind in "b1 i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 f8".split():
+    n = np.arange(12).reshape(2, 3, 2)
+    n = n % 2 if kind == "b1" else n - 5 if kind[0] == "i" else n - 2.5 if kind[0] == "f" else n
+    for k in range(4):
+        a = n.astype((">" if k & 1 else "<") + kind)
+        npy("npy/%s%s%s.npy" % (kind, "-big" * (k & 1), "-columns" * (k >> 1)), np.asfortranarray(a) if k & 2 else a)
 npy("rank5.npy", np.zeros((1, 1, 1, 1, 1), np.float32))

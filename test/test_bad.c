@@ -69,7 +69,7 @@ static void bad_masks(void **state) {
     put_bytes(scratch("alpha.png"), (const char *)alpha, sizeof alpha);
     refused(MODEL, IMAGE, scratch("alpha.png"), "its alpha is not looked at");
     refused(MODEL, IMAGE, scratch("missing.png"), "missing.png");
-    refused(MODEL, IMAGE, DATA, DATA);
+    refused(MODEL, IMAGE, "test/corpus", "no mask in this folder");
     refused(MODEL, IMAGE, part_of(MASK1, .6, "half.png"), "half.png");
 }
 

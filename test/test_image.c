@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "files/files.h"
+#include "masks/reading.h"
 #include "pictures/image.h"
 #include "pictures/png.h"
 #include <stb_image.h>

@@ -13,6 +13,7 @@
 #include "cli/cli.h"
 #include "files/files.h"
 #include "scenes/grammar.h"
+#include "masks/reading.h"
 #include "scenes/scenes.h"
 #include "scenes/shapes.h"
 #include "scenes/stamps.h"
