@@ -11,6 +11,7 @@
  *   decomposed  the tensor dz/dA once [E, H, n, n], then only a product with e
  *   factored    the closed form of that product: two matrix products and no tensor
  * All are linear in e up to a relu, so each also gives the map's derivative with respect to e (explain_transpose).
+ * explain.c is what they have in common, gradient.h their common shape, and each is a file of its own.
  */
 #ifndef EXPLAIN_H
 #define EXPLAIN_H
@@ -50,36 +51,24 @@ typedef struct {
     size_t steps;               /* maps with derivative expected of each embedding; 0: maps alone. A hint for speed */
     size_t memory;              /* bytes that dz/dA may take, of all layers together; 0: what the arena has */
     const explain_watch *watch; /* NULL: nobody looks */
+    const real *usual;          /* [E] SigLIP: the embedding of "a photo of a", for its correction (4.20); NULL: none */
+    const real *alpha;          /* [height,width] AlphaCLIP's region; NULL: all of the picture */
     const explain_other *other; /* NULL: LeGrad. Otherwise its gradient is the tape's, and nothing is watched in it */
 } explain_options;
 
-typedef struct {                /* what one layer's gradient needs; n tokens, D width, F mlp, H heads, E embedding */
+struct explain_gradient; /* gradient.h */
+
+typedef struct {                /* one layer: what every gradient has of it; E embedding, D width */
     size_t index;               /* the layer, from the model's first */
-    real *z, *z_unit, z_length; /* [E] z = LN_post(mean of tokens) P; z/|z|; |z| */
+    real *z, *z_unit, z_length; /* [E] z = LN_post(mean of tokens) P, or the pooler's; z/|z|; |z| */
     real *m_unit, m_rstd;       /* [D] LN_post's normalised input and 1/sigma there */
-    /* factored */
-    real *act; /* [n,F] act'(h)/sigma of LN2 */
-    real *h;   /* [n,F] W1 (gamma . xhat) = h - b1 - W1 beta */
-    bool joined;
-    real *up;             /* [F,D] W1 diag(gamma) (I - 11^T/D), times W_o when joined */
-    const real *out;      /* [D,D] W_o */
-    const real *fc2;      /* [D,F] W2 */
-    real *v;              /* [n,D] values */
-    real *xo;             /* [n,D] xhat of LN2, times W_o */
-    uint8_t *positive[2]; /* [H,n,n-1] where G > 0: [0] of the last map, [1] of the image embedding's */
-    /* decomposed */
-    real *dzdA; /* [E, H*n*n] d(z/|z|)/dA */
-    /* autograd */
-    ag_tensor *A, *z_tensor; /* [H,n,n] a leaf; z/|z| [1,1,E] computed from it */
+    uint8_t *positive[2];       /* [H,rows,columns] where G > 0: [0] of the last map, [1] of the image embedding's */
+    void *own;                  /* the gradient's own */
 } explain_layer;
 
 typedef struct {               /* scratch, shared by the layers and by all embeddings */
     real *e_unit, *gz, *ez;    /* [E]; ez: one layer's share of dL/d(e unit) */
-    real *p, *u, *out_u;       /* [D] */
-    real *a;                   /* [F] */
-    real *q;                   /* [n,F] act'(h) . a, and its derivative */
-    real *g, *y;               /* [n,D] dz/d(heads' output); before W_o, where not joined */
-    real *m2;                  /* [n] */
+    real *p, *u;               /* [D] */
     real *G;                   /* [cores, rows of a piece, n] G of one head's rows */
     real *parts;               /* sums of pieces, added up in a fixed order */
     real *w;                   /* [gh,gw] */
@@ -91,12 +80,20 @@ struct explained {
     explain_options options;
     arena *memory;
     pool *cores;
-    size_t height, width, gh, gw, n; /* pixels; grid; tokens = 1 + gh gw */
+    size_t height, width, gh, gw, n; /* of the map, in pixels; grid; tokens = first + gh gw */
+    const clip_tower *tower;         /* whose attention is explained: the image side's, or its pooler's */
+    size_t rows, first;              /* rows of A: n, or a pooler's one; columns before the patches */
+    bool unit;                       /* s = e.z/|z|; else e.z */
+    size_t unit_scale;               /* min-max after enlarging by this: the patch, or 1 (SigLIP: on the grid) */
+    real *keep;                      /* [gh,gw] 0 where the correction makes the map 0, else 1; NULL: none */
     real *embedding;                 /* [E] c, the image's */
     explain_layer *layers;           /* options.layers of them, lowest first */
-    real *post_gamma, *proj;         /* [D], [E,D] */
+    const real *post_gamma, *proj;   /* [D], [E,D] */
+    size_t sides[2];                 /* of the pixels */
     clip_run run;                    /* of the image side, on this grid */
     ag_tape tape;                    /* autograd: the forward pass of the explained layers, recorded */
+    const struct explain_gradient *how;
+    void *scratch; /* the gradient's own */
     explain_work work;
     real *first_grid; /* [gh,gw] LeGrad of the image embedding once it was asked for */
     bool first_ready;
@@ -115,13 +112,17 @@ bool explain_grid_first(explained *x, real *grid, fault *f);
 /* The derivative of the grid made last, transposed: w [gh,gw] = dL/dgrid -> de [E] = dL/de for that e.
  * first: of explain_grid_first. Not for GRADIENT_AUTOGRAD, whose tape does it (explain_tape_grid). */
 bool explain_transpose(explained *x, const real *e, bool first, const real *w, real *de, fault *f);
-/* R as a node [1,gh,gw] of x->tape, from the node e [1,1,E] of unit length (GRADIENT_AUTOGRAD). */
+/* Is R made by the tape (GRADIENT_AUTOGRAD, explain_other)? Then R as a node [1,gh,gw] of x->tape, from the node e [1,1,E]
+ * of unit length. */
+bool explain_is_taped(const explained *x);
 ag_tensor *explain_tape_grid(explained *x, ag_tensor *e_unit);
 /* The map [height,width] in 0..1 for e: the grid, bilinear by the patch size, then min-max. Fault: FLAT, NAN. */
 bool explain_legrad(explained *x, const real *e, real *map, fault *f);
 /* Both [n], of unit length. Where e points as z does, e.z is at its largest, so G = 0, and relu's derivative there is 0
  * too (MODEL.md 5): what rounding leaves of G must not pass for a map. */
 bool explain_silent(const real *e_unit, const real *z_unit, size_t n);
-/* z, u and a of each layer for e, to a watch. */
+/* The map [height,width] in 0..1 of a grid, as the family has it: min-max after enlarging, or before (SigLIP). */
+bool explain_map(explained *x, const real *grid, real *map, fault *f);
+/* z, and for CLIP's own blocks u and a, of each layer for e, to a watch. */
 void explain_show(explained *x, const explain_watch *watch, const real *e, size_t step);
 #endif

@@ -64,8 +64,17 @@ SIMD_KERNEL void k_exp(const real *x, real *y, size_t n) {
 }
 
 /* ---- activations: act, act', act'' ----------------------------------------------------------- */
-/* x sigmoid(w(x)) with its derivatives: w = 1.702 x (quick_gelu), w = x (silu), and w = 2 sqrt(2/pi)(x + 0.044715 x^3),
- * which is gelu with the tanh in place of erf, since (1 + tanh u)/2 = sigmoid(2u). */
+static INLINE real quick0(real x) { return x * sigmoid_(R(1.702) * x); }
+static INLINE real quick1(real x) {
+    real s = sigmoid_(R(1.702) * x);
+    return s + R(1.702) * x * s * (1 - s);
+}
+static INLINE real quick2(real x) {
+    real s = sigmoid_(R(1.702) * x);
+    return R(1.702) * s * (1 - s) * (2 + R(1.702) * x * (1 - 2 * s));
+}
+/* x sigmoid(w(x)) with its derivatives: w = x (silu), and w = 2 sqrt(2/pi)(x + 0.044715 x^3), which is gelu with the tanh in
+ * place of erf, since (1 + tanh u)/2 = sigmoid(2u). */
 #define SIGMOID_FAMILY(name, W, W1, W2)                                                                                \
     static INLINE real name##0(real x) { return x * sigmoid_(W); }                                                     \
     static INLINE real name##1(real x) {                                                                               \
@@ -77,7 +86,6 @@ SIMD_KERNEL void k_exp(const real *x, real *y, size_t n) {
         return s * (1 - s) * (2 * w1 + x * (W2) + x * w1 * w1 * (1 - 2 * s));                                          \
     }
 #define TANH_C R(1.5957691216057308)
-SIGMOID_FAMILY(quick, R(1.702) * x, R(1.702), 0)
 SIGMOID_FAMILY(silu, x, 1, 0)
 SIGMOID_FAMILY(tanh, TANH_C *(x + R(0.044715) * x * x * x), TANH_C *(1 + R(0.134145) * x * x), TANH_C *R(0.26829) * x)
 static INLINE real gelu0(real x) { return x * cdf_(x); }

@@ -46,7 +46,7 @@ bool target_make(target *t, const explained *x, const real *mask, size_t mh, siz
  * (5.6)  dDice/dR_j = t_j = (num/den^2 one_grid_j - 2/den mask_grid_j) / range, and for the cells of low and high,
  *        with Q = sum_j (R_j - low) t_j:  dDice/dhigh = -Q/range,  dDice/dlow = Q/range - sum_j t_j */
 bool dice_loss(const explained *x, const target *t, const real *grid, double *loss, real *dgrid, fault *f) {
-    size_t cells = x->gh * x->gw, patch = x->model->config.patch;
+    size_t cells = x->gh * x->gw, patch = x->unit_scale;
     extremes e;
     if (!map_range(grid, x->gh, x->gw, patch, x->options.layers, &e, f)) return false;
     double range = (double)e.high - (double)e.low, inside = 0, all = 0, q = 0, sum = 0;
@@ -71,7 +71,7 @@ bool dice_loss(const explained *x, const target *t, const real *grid, double *lo
 
 bool target_map(const explained *x, const target *t, const real *grid, real *map, fault *f) {
     extremes e;
-    if (!map_range(grid, x->gh, x->gw, x->model->config.patch, x->options.layers, &e, f)) return false;
+    if (!map_range(grid, x->gh, x->gw, x->unit_scale, x->options.layers, &e, f)) return false;
     lerp_apply(&t->y, &t->x, grid, map);
     for (size_t i = 0; i < t->mh * t->mw; i++) map[i] = map_unit(map[i], &e);
     return true;
@@ -108,16 +108,21 @@ static ag_tensor *interpolate(ag_tape *t, ag_tensor *in, size_t h, size_t w) {
     return ag_matmul(t, ag_matmul(t, y, NO_T, in, NO_T), NO_T, x, T);
 }
 
-static ag_tensor *tape_map(explained *x, const target *m, ag_tensor *grid) {
+static ag_tensor *tape_unit(explained *x, ag_tensor *map) { /* min-max */
     ag_tape *t = &x->tape;
-    ag_tensor *big = interpolate(t, grid, x->height, x->width), *low = ag_min(t, big);
-    ag_tensor *range = ag_sub(t, ag_max(t, big), low);
+    ag_tensor *low = ag_min(t, map), *range = ag_sub(t, ag_max(t, map), low);
     if (range && !(ag_item(range) > 0)) { /* NaN is not flat */
         fault_set(&t->fault, ag_item(range) == 0 ? FAULT_FLAT : FAULT_NAN, "the map", &x->options.layers, 1);
         return NULL;
     }
-    ag_tensor *unit = ag_mul(t, ag_sub(t, big, low), ag_pow(t, range, -1));
-    return interpolate(t, unit, m->mh, m->mw);
+    return ag_mul(t, ag_sub(t, map, low), ag_pow(t, range, -1));
+}
+
+static ag_tensor *tape_map(explained *x, const target *m, ag_tensor *grid) {
+    ag_tape *t = &x->tape;
+    bool early = x->unit_scale == 1;
+    ag_tensor *big = interpolate(t, early ? tape_unit(x, grid) : grid, x->height, x->width);
+    return interpolate(t, early ? big : tape_unit(x, big), m->mh, m->mw);
 }
 
 static ag_tensor *tape_dice(ag_tape *t, const target *m, ag_tensor *map) {
@@ -154,7 +159,7 @@ static bool tape_gradient(explained *x, const target *m, const real *e, real alp
 /* ---- one step: the loss at e and its gradient --------------------------------------------------------------- */
 bool maskinv_gradient(explained *x, const target *t, const real *e, bool first, real alpha, double *loss, real *grid,
                       real *gradient, fault *f) {
-    if (x->options.gradient == GRADIENT_AUTOGRAD) return tape_gradient(x, t, e, alpha, loss, grid, gradient, f);
+    if (explain_is_taped(x)) return tape_gradient(x, t, e, alpha, loss, grid, gradient, f);
     size_t mark = arena_mark(x->memory);
     real *dgrid = take(x->memory, x->gh, x->gw, f);
     bool ok = dgrid && (first ? explain_grid_first(x, grid, f) : explain_grid(x, e, grid, f)) &&

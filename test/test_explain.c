@@ -1,6 +1,6 @@
 /* test_explain.c - LeGrad against PyTorch in float64, its three gradients against each other, interpolation against its
  * definition. Also built in double and with our own products. */
-#include "explain.h"
+#include "factored.h"
 #include "sys/threads.h"
 #include "x_fixture.h"
 #include "x_seeded.h"
@@ -296,7 +296,7 @@ static void faults_name_what_was_wrong(void **state) {
     assert_int_equal(f.code, FAULT_NAN);
     e[3] = 1, f = (fault){0};
     assert_true(explain_legrad(&x, e, map, &f));
-    x.layers[0].v[fx.model->config.vision.width + 1] = (real)NAN; /* relu must not take it for a 0 */
+    ((factored_layer *)x.layers[0].own)->v[fx.model->config.vision.width + 1] = (real)NAN; /* relu must not take it for a 0 */
     assert_false(explain_legrad(&x, e, map, &f));
     assert_int_equal(f.code, FAULT_NAN);
     real *pixels = calloc(3 * 33 * 32, sizeof *pixels);

@@ -1,5 +1,6 @@
 /* test_maskinv.c - the inversion against PyTorch in float64, its gradient against central differences, its pieces
  * against their definitions. Also built in double and with our own products. */
+#include "factored.h"
 #include "maskinv.h"
 #include "sys/threads.h"
 #include "x_fixture.h"
@@ -504,10 +505,11 @@ static void a_corrupted_fixture_disagrees(void **state) {
     fixture_open(&fx, fixture_names[0]);
     for (int layer_field = 0; layer_field < 3; layer_field++) {
         open_on(&x, &fx, fx.model, "native", 1, GRADIENT_FACTORED);
-        explain_layer *l = &x.layers[0];
+        explain_layer *layer = &x.layers[0];
+        factored_layer *l = layer->own;
         size_t D = 32, d = 16;
         if (layer_field == 0) l->up[5] += (real)0.5;
-        if (layer_field == 1) l->z_unit[0] = -l->z_unit[0];
+        if (layer_field == 1) layer->z_unit[0] = -layer->z_unit[0];
         for (size_t i = 0; layer_field == 2 && i < x.n; i++)
             for (size_t j = 0; j < d; j++) {
                 real kept = l->v[i * D + j];

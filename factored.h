@@ -1,0 +1,19 @@
+/* factored.h - what the closed form keeps of a layer (factored.c); the Jacobian is made of it (jacobian.c). */
+#ifndef FACTORED_H
+#define FACTORED_H
+#include "gradient.h"
+
+typedef struct {      /* n tokens, D width, F mlp */
+    real *act;        /* [n,F] act'(h)/sigma of LN2 */
+    real *h;          /* [n,F] W1 (gamma . xhat) = h - b1 - W1 beta */
+    bool joined;
+    real *up;         /* [F,D] W1 diag(gamma) (I - 11^T/D), times W_o when joined */
+    const real *out;  /* [D,D] W_o */
+    const real *fc2;  /* [D,F] W2 */
+    real *v;          /* [n,D] values */
+    real *xo;         /* [n,D] xhat of LN2, times W_o */
+} factored_layer;
+
+void explain_factored_take(explained *x, bool joined, fault *f);
+void explain_factored_keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tensor *z, fault *f);
+#endif
