@@ -102,14 +102,14 @@ endif
 CORE    = arena gemm kernels autograd ops_products ops_rows ops_each ops_turn blocks clip clip_image clip_block clip_resnet \
           clip_text clip_caption map explain gradient factored chained decomposed taped methods maskinv
 # What stands above the core, a folder each. A room knows the core and the rooms before it, never a later one.
-ROOMS   = os sys files text models pictures masks face data regions scenes eval training cli
+ROOMS   = os sys files text models parts pictures masks face data regions scenes eval training cli
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
 MAINS   = cli/main training/train
 # Of os/ one file alone: the system's that is built for.
 SYSTEM  = posix
 SOURCES = $(filter-out $(MAINS) $(filter-out os/$(SYSTEM),$(basename $(wildcard os/*.c))),$(basename $(wildcard *.c $(ROOMS:%=%/*.c))))
 # In double: the core, and of what stands above it only what its tests need.
-DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models/%,$(SOURCES))
+DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models/% parts/%,$(SOURCES))
 OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES)))
 LIB     = $(B)/libmaskinv.a
 

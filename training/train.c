@@ -4,6 +4,7 @@
  *     ./train -o run --hours 1                           # then: a CLIP of 1.7 million parameters
  *     ./train -o run --resume                            # after an interruption, to the same bytes
  */
+#include "training/loop.h"
 #include "training/trainer.h"
 #include "clip.h"
 #include <math.h>
@@ -168,7 +169,7 @@ static void overfit_defaults(setting *s) {
 
 static void on_signal(int which) {
     (void)which;
-    trainer_stop();
+    loop_stop();
 }
 
 int main(int argc, char **argv) {

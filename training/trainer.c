@@ -2,10 +2,9 @@
 #include "training/trainer.h"
 #include "models/checkpoint.h"
 #include "training/feed.h"
+#include "training/loop.h"
 #include "sys/threads.h"
-#include "training/trainlog.h"
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -107,7 +106,7 @@ static feed_plan feed_of(const setting *s, const clip_config *c, const char *sta
 
 /* ---- a run's parts -------------------------------------------------------------------------------------- */
 
-enum { PATH = 4096, KINDS = 2, MEASURED_STEPS = 30 };
+enum { PATH = 4096, KINDS = 2 };
 
 typedef struct {
     setting *s;
@@ -123,25 +122,19 @@ typedef struct {
     real *gradient;
     clip_model *average; /* what is written and asked */
     held_out held[KINDS];
-    train_log log;
-    double began;   /* seconds_now() less what earlier rows took */
-    uint64_t saved; /* step of the last checkpoint */
-    char checkpoint[PATH], model[PATH], merges[PATH], curve[PATH];
+    loop loop;
+    bool overfit; /* the same pictures in every step */
+    char model[PATH], merges[PATH];
 } run;
-
-static volatile sig_atomic_t stopping;
-void trainer_stop(void) { stopping = 1; }
 
 static bool faulty(err *e, const fault *why) { return err_fault(e, why); }
 
 static bool paths_make(run *r, err *e) {
     const char *d = r->options->folder;
-    if (strlen(d) > PATH - 64) return err_set(e, "-o: a path of %zu bytes is too long", strlen(d));
-    snprintf(r->checkpoint, PATH, "%s/checkpoint.safetensors", d);
+    if (!loop_paths(&r->loop, d, e)) return false;
     snprintf(r->model, PATH, "%s/model", d);
     snprintf(r->merges, PATH, "%s/model/merges.txt", d);
-    snprintf(r->curve, PATH, "%s/curve.png", d);
-    return folder_make(d, e) && folder_make(r->model, e);
+    return folder_make(r->model, e);
 }
 
 static bool copy_file(const char *from, const char *to, err *e) {
@@ -216,20 +209,12 @@ static bool run_open(run *r, bool on, err *e) {
 }
 
 static void run_close(run *r) {
-    log_close(&r->log);
+    loop_end(&r->loop);
     for (size_t k = 0; k < KINDS; k++) held_out_free(&r->held[k]);
     if (r->best.params) optimiser_free(&r->best);
     if (r->room) mem_release(r->room, r->room_size);
     feed_free(r->feed);
     if (r->cores) pool_stop(r->cores);
-}
-
-/* ---- checkpoints ------------------------------------------------------------------------------------------ */
-
-static bool run_save(run *r, err *e) {
-    if (!optimiser_save(&r->best, r->checkpoint, r->s, S_COUNT, e)) return false;
-    r->saved = r->best.step;
-    return checkpoint_write(r->model, r->average, "F16", e) && log_curve(&r->log, r->curve, e);
 }
 
 /* ---- beginning with another model's weights --------------------------------------------------------------- */
@@ -311,10 +296,8 @@ static bool run_begin(run *r, const char *from, err *e) {
     if (from) {
         if (!optimiser_load(&r->best, from, e)) return false;
         if (r->s[S_IMAGES].given) r->best.pictures = r->s[S_IMAGES].value;
-        r->saved = r->best.step;
     }
-    if (!log_open(&r->log, r->options->folder, r->best.step, e)) return false;
-    r->began = seconds_now() - log_seconds(&r->log);
+    if (!loop_begin(&r->loop, from, e)) return false;
     for (size_t k = 0; k < KINDS; k++)
         if (r->s[S_VALID].value > 0 && feed_has(r->feed, (scene_kind)k) &&
             !feed_held_out(r->feed, (scene_kind)k, count_of(r->s, S_VALID), &r->held[k], e))
@@ -356,86 +339,48 @@ static bool name_share(run *r, const held_out *h, double *share, err *e) {
     return good;
 }
 
-static bool run_valid(run *r, err *e) {
-    valid_line v = {(double)r->best.step, (double)r->best.step * r->s[S_BATCH].value, NAN, NAN};
+static bool run_valid(void *system, log_line *line, err *e) {
+    run *r = system;
+    valid_line v = {line->step, line->images, NAN, NAN};
     if (r->held[SCENE_DRAWN].count && !name_share(r, &r->held[SCENE_DRAWN], &v.drawn, e)) return false;
     if (r->held[SCENE_PHOTOGRAPHIC].count && !name_share(r, &r->held[SCENE_PHOTOGRAPHIC], &v.photographic, e))
         return false;
     if (!r->options->quiet)
-        printf("%sheld-out single objects named: drawn %.3f, photographic %.3f\n", r->log.terminal ? "\r\033[K" : "",
+        printf("%sheld-out single objects named: drawn %.3f, photographic %.3f\n", r->loop.log.terminal ? "\r\033[K" : "",
                v.drawn, v.photographic);
-    return log_valid(&r->log, &v, e);
+    return log_valid(&r->loop.log, &v, e);
 }
 
-/* ---- the steps ------------------------------------------------------------------------------------------------ */
+/* ---- what the loop asks of it ----------------------------------------------------------------------------------- */
 
-static double progress_of(const run *r) {
-    return r->best.pictures > 0 ? (double)r->best.step * r->s[S_BATCH].value / r->best.pictures : 0;
-}
-
-static bool run_step(run *r, uint64_t first, double progress, log_line *line, err *e) {
+static bool run_step(void *system, uint64_t n, double progress, real *gradient, log_line *line, err *e) {
+    run *r = system;
     contrastive_batch b;
     contrastive_result out;
     fault why = {0};
+    uint64_t first = r->overfit ? 0 : n * (uint64_t)r->s[S_BATCH].value;
     if (!feed_batch(r->feed, first, progress, &b, e)) return false;
-    line->scale = optimiser_scale(&r->best);
-    line->lr =
-        schedule_lr(r->s[S_LR].value, r->s[S_LR_END].value, r->best.step, (uint64_t)r->s[S_WARMUP].value, progress);
-    bool good = contrastive_step(r->step, &b, r->gradient, &out, &why);
+    bool good = contrastive_step(r->step, &b, gradient, &out, &why);
     if (!good && why.code != FAULT_NAN) return faulty(e, &why);
-    line->norm = good ? optimiser_norm(&r->best, r->gradient) : NAN;
-    if (!isfinite(line->norm))
-        return err_set(e, "step %llu: the %s is not finite (learning rate %g); the last checkpoint is of step %llu",
-                       (unsigned long long)r->best.step + 1, good ? "gradient" : "loss", line->lr,
-                       (unsigned long long)r->saved);
-    optimiser_step(&r->best, r->gradient, line->norm, line->lr);
-    line->step = (double)r->best.step;
-    line->images = line->step * r->s[S_BATCH].value;
-    line->loss = (double)out.loss, line->accuracy = (double)out.accuracy;
+    line->loss = good ? (double)out.loss : NAN, line->accuracy = (double)out.accuracy;
     return true;
 }
 
-/* Images a second, by the last rows. */
-static double rate_of(const train_log *l) {
-    if (l->count < 2) return 0;
-    const log_line *last = &l->lines[l->count - 1], *early = &l->lines[l->count > 50 ? l->count - 50 : 0];
-    return last->seconds > early->seconds ? (last->images - early->images) / (last->seconds - early->seconds) : 0;
+static bool run_write(void *system, err *e) {
+    run *r = system;
+    return checkpoint_write(r->model, r->average, "F16", e);
 }
 
-/* --hours: the first steps' speed fixes the number of pictures, once and for all. */
-static void fix_length(run *r, double rate) {
-    double batch = r->s[S_BATCH].value;
-    r->best.pictures = ceil(fmax(rate * r->s[S_HOURS].value * 3600 / batch, MEASURED_STEPS)) * batch;
-    if (!r->options->quiet)
-        printf("%s%.0f pictures in %g hours\n", r->log.terminal ? "\r\033[K" : "", r->best.pictures,
-               r->s[S_HOURS].value);
-}
-
-static bool due(const run *r, int every) { return r->best.step % count_of(r->s, every) == 0; }
-
-/* One step and what is due after it. */
-static bool run_turn(run *r, err *e) {
-    log_line line = {0};
-    double batch = r->s[S_BATCH].value;
-    if (!run_step(r, r->best.step * (uint64_t)batch, progress_of(r), &line, e)) return false;
-    line.seconds = seconds_now() - r->began;
-    if (!log_row(&r->log, &line, e)) return false;
-    double rate = rate_of(&r->log);
-    if (r->best.pictures == 0 && r->best.step >= MEASURED_STEPS) fix_length(r, rate);
-    bool last = r->best.pictures > 0 && line.images >= r->best.pictures;
-    if (!r->options->quiet)
-        log_progress(&r->log, &line, rate, r->best.pictures - line.images, last || r->best.step % 50 == 1);
-    if ((due(r, S_VALID_EVERY) || last) && !run_valid(r, e)) return false;
-    if ((double)r->best.step == r->s[S_STOP].value) stopping = 1;
-    return (due(r, S_CHECKPOINT_EVERY) || last || stopping) ? run_save(r, e) : true;
-}
-
-static bool run_loop(run *r, err *e) {
-    while (r->best.pictures == 0 || (double)r->best.step * r->s[S_BATCH].value < r->best.pictures) {
-        if (!run_turn(r, e)) return false;
-        if (stopping) return err_set(e, "stopped after step %llu; --resume goes on", (unsigned long long)r->best.step);
-    }
-    return true;
+static void run_hooks(run *r) {
+    const setting *s = r->s;
+    loop *l = &r->loop;
+    l->plan = (loop_plan){.lr = s[S_LR].value, .lr_end = s[S_LR_END].value, .warmup = s[S_WARMUP].value,
+                          .batch = s[S_BATCH].value, .hours = s[S_HOURS].value,
+                          .checkpoint_every = (uint64_t)s[S_CHECKPOINT_EVERY].value,
+                          .valid_every = (uint64_t)s[S_VALID_EVERY].value, .stop_after = (uint64_t)s[S_STOP].value};
+    l->best = &r->best, l->gradient = r->gradient, l->settings = s, l->setting_count = S_COUNT;
+    l->quiet = r->options->quiet, l->system = r;
+    l->step = run_step, l->valid = run_valid, l->write = run_write;
 }
 
 static void run_tell(const run *r) {
@@ -455,20 +400,14 @@ bool trainer_run(setting *s, const train_options *o, err *e) {
     const char *from = NULL;
     if (!r) return err_set(e, "no memory for a run");
     r->s = s, r->options = o;
-    stopping = 0;
-    bool good = paths_make(r, e);
-    if (good) from = checkpoint_latest(r->checkpoint, room, sizeof room);
-    if (good && from && !o->resume)
-        good = err_set(e, "%s: a run's checkpoint is here already; --resume goes on with it, another -o begins anew",
-                       from);
-    good =
-        good && (!from || settings_load(from, s, S_COUNT, e)) && run_open(r, from != NULL, e) && run_begin(r, from, e);
+    bool good = paths_make(r, e) && loop_from(&r->loop, o->resume, room, sizeof room, &from, e);
+    good = good && (!from || settings_load(from, s, S_COUNT, e)) && run_open(r, from != NULL, e);
+    if (good) run_hooks(r);
+    good = good && run_begin(r, from, e);
     if (good) run_tell(r);
-    good = good && run_loop(r, e);
-    if (good && !o->quiet) {
-        if (r->log.terminal) printf("\n");
+    good = good && loop_run(&r->loop, e);
+    if (good && !o->quiet)
         printf("%s: %.1f MB of activations and gradients at most\n", r->model, (double)contrastive_peak(r->step) / 1e6);
-    }
     run_close(r);
     mem_free(r);
     return good;
@@ -481,13 +420,13 @@ bool trainer_overfit(setting *s, const train_options *o, double seconds, err *e)
     train_options own = {.folder = NULL, .stamps = o->stamps, .quiet = o->quiet};
     log_line line = {0};
     if (!r) return err_set(e, "no memory for a run");
-    r->s = s, r->options = &own;
+    r->s = s, r->options = &own, r->overfit = true;
     s[S_PHOTOGRAPHIC].value = 0;
     bool good = run_open(r, false, e);
-    if (good) optimiser_begin(&r->best, &r->config, (uint64_t)s[S_SEED].value);
+    if (good) optimiser_begin(&r->best, &r->config, (uint64_t)s[S_SEED].value), run_hooks(r);
     double start = seconds_now();
     while (good && line.accuracy < 1) {
-        good = run_step(r, 0, 0, &line, e);
+        good = loop_step(&r->loop, r->best.step, 0, &line, e);
         if (good && !o->quiet && (r->best.step % 10 == 0 || line.accuracy >= 1))
             printf("step %.0f  loss %.3f  accuracy %.3f  %.1f s\n", line.step, line.loss, line.accuracy,
                    seconds_now() - start);

@@ -73,6 +73,4 @@ typedef struct {
 bool trainer_run(setting *s, const train_options *o, err *e);
 /* One batch of drawn pictures again and again: true once every one of them is right within `seconds`. */
 bool trainer_overfit(setting *s, const train_options *o, double seconds, err *e);
-/* Asks a run to save and to stop after its step; may be called by a signal handler. */
-void trainer_stop(void);
 #endif

@@ -1,0 +1,53 @@
+/* captioner.h - sentences from an embedding: ClipCap (Mokady et al. 2021), and the small one of the built-in model.
+ *
+ *     captioner *c = captioner_open("weights/clipcap", 512, &e);    // a part's file, or a folder of published weights
+ *     char text[1024];
+ *     if (!captioner_say(c, embedding, 1, &memory, cores, text, sizeof text, &e)) ...     // "a red fish and a blue car"
+ *
+ * A map makes k rows of the embedding, the decoder continues them with words (MODEL.md, Captions). Two families of files:
+ *   ours     one safetensors file: map.0, map.1, token, position, blocks.i, ln_f, words (names parted by newlines: padding
+ *            first, then the end), heads; unit embedding times sqrt(E)
+ *   ClipCap  PyTorch or safetensors: clip_project.*, gpt.transformer.*; GPT-2's merges.txt beside it; 12 heads at width 768
+ */
+#ifndef CAPTIONER_H
+#define CAPTIONER_H
+#include "parts/decoder.h"
+
+enum { CAPTIONER_MOST_LAYERS = 16 };
+typedef struct {
+    ag_tensor *norm1[2], *queries, *keys_values, *project[2], *norm2[2], *fc1[2], *fc2[2];
+} map_block;
+typedef struct {
+    decoder d;
+    size_t embed, prefix;
+    bool transformer; /* the map: ClipCap's second kind, else a two-layer perceptron */
+    size_t tokens, layers;                   /* of the transformer map: rows made of the embedding, blocks */
+    ag_tensor *map[2][2];                    /* perceptron: [kD/2,E], [kD,kD/2] with their biases */
+    ag_tensor *linear[2], *constant;         /* transformer: [cD,E], the k learned rows */
+    map_block block[CAPTIONER_MOST_LAYERS];
+} captioner_net;
+
+/* The list of a network whose shape fields are set. */
+void captioner_weights(captioner_net *n, part_list *l);
+/* z [B,1,E] as the map takes it -> prefix [B,k,D]. */
+ag_tensor *captioner_prefix(ag_tape *t, const captioner_net *n, ag_tensor *z);
+/* Logits [B,T,V] of words 0..T-1 given those before them: prefix [B,k,D], ids [B,T] (the last of a row is not read). */
+ag_tensor *captioner_logits(ag_tape *t, const captioner_net *n, ag_tensor *prefix, const uint32_t *ids, size_t length);
+/* (12.3) Cross entropy of logits [B,T,V] at ids, those of `ignored` left out, summed, times `weight`. */
+ag_tensor *captioner_loss(ag_tape *t, ag_tensor *logits, const uint32_t *ids, uint32_t ignored, real weight);
+
+/* ---- ready to use ---- */
+typedef struct captioner captioner;
+/* embed: the model's; another is an error that names both. */
+captioner *captioner_open(const char *path, size_t embed, err *e);
+/* The one inside the binary; an error in a build without. */
+captioner *captioner_builtin(size_t embed, err *e);
+captioner *captioner_of(tensors *file, const char *merges, size_t embed, err *e); /* file becomes its own */
+void captioner_free(captioner *c);
+const captioner_net *captioner_network(const captioner *c);
+const char *captioner_name(const captioner *c);
+/* ClipCap takes the embedding as it is; its map never saw other lengths, so a region's is given the picture's. */
+bool captioner_takes_unit(const captioner *c);
+/* embedding [E]; beams 1: the likeliest word each time. text is cut where it does not fit. */
+bool captioner_say(const captioner *c, const float *embedding, size_t beams, arena *memory, pool *cores, char *text, size_t room, err *e);
+#endif
