@@ -26,16 +26,9 @@ void decoder_weights(decoder *d, part_list *l) {
 }
 
 /* ---- the block: x += W_o attention(LN x); x += W_2 gelu(W_1 LN x)  (12.2) ----------------------------------- */
-/* x/2 (1 + tanh(sqrt(2/pi) (x + .044715 x^3))), GPT-2's form */
-static ag_tensor *gelu_tanh(ag_tape *t, ag_tensor *x) {
-    ag_tensor *cube = ag_mul(t, ag_mul(t, x, x), x);
-    ag_tensor *u = ag_scale(t, ag_add(t, x, ag_scale(t, cube, (real)0.044715, 0)), (real)0.7978845608028654, 0);
-    return ag_mul(t, ag_scale(t, x, (real)0.5, 0), ag_scale(t, ag_tanh(t, u), 1, 1));
-}
-
 static ag_tensor *feed_forward(ag_tape *t, const decoder *d, const decoder_block *b, ag_tensor *x) {
     ag_tensor *h = part_use_linear(t, b->fc, d->shape.gpt2, part_use_norm(t, b->ln2, x));
-    h = d->shape.gpt2 ? gelu_tanh(t, h) : ag_act(t, h, ACT_GELU, 0);
+    h = ag_act(t, h, d->shape.gpt2 ? ACT_GELU_TANH : ACT_GELU, 0);
     return ag_add(t, x, part_use_linear(t, b->proj, d->shape.gpt2, h));
 }
 

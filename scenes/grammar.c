@@ -195,6 +195,49 @@ bool grammar_true(const scene_claim *claim, const scene_object *a, const scene_o
     return true;
 }
 
+/* ---- plain lists, there and back ---------------------------------------------------------------------- */
+void grammar_list(const scene_object *o, const size_t *order, size_t count, int what, char *out, size_t room) {
+    sentence s = {out, room, 0};
+    out[0] = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0) say(&s, " and");
+        say_noun(&s, &o[order[i]], worded(&o[order[i]], what));
+    }
+}
+
+/* Is the word at text, n long, one of the list? */
+static bool among(const char *const *list, const char *text, size_t n) {
+    for (; *list; list++)
+        if (strlen(*list) == n && strncmp(*list, text, n) == 0) return true;
+    return false;
+}
+static void keep_word(char *out, size_t room, const char *text, size_t n) { snprintf(out, room, "%.*s", (int)n, text); }
+
+bool grammar_first(const char *text, scene_object *out) {
+    static const char *const articles[] = {"a", "an", "some", "the", NULL}, *const sizes[] = {"small", "large", NULL},
+                             *const textures[] = {"striped", "dotted", "checked", NULL},
+                             *const colours[] = {"red", "orange", "yellow", "green", "blue", "purple", "pink", "brown",
+                                                 "black", "white", "grey", NULL};
+    sentence name = {out->name, sizeof out->name, 0};
+    memset(out, 0, sizeof *out);
+    while (*text == ' ') text++;
+    for (size_t n; (n = strcspn(text, " ,")) > 0; text += n + (text[n] == ' ')) {
+        if (n == 3 && strncmp(text, "and", 3) == 0) break;
+        bool begun = name.length > 0;
+        if (!begun && among(articles, text, n)) continue;
+        if (!begun && among(sizes, text, n)) keep_word(out->size, sizeof out->size, text, n);
+        else if (!begun && among(textures, text, n)) keep_word(out->texture, sizeof out->texture, text, n);
+        else if (!begun && among(colours, text, n)) keep_word(out->colour, sizeof out->colour, text, n);
+        else {
+            char word[48];
+            keep_word(word, sizeof word, text, n);
+            say_word(&name, word);
+        }
+        if (text[n] == ',') break;
+    }
+    return out->name[0] != 0;
+}
+
 /* ---- referring phrases ---------------------------------------------------------------------------- */
 /* The one farthest to a side among those of its name; NULL when it is not. */
 static const char *extreme(const scene *sc, size_t k) {

@@ -32,6 +32,10 @@ void grammar_one(const scene *sc, size_t k, rng *r, char *out, size_t room, scen
 /* Is what is claimed of a's objects true of b's picture too? Yes only where it is; no also where that is not judged: of
  * places and relations, and for some captions with two things of one name. */
 bool grammar_true(const scene_claim *claim, const scene_object *a, const scene_object *b, size_t count);
+/* "a striped red fish and a blue car": count objects in this order, saying of each what is so of it (SAY_...; not places). */
+void grammar_list(const scene_object *o, const size_t *order, size_t count, int what, char *out, size_t room);
+/* The first noun of such a sentence: name, and colour, texture and size where they are said ("" where not). False: none. */
+bool grammar_first(const char *text, scene_object *out);
 /* Phrases that are true of object k and of no other, plainest first; at least one. Returns how many. */
 size_t grammar_phrases(const scene *sc, size_t k, char out[MOST_PHRASES][PHRASE_ROOM]);
 #endif

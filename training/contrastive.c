@@ -53,7 +53,7 @@ bool parameters_of(const clip_config *config, arena *memory, parameters *out, fa
 size_t parameters_scale(const parameters *p) {
     for (size_t i = 0; i < p->count; i++)
         if (p->list[i].kind == W_LOGIT_SCALE) return p->list[i].offset;
-    return 0;
+    return SIZE_MAX;
 }
 
 typedef struct {

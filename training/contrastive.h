@@ -28,7 +28,7 @@ typedef struct {
 } parameters; /* numbers: the block's length */
 /* The list for a config, in clip_each_weight's order, in the arena. */
 bool parameters_of(const clip_config *config, arena *memory, parameters *out, fault *why);
-/* Where the logit scale lies in the block. */
+/* Where the logit scale lies in the block; SIZE_MAX: there is none. */
 size_t parameters_scale(const parameters *p);
 /* A model whose weights lie in a flat block (for inference, for writing), in the arena. NULL when that is full. */
 clip_model *contrastive_model(const clip_config *config, const real *flat, arena *memory, fault *why);

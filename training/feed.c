@@ -37,7 +37,7 @@ struct feed {
 /* ---- one picture --------------------------------------------------------------------------------- */
 
 /* uint8 [side,side,3] to normalised patches [grid*grid, 3*p*p], each channel by channel as clip_patches has them. */
-static void cut_patches(const clip_config *c, const picture *p, real *out) {
+void feed_patches(const clip_config *c, const picture *p, real *out) {
     size_t side = c->image, patch = c->patch, grid = side / patch;
     for (size_t k = 0; k < 3; k++) {
         real scale = 1 / (255 * c->std[k]), shift = -c->mean[k] / c->std[k];
@@ -79,7 +79,7 @@ static void picture_task(void *arg, size_t i) {
     scene sc;
     if (!make_scene(f, f->first + i, f->plan.config.image, &sc, &f->errors[i])) return;
     f->errors[i].text[0] = 0;
-    cut_patches(&f->plan.config, &sc.image, f->patches + i * f->numbers);
+    feed_patches(&f->plan.config, &sc.image, f->patches + i * f->numbers);
     memcpy(f->caption[i], sc.caption, CAPTION);
     f->claim[i] = sc.claim, f->told[i].count = sc.count;
     tell_more(f, i, &sc);
@@ -253,7 +253,7 @@ static void held_task(void *arg, size_t i) {
     scene sc;
     if (!scene_make(s, HELD_OUT_SEED, i, f->plan.config.image, 1, 1, &sc, &j->e[i])) return;
     j->e[i].text[0] = 0;
-    cut_patches(&f->plan.config, &sc.image, j->h->patches + i * f->numbers);
+    feed_patches(&f->plan.config, &sc.image, j->h->patches + i * f->numbers);
     for (size_t k = 0; k < j->h->names; k++)
         if (strcmp(scene_name(s, k), sc.object[0].name) == 0) j->h->right[i] = (uint32_t)k;
     scene_free(&sc);

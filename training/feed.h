@@ -27,6 +27,9 @@ typedef struct {
     const char *stamps; /* NULL: where the package puts them */
 } feed_plan;
 
+/* uint8 [image,image,3] -> normalised patches [grid*grid, 3*p*p], as clip_patches has them. */
+void feed_patches(const clip_config *c, const picture *p, real *out);
+
 typedef struct feed feed;
 feed *feed_open(const feed_plan *plan, pool *cores, err *e);
 void feed_free(feed *f);

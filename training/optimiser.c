@@ -168,7 +168,10 @@ static void adamw_task(void *arg, size_t index) {
     }
 }
 
-double optimiser_scale(const optimiser *o) { return exp((double)o->weights[parameters_scale(o->params)]); }
+double optimiser_scale(const optimiser *o) {
+    size_t at = parameters_scale(o->params);
+    return at == SIZE_MAX ? 1 : exp((double)o->weights[at]);
+}
 
 void optimiser_step(optimiser *o, const real *gradient, double norm, double lr) {
     const optimiser_rates *r = &o->rates;
@@ -179,8 +182,9 @@ void optimiser_step(optimiser *o, const real *gradient, double norm, double lr) 
     /* a young average forgets faster: it would carry the initial weights along */
     j.keep = (real)fmin((double)r->average, (1 + t) / (10 + t));
     spread(o->cores, o->params->count, adamw_task, &j);
-    real *s = &o->weights[parameters_scale(o->params)], most = (real)log(100);
-    if (*s > most) *s = most; /* Radford et al. 2021, 2.5: logits are never scaled by more than 100 */
+    size_t at = parameters_scale(o->params);
+    real most = (real)log(100);
+    if (at != SIZE_MAX && o->weights[at] > most) o->weights[at] = most; /* Radford et al. 2021, 2.5: logits are never scaled by more than 100 */
 }
 
 double schedule_lr(double peak, double end, uint64_t step, uint64_t warmup, double progress) {

@@ -42,7 +42,7 @@ void optimiser_begin(optimiser *o, const clip_config *config, uint64_t seed);
 double optimiser_norm(optimiser *o, const real *gradient);
 /* One step of AdamW; norm is the gradient's. The gradient is not changed. */
 void optimiser_step(optimiser *o, const real *gradient, double norm, double lr);
-/* exp(s), s the learned logit scale. */
+/* exp(s), s the learned logit scale; 1 where there is none. */
 double optimiser_scale(const optimiser *o);
 
 /* Learning rate: linear warm-up over `warmup` steps, then half a cosine down to `end` (a share of the peak). */
@@ -54,7 +54,8 @@ typedef struct {
     double value, least, most;
     enum { SET_SHAPE, SET_DATA, SET_FREE, SET_RUN } part; /* a checkpoint must agree; must; may differ; is not kept */
     const char *help;
-    bool given; /* on the command line */
+    bool given;    /* on the command line */
+    bool fraction; /* takes more than whole numbers */
 } setting;
 
 /* path.previous keeps the state before. Atomic: whatever happens, one of them is whole. */

@@ -5,6 +5,7 @@
  *     ./train -o run --resume                            # after an interruption, to the same bytes
  */
 #include "training/loop.h"
+#include "training/systems.h"
 #include "training/trainer.h"
 #include "clip.h"
 #include <math.h>
@@ -18,9 +19,28 @@ typedef struct {
     bool overfit, help;
 } command_line;
 
+/* ---- ./train NAME: the systems beside CLIP itself ------------------------------------------------------- */
+static const training_system *const systems[] = {&caption_system};
+enum { SYSTEMS = sizeof systems / sizeof *systems };
+
+static void help_setting(const setting *s) { printf("  --%-20s %s (%.10g)\n", s->flag, s->help, s->value); }
+
+static void system_help(const training_system *t) {
+    printf("usage: train %s -o FOLDER [--resume] [--FLAG VALUE...]\n\n"
+           "Trains %s, on scenes that it makes itself. FOLDER receives %s.safetensors, checkpoints, loss.csv,\n"
+           "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n"
+           "  -o FOLDER              where the run lives\n"
+           "  --resume               go on from the folder's last checkpoint, with its settings\n"
+           "  --model MODEL          the CLIP beside which it is trained (the one inside the program)\n"
+           "  --stamps FOLDER        cut-outs (default: those of Debian's tuxpaint-stamps-default)\n"
+           "  --quiet                no progress\n", t->name, t->what, t->name);
+    for (size_t i = 0; i < t->settings; i++) help_setting(&t->recipe[i]);
+}
+
 static void help(void) {
     printf("usage: train -o FOLDER [--resume] [--FLAG VALUE...]\n"
-           "       train --overfit [--FLAG VALUE...]\n\n"
+           "       train --overfit [--FLAG VALUE...]\n"
+           "       train SYSTEM -o FOLDER [--FLAG VALUE...]    (train SYSTEM --help)\n\n"
            "Trains a small CLIP on scenes that it makes itself. FOLDER receives the model, checkpoints, loss.csv,\n"
            "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n"
            "  -o FOLDER              where the run lives\n"
@@ -35,13 +55,13 @@ static void help(void) {
            "  --quiet                no progress\n");
     for (size_t i = 0; i < S_COUNT; i++) {
         const setting *s = &train_settings[i];
-        char value[64];
         if (i == S_POOL)
-            snprintf(value, sizeof value, s->value == CLIP_POOL_CLASS ? "class" : "tokens_mean");
+            printf("  --%-20s %s (%s)\n", s->flag, s->help, s->value == CLIP_POOL_CLASS ? "class" : "tokens_mean");
         else
-            snprintf(value, sizeof value, "%.10g", s->value);
-        printf("  --%-20s %s (%s)\n", s->flag, s->help, value);
+            help_setting(s);
     }
+    printf("\nSystems that are trained beside a CLIP:\n");
+    for (size_t i = 0; i < SYSTEMS; i++) printf("  %-22s %s\n", systems[i]->name, systems[i]->what);
 }
 
 static bool number(const char *flag, const char *text, double least, double most, double *out, err *e) {
@@ -58,21 +78,12 @@ static void give(setting *s, int which, double value) {
     s[which].given = true;
 }
 
-/* Settings that are counts take whole numbers only; those with a fractional default or bound do not. */
-static bool is_count(int which) {
-    static const int fractions[] = {S_PHOTOGRAPHIC, S_SINGLE_FROM, S_SINGLE_TO, S_SINGLE_OVER, S_HOURS,
-                                    S_LR,           S_LR_END,      S_DECAY,     S_CLIP,        S_EMA};
-    for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++)
-        if (fractions[i] == which) return false;
-    return true;
-}
-
-static bool parse_setting(setting *s, const char *flag, const char *text, err *e) {
+static bool parse_setting(setting *s, size_t count, const char *flag, const char *text, err *e) {
     double v = 0;
-    for (int i = 0; i < S_COUNT; i++) {
+    for (int i = 0; i < (int)count; i++) {
         if (strcmp(s[i].flag, flag) != 0) continue;
         if (!number(flag, text, s[i].least, s[i].most, &v, e)) return false;
-        if (is_count(i) && v != floor(v)) return err_set(e, "--%s: %s found, a whole number expected", flag, text);
+        if (!s[i].fraction && v != floor(v)) return err_set(e, "--%s: %s found, a whole number expected", flag, text);
         give(s, i, v);
         return true;
     }
@@ -117,7 +128,7 @@ static bool parse_value(setting *s, command_line *c, const char *flag, const cha
     if (strcmp(flag, "stamps") == 0) return c->run.stamps = text, true;
     if (strcmp(flag, "from") == 0) return c->run.from = text, true;
     if (strcmp(flag, "o") == 0) return c->run.folder = text, true;
-    return parse_setting(s, flag, text, e);
+    return parse_setting(s, S_COUNT, flag, text, e);
 }
 
 static bool parse_switch(command_line *c, const char *arg) {
@@ -134,22 +145,27 @@ static bool parse_switch(command_line *c, const char *arg) {
     return true;
 }
 
+/* argv[*i], -o or --NAME, and its value: "=" or the next one. */
+static bool flag_and_value(int argc, char **argv, int *i, char **flag, char **value, err *e) {
+    char *arg = argv[*i];
+    if (strcmp(arg, "-o") != 0 && strncmp(arg, "--", 2) != 0) return err_set(e, "'%s': a flag expected; see --help", arg);
+    *flag = arg + (arg[1] == '-' ? 2 : 1);
+    *value = strchr(*flag, '=');
+    if (*value)
+        *(*value)++ = 0;
+    else if (*i + 1 < argc)
+        *value = argv[++*i];
+    else
+        return err_set(e, "--%s: a value expected", *flag);
+    return true;
+}
+
 static bool parse(int argc, char **argv, setting *s, command_line *c, err *e) {
     double steps = 0;
     for (int i = 1; i < argc; i++) {
-        char *arg = argv[i], *value;
-        if (parse_switch(c, arg)) continue;
-        if (strcmp(arg, "-o") != 0 && strncmp(arg, "--", 2) != 0)
-            return err_set(e, "'%s': a flag expected; see --help", arg);
-        arg += arg[1] == '-' ? 2 : 1;
-        value = strchr(arg, '=');
-        if (value)
-            *value++ = 0;
-        else if (i + 1 < argc)
-            value = argv[++i];
-        else
-            return err_set(e, "--%s: a value expected", arg);
-        if (!parse_value(s, c, arg, value, &steps, e)) return false;
+        char *flag, *value;
+        if (parse_switch(c, argv[i])) continue;
+        if (!flag_and_value(argc, argv, &i, &flag, &value, e) || !parse_value(s, c, flag, value, &steps, e)) return false;
     }
     if (c->overfit && c->run.from) return err_set(e, "--overfit begins anew, it does not go with --from");
     if (steps > 0) give(s, S_IMAGES, steps * s[S_BATCH].value);
@@ -167,6 +183,33 @@ static void overfit_defaults(setting *s) {
         if (!s[own[i].which].given) s[own[i].which].value = own[i].value;
 }
 
+/* ./train NAME ...: 0, 1, or 2 for a usage error. */
+static int run_system(const training_system *t, int argc, char **argv, err *e) {
+    setting *s = mem_alloc(t->settings, sizeof *s);
+    command_line c = {0};
+    system_options o = {0};
+    if (!s) return err_set(e, "no memory"), 1;
+    memcpy(s, t->recipe, t->settings * sizeof *s);
+    bool good = true;
+    for (int i = 2; good && i < argc; i++) {
+        char *flag, *value;
+        if (parse_switch(&c, argv[i]) && !c.overfit) continue;
+        good = flag_and_value(argc, argv, &i, &flag, &value, e);
+        if (!good) break;
+        if (strcmp(flag, "o") == 0) o.folder = value;
+        else if (strcmp(flag, "model") == 0) o.model = value;
+        else if (strcmp(flag, "stamps") == 0) o.stamps = value;
+        else good = parse_setting(s, t->settings, flag, value, e);
+    }
+    if (good && !c.help && !o.folder) good = err_set(e, "-o FOLDER is missing; see --help");
+    int code = good ? 0 : 2;
+    o.resume = c.run.resume, o.quiet = c.run.quiet;
+    if (good && c.help) system_help(t);
+    else if (good && !system_run(t, s, &o, e)) code = 1;
+    mem_free(s);
+    return code;
+}
+
 static void on_signal(int which) {
     (void)which;
     loop_stop();
@@ -178,6 +221,14 @@ int main(int argc, char **argv) {
     err e = {{0}};
     memcpy(s, train_settings, sizeof s);
     mem_hook_cjson();
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    for (size_t i = 0; argc > 1 && i < SYSTEMS; i++)
+        if (strcmp(argv[1], systems[i]->name) == 0) {
+            int code = run_system(systems[i], argc, argv, &e);
+            if (code) fprintf(stderr, "train %s: %s\n", systems[i]->name, e.text);
+            return code;
+        }
     if (!parse(argc, argv, s, &c, &e)) {
         fprintf(stderr, "train: %s\n", e.text);
         return 2;
@@ -186,8 +237,6 @@ int main(int argc, char **argv) {
         help();
         return 0;
     }
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
     if (c.overfit) overfit_defaults(s);
     if (c.overfit ? trainer_overfit(s, &c.run, 60, &e) : trainer_run(s, &c.run, &e)) return 0;
     fprintf(stderr, "train: %s\n", e.text);

@@ -1,0 +1,7 @@
+/* systems.h - the systems that ./train knows beside CLIP itself, a file system_NAME.c each. */
+#ifndef SYSTEMS_H
+#define SYSTEMS_H
+#include "training/system.h"
+
+extern const training_system caption_system;
+#endif
