@@ -100,6 +100,8 @@ typedef struct {
     const char **kept;
 } template_set;
 bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out);
+/* Says so where a text, put into the template `within` (NULL: alone), is longer than the context, or looks wrongly decoded. */
+bool cli_say_text(cli *c, const tokenizer *tokens, const char *text, const char *within, size_t context);
 /* Unit embeddings [count, E] of texts within templates, in *out (mem_free it). */
 bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out);
 /* The texts of the flags, [texts, E] in *out (mem_free it); NULL where there are none. */

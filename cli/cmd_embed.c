@@ -106,7 +106,7 @@ static bool embed_text(cli *c, const char *text, float *out) {
     size_t most = c->model->config.context, count;
     uint32_t *ids = tokens ? mem_alloc(most, sizeof *ids) : NULL;
     if (!ids) return tokens ? err_set(&c->e, "no memory for %zu ids", most) : false;
-    bool ok = tokenizer_encode(tokens, text, ids, most, &count, &c->e) &&
+    bool ok = cli_say_text(c, tokens, text, NULL, most) && tokenizer_encode(tokens, text, ids, most, &count, &c->e) &&
               ids_embed(c->model, ids, 1, count, &c->memory, c->cores, out, &c->e);
     mem_free(ids);
     if (ok && !all_finite(out, c->model->config.embed)) ok = err_set(&c->e, "'%s': its embedding is not finite", text);

@@ -9,7 +9,7 @@ typedef struct {
 
 static const flag flags[] = {
     {"merges", 0, FLAG_TEXT, offsetof(options, merges), "FILE",
-     .help = "merges.txt or tokenizer.json to use instead of the model's"},
+     .help = "merges.txt, tokenizer.json, .model or vocab.txt instead of the model's"},
     CLI_MODEL_FLAG(options),
 };
 
@@ -29,7 +29,8 @@ static bool tokenize(cli *c, const options *o, const tokenizer *tokens, size_t c
     uint32_t *ids = mem_alloc(context, sizeof *ids);
     bool ok = ids ? true : err_set(&c->e, "no memory for %zu ids", context);
     for (size_t i = 0, n = 0; ok && i < o->texts.count; i++) {
-        ok = tokenizer_encode(tokens, o->texts.item[i], ids, context, &n, &c->e);
+        ok = cli_say_text(c, tokens, o->texts.item[i], NULL, context) &&
+             tokenizer_encode(tokens, o->texts.item[i], ids, context, &n, &c->e);
         for (size_t k = 0; ok && k < n; k++) printf(k ? " %lu" : "%lu", (unsigned long)ids[k]);
         if (ok) putchar('\n');
     }

@@ -1,5 +1,7 @@
 /* texts.c - the texts and templates of the flags, embedded (see cli.h). */
 #include "cli/cli.h"
+#include "text/repair.h"
+#include <string.h>
 
 bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out) {
     const char *file = o->file ? o->file : builtin && !o->templates.count ? "builtin" : NULL;
@@ -12,10 +14,37 @@ bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *ou
     return true;
 }
 
+bool cli_say_text(cli *c, const tokenizer *tokens, const char *text, const char *within, size_t context) {
+    char sentence[4096];
+    size_t whole;
+    const char *slot = within ? strstr(within, "{}") : NULL;
+    int fits = slot ? snprintf(sentence, sizeof sentence, "%.*s%s%s", (int)(slot - within), within, text, slot + 2) : -1;
+    const char *said = fits >= 0 && (size_t)fits < sizeof sentence ? sentence : text;
+    if (!tokenizer_measure(tokens, said, &whole, &c->e)) return false;
+    if (whole > context)
+        cli_warn(c, "'%.60s%s' has %zu tokens, the model's context holds %zu: it is cut, the last %zu are not read", said,
+                 strlen(said) > 60 ? "..." : "", whole, context, whole - context);
+    if (text_misread(text))
+        cli_warn(c, "'%.60s': looks like UTF-8 that was read as Latin-1; it is taken as it is", text);
+    return true;
+}
+
+/* Each text once: within the longest template, where it is cut first. */
+static bool say_texts(cli *c, const template_set *t, const char *const *texts, size_t count) {
+    const tokenizer *tokens = checkpoint_tokenizer(c->weights, &c->e);
+    const char *longest = NULL;
+    for (size_t i = 0; i < t->count; i++)
+        if (!longest || strlen(t->item[i]) > strlen(longest)) longest = t->item[i];
+    for (size_t i = 0; tokens && i < count; i++)
+        if (!cli_say_text(c, tokens, texts[i], longest, c->model->config.context)) return false;
+    return tokens != NULL;
+}
+
 bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out) {
     if (!(*out = mem_alloc(count, c->model->config.embed * sizeof **out)))
         return err_set(&c->e, "no memory for %zu texts", count);
-    if (texts_embed(c->weights, texts, count, templates->item, templates->count, &c->memory, c->cores, *out, &c->e))
+    if (say_texts(c, templates, texts, count) &&
+        texts_embed(c->weights, texts, count, templates->item, templates->count, &c->memory, c->cores, *out, &c->e))
         return true;
     mem_free(*out);
     *out = NULL;

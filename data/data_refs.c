@@ -2,7 +2,7 @@
 #include "data/coco.h"
 #include "files/files.h"
 #include "files/pickle.h"
-#include "files/words.h"
+#include "files/utf8.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
-#include "files/words.h"
+#include "files/utf8.h"
 
 /* ---- the grammar -------------------------------------------------------------------------------- */
 typedef struct {

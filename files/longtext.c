@@ -1,6 +1,6 @@
 /* longtext.c - text that grows (see longtext.h). */
 #include "files/longtext.h"
-#include "files/words.h"
+#include "files/utf8.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

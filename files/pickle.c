@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "files/words.h"
+#include "files/utf8.h"
 
 enum { VALUES = 1024, LETTERS = 1 << 16 };
 typedef struct value_block value_block;

@@ -7,6 +7,7 @@
 #include "files/json.h"
 #include "models/folder.h"
 #include "models/model.h"
+#include "models/tokens.h"
 #include "models/unread.h"
 
 struct checkpoint {
@@ -16,6 +17,7 @@ struct checkpoint {
     checkpoint_bytes merges; /* built in */
     name_set names; /* whose layout it is */
     tensors *weights;
+    token_settings speech;
     tokenizer *words;
 };
 
@@ -122,18 +124,6 @@ static bool bind_all(checkpoint *c, err *e) {
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------- */
-static bool join(char *out, const char *folder, const char *file, err *e) {
-    size_t n = strlen(folder);
-    const char *slash = n == 0 || folder[n - 1] == '/' ? "" : "/";
-    if ((size_t)snprintf(out, PATH_ROOM, "%s%s%s", folder, slash, file) < PATH_ROOM) return true;
-    return err_set(e, "%.200s...: path is longer than %d bytes", folder, PATH_ROOM - 1);
-}
-
-static bool beside(const char *folder, const char *file) {
-    char path[PATH_ROOM];
-    return join(path, folder, file, NULL) && file_exists(path);
-}
-
 static checkpoint *make(const char *name, err *e) {
     checkpoint *c = mem_alloc(1, sizeof *c);
     if (c) c->name = mem_alloc(strlen(name) + 1, 1);
@@ -168,6 +158,7 @@ static bool read_config(checkpoint *c, const model_files *f, err *e) {
     bool found;
     char *json = model_files_config(f, c->weights, name, &length, e);
     bool ok = json && config_parse(json, length, name, out, e);
+    if (ok) c->speech = tokens_settings(json, length);
     mem_free(json);
     if (!ok) return false;
     char *pixels = model_files_pixels(f, c->weights, name, pixels_name, &length, &found, e);
@@ -227,36 +218,16 @@ const char *checkpoint_folder(const checkpoint *c) { return c->folder; }
 const char *checkpoint_layout(const checkpoint *c) { return names_layout(&c->names); }
 const tensors *checkpoint_tensors(const checkpoint *c) { return c->weights; }
 
-static tokenizer *open_merges(const checkpoint *c, size_t merges, err *e) {
-    static const char *const names[] = {"merges.txt", "bpe_simple_vocab_16e6.txt", "tokenizer.json"};
-    char path[PATH_ROOM];
-    if (c->merges.data) return tokenizer_parse(c->merges.data, c->merges.length, c->name, merges, e);
-    for (size_t i = 0; i < sizeof names / sizeof *names && *c->folder; i++)
-        if (beside(c->folder, names[i]))
-            return join(path, c->folder, names[i], e) ? tokenizer_open(path, merges, e) : NULL;
-    bool packed = *c->folder && beside(c->folder, "bpe_simple_vocab_16e6.txt.gz");
-    err_set(e, "%s: the tokenizer's merges are missing: expected %s, %s or %s in %s: %s", c->name, names[0], names[1],
-            names[2], *c->folder ? c->folder : "memory",
-            packed ? "unpack bpe_simple_vocab_16e6.txt.gz there with gunzip"
-                   : "put the file that the model was published with there (or give token ids instead of text)");
-    return NULL;
+/* Whose way with texts: big_vision's archives are read by Hugging Face's names, but not tokenized so. */
+static const char *speaker(const checkpoint *c) {
+    return strstr(tensors_container(c->weights), "npz") ? "big_vision" : checkpoint_layout(c);
 }
 
 const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e) {
-    size_t vocab = c->model.config.vocab;
     if (c->words) return c->words;
-    if (vocab <= 514) { /* MODEL.md 3: 512 byte symbols, start, end */
-        err_set(e, "%s: the vocabulary has %zu entries, expected more than 514 for byte-pair merges", c->name, vocab);
-        return NULL;
-    }
-    tokenizer *words = open_merges(c, vocab - 514, e);
-    if (words && tokenizer_vocab(words) != vocab) {
-        err_set(e, "%s: its merges give a vocabulary of %zu, expected the config's %zu", c->name,
-                tokenizer_vocab(words), vocab);
-        tokenizer_free(words);
-        words = NULL;
-    }
-    return c->words = words;
+    c->words = c->merges.data ? tokens_parse(c->merges.data, c->merges.length, &c->model.config, c->name, e)
+                              : tokens_open(c->folder, &c->speech, &c->model.config, speaker(c), c->name, e);
+    return c->words;
 }
 
 /* ---- numbers that are none

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "files/files.h"
 #include "files/json.h"
-#include "files/words.h"
+#include "files/utf8.h"
 
 enum { HEADER_MOST = 100000000 }; /* MODEL.md 7 */
 

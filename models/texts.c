@@ -48,6 +48,10 @@ bool templates_read(const char *path, const char ***lines, size_t *count, err *e
     if (!strcmp(path, "builtin")) return copy_builtin(lines, count, e);
     char *text = file_read(path, 1 << 20, &length, e);
     if (!text) return false;
+    if (length >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) { /* a byte-order mark is no part of the first template */
+        memmove(text, text + 3, length - 2);
+        length -= 3;
+    }
     if (strlen(text) != length) {
         mem_free(text);
         return err_set(e, "%s: a zero byte found, lines of text expected", path);

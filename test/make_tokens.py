@@ -5,7 +5,7 @@ Where the `regex` module (the one CLIP splits with) is installed, every split is
     python3 test/make_tokens.py >test/data/tokens_more.json
 A case has "text", or "bytes" (hexadecimal, not valid UTF-8). Characters are ones that Unicode 3.2 had already, so that the
 numbers do not hang on the version of Python or utf8proc."""
-import html, json, os, random, sys, unicodedata
+import html, json, os, random, re, sys, unicodedata
 try:
     import regex
     CLIP = regex.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
@@ -56,6 +56,34 @@ def split(text):
     return out
 
 
+LIGATURES = {'Ĳ': 'IJ', 'ĳ': 'ij', 'ŉ': '\u02bcn', 'Ǳ': 'DZ', 'ǲ': 'Dz', 'ǳ': 'dz', 'Ǆ': 'DŽ', 'ǅ': 'Dž', 'ǆ': 'dž', 'Ǉ': 'LJ', 'ǈ': 'Lj',
+             'ǉ': 'lj', 'Ǌ': 'NJ', 'ǋ': 'Nj', 'ǌ': 'nj', 'ﬀ': 'ff', 'ﬁ': 'fi', 'ﬂ': 'fl', 'ﬃ': 'ffi', 'ﬄ': 'ffl', 'ﬅ': '\u017ft', 'ﬆ': 'st'}
+WIDTHS = {0x3000: ' '} | {c: unicodedata.normalize('NFKC', chr(c)) for c in range(0xff01, 0xfff0)}
+CONTROLS = {c: None for c in [*range(9), 0xb, *range(0xe, 0x20), 0x7f, *range(0x206a, 0x2070), 0xfeff, *range(0xfff9, 0xfffd)]}
+
+
+def repair(text):
+    """ftfy.fix_text's steps that MODEL.md 3 lists, line by line until nothing changes"""
+    out, references = [], True
+    for line in re.findall(r'[^\n]*\n|[^\n]+', text):
+        references = references and '<' not in line
+        while True:
+            old = line
+            if references:
+                line = re.sub(r'&#?[0-9A-Za-z]{1,24};', lambda m: m[0] if ';' in html.unescape(m[0]) else html.unescape(m[0]), line)
+            line = re.sub('[\x80-\x9f]', lambda m: m[0].encode('latin-1').decode('windows-1252', 'ignore') or m[0], line)
+            line = line.translate(str.maketrans(LIGATURES)).translate(WIDTHS)
+            line = re.sub('[\u02bc\u2018-\u201b]', "'", line)
+            line = re.sub('[\u201c-\u201f]', '"', line)
+            line = re.sub('\r\n|[\r\u2028\u2029\x85]', '\n', line)
+            line = re.sub('\x1b\\[[0-9;]*[A-Za-z]', '', line).translate(CONTROLS)
+            line = unicodedata.normalize('NFC', line)
+            if line == old:
+                break
+        out.append(line)
+    return ''.join(out)
+
+
 def encode_word(word):
     if word in ('<|startoftext|>', '<|endoftext|>'):
         return [START + (word == '<|endoftext|>')]
@@ -74,7 +102,7 @@ def encode_word(word):
 
 
 def encode(text):
-    text = html.unescape(html.unescape(text)).strip().lower()
+    text = html.unescape(html.unescape(repair(text))).strip().lower()
     ids = [START] + [i for w in split(text) for i in encode_word(w)] + [END]
     return ids if len(ids) <= MOST else ids[:MOST - 1] + [END]
 

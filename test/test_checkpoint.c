@@ -1319,10 +1319,10 @@ static void test_merges(void **state) {
     copy(OC "/open_clip_model.safetensors", "open_clip_model.safetensors");
     checkpoint *c = opened(folder);
     assert_null(checkpoint_tokenizer(c, &e));
-    assert_says(e.text, "merges are missing: expected merges.txt, bpe_simple_vocab_16e6.txt or tokenizer.json in");
+    assert_says(e.text, "merges are missing: expected merges.txt, bpe_simple_vocab_16e6.txt (or .gz), tokenizer.json");
     put("bpe_simple_vocab_16e6.txt.gz", "\x1f\x8b", 2);
     assert_null(checkpoint_tokenizer(c, &e));
-    assert_says(e.text, "gunzip");
+    assert_says(e.text, "damaged");
     put_merges(20);
     assert_null(checkpoint_tokenizer(c, &e)); /* 600 - 514 = 86 are needed */
     assert_true(e.text[0] != 0);

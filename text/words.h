@@ -7,11 +7,12 @@
  *     while (words_next(&w, &word, &length)) ...   // "a" "dog" "'s" "bone", as code points
  *     words_close(&w);
  *
- * Cleaning is html.unescape twice, str.strip and str.lower of Python. Text is UTF-8; bytes that are not become U+FFFD
+ * Cleaning is ftfy's repairs (repair.h), then html.unescape twice, str.strip and str.lower of Python. Text is UTF-8; bytes that are not become U+FFFD
  * as by Python's bytes.decode(errors="replace"): one for each longest piece that could have begun a character.
  */
 #ifndef WORDS_H
 #define WORDS_H
+#include "files/utf8.h"
 #include "sys/err.h"
 
 typedef struct {
@@ -24,8 +25,9 @@ bool words_open(words *w, const char *text, err *e);
 bool words_next(words *w, const uint32_t **word, size_t *length);
 void words_close(words *w);
 
-/* The code point at s, U+FFFD where there is none; *used bytes (at least 1) of n >= 1. */
-uint32_t utf8_decode(const char *s, size_t n, size_t *used);
-/* A code point as 1 to 4 bytes. */
-size_t utf8_encode(uint32_t c, unsigned char bytes[4]);
+/* ---- pieces of the cleaning, on code points in place ---- */
+bool point_is_white(uint32_t c);                      /* what str.strip takes off */
+size_t points_unescape(uint32_t *points, size_t n);   /* html.unescape; the new length */
+/* str.lower; the new length, which is above n where U+0130 stands (its two bytes of text left room for two). */
+size_t points_lower(uint32_t *points, size_t n);
 #endif

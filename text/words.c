@@ -1,36 +1,12 @@
-/* words.c - cleaning and splitting of text (see words.h): bytes -> code points -> entities -> lower case -> words. */
-#include "files/words.h"
+/* words.c - cleaning and splitting of text (see words.h): bytes -> code points -> repairs -> entities -> lower case
+ * -> words. */
+#include "text/words.h"
+#include "text/entities.h"
+#include "text/repair.h"
 #include <string.h>
 #include <utf8proc.h>
-#include "files/entities.h"
 
-enum { REPLACEMENT = 0xFFFD, IDOT = 0x130, SIGMA = 0x3A3, FINAL_SIGMA = 0x3C2, IOTA_BELOW = 0x345, LONG_S = 0x17F };
-
-/* ---- UTF-8 ----------------------------------------------------------------------------------- */
-uint32_t utf8_decode(const char *s, size_t n, size_t *used) {
-    const unsigned char *b = (const unsigned char *)s;
-    uint32_t c = b[0];
-    *used = 1;
-    if (c < 0x80) return c;
-    size_t length = c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
-    if (length == 0) return REPLACEMENT;
-    /* Only the second byte has bounds of its own: no overlong forms, no surrogates, none above U+10FFFF. */
-    unsigned low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80, high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
-    c &= 0x7Fu >> length;
-    for (; *used < length; ++*used, low = 0x80, high = 0xBF) {
-        if (*used == n || b[*used] < low || b[*used] > high) return REPLACEMENT;
-        c = c << 6 | (b[*used] & 0x3Fu);
-    }
-    return c;
-}
-
-size_t utf8_encode(uint32_t c, unsigned char bytes[4]) {
-    static const unsigned char mark[5] = {0, 0, 0xC0, 0xE0, 0xF0};
-    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (size_t i = n; i-- > 1; c >>= 6) bytes[i] = (unsigned char)(0x80 | (c & 0x3F));
-    bytes[0] = (unsigned char)(mark[n == 1 ? 0 : n] | c);
-    return n;
-}
+enum { REPLACEMENT = UTF8_REPLACEMENT, IDOT = 0x130, SIGMA = 0x3A3, FINAL_SIGMA = 0x3C2, IOTA_BELOW = 0x345, LONG_S = 0x17F };
 
 /* ---- kinds of characters --------------------------------------------------------------------- */
 static utf8proc_category_t category(uint32_t c) { return utf8proc_category((utf8proc_int32_t)c); }
@@ -52,7 +28,7 @@ static bool is_space(uint32_t c) {
 }
 
 /* What str.strip takes off: the same and the four information separators. */
-static bool is_stripped(uint32_t c) { return is_space(c) || (c >= 0x1C && c <= 0x1F); }
+bool point_is_white(uint32_t c) { return is_space(c) || (c >= 0x1C && c <= 0x1F); }
 
 /* Unicode's Case_Ignorable: by category, and the punctuation that stands within words. */
 static bool is_case_ignorable(uint32_t c) {
@@ -148,7 +124,7 @@ static size_t named_reference(const uint32_t *p, size_t n, uint32_t value[2], si
 }
 
 /* In place: no reference is shorter than what it stands for. Returns the new length. */
-static size_t unescape(uint32_t *p, size_t n) {
+size_t points_unescape(uint32_t *p, size_t n) {
     size_t to = 0;
     for (size_t at = 0; at < n;) {
         uint32_t value[2] = {0, 0};
@@ -175,7 +151,7 @@ static bool sigma_is_final(const uint32_t *p, size_t n, size_t at) {
 
 /* In place; returns the new length. Of all characters only U+0130 becomes two, i and a dot above: there is room, for it
  * was two bytes of the text at least, and points has one place for each byte. */
-static size_t lower(uint32_t *p, size_t n) {
+size_t points_lower(uint32_t *p, size_t n) {
     size_t dotted = 0;
     for (size_t i = 0; i < n; i++) {
         dotted += p[i] == IDOT;
@@ -197,12 +173,16 @@ bool words_open(words *w, const char *text, err *e) {
     *w = (words){mem_alloc(bytes, sizeof *w->points), 0, 0};
     if (!w->points) return err_set(e, "no memory for a text of %zu bytes", bytes);
     for (size_t i = 0; i < bytes; i += used) w->points[w->count++] = utf8_decode(text + i, bytes - i, &used);
-    w->count = unescape(w->points, w->count);
-    w->count = unescape(w->points, w->count);
+    if (!points_repair(w->points, &w->count, e)) {
+        words_close(w);
+        return false;
+    }
+    w->count = points_unescape(w->points, w->count);
+    w->count = points_unescape(w->points, w->count);
     /* CLIP also makes one space of many, which no word can tell. */
-    while (w->count && is_stripped(w->points[w->count - 1])) w->count--;
-    while (w->at < w->count && is_stripped(w->points[w->at])) w->at++;
-    w->count = w->at + lower(w->points + w->at, w->count - w->at);
+    while (w->count && point_is_white(w->points[w->count - 1])) w->count--;
+    while (w->at < w->count && point_is_white(w->points[w->at])) w->at++;
+    w->count = w->at + points_lower(w->points + w->at, w->count - w->at);
     return true;
 }
 

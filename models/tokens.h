@@ -1,0 +1,23 @@
+/* tokens.h - which tokenizer a checkpoint speaks: the files beside it, and what its config says of cleaning.
+ *
+ *     token_settings s = tokens_settings(json, length);                     // of the config's text
+ *     tokenizer *t = tokens_open(folder, &s, &config, "Hugging Face", name, &e);
+ */
+#ifndef TOKENS_H
+#define TOKENS_H
+#include "clip.h"
+#include "text/tokenizer.h"
+
+typedef struct {
+    char clean[24];  /* open_clip's tokenizer_kwargs.clean; "": not said */
+    bool strip_sep;  /* its strip_sep_token (CLIPA) */
+} token_settings;
+token_settings tokens_settings(const char *json, size_t length);
+
+/* The first of the files that tokenizers are published as, in this folder; checked against the config's vocabulary.
+ * layout: whose names the weights have (checkpoint_layout). */
+tokenizer *tokens_open(const char *folder, const token_settings *s, const clip_config *c, const char *layout,
+                       const char *name, err *e);
+/* CLIP's merges in memory. */
+tokenizer *tokens_parse(const char *merges, size_t length, const clip_config *c, const char *name, err *e);
+#endif

@@ -1,0 +1,183 @@
+/* test_tokenizers.c - every published kind of tokenizer against published ids: sentencepiece, tokenizer.json, WordPiece, CLIP's
+ * packed merges, as they lie beside a checkpoint; what damaged files are told; and back from ids to text.
+ *
+ * test/data/checkpoints/NAME/texts.json: texts, and the ids that the published tokenizers give them, padded. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+#include "files/files.h"
+#include "files/json.h"
+#include "models/checkpoint.h"
+#include "text/kinds.h"
+#include "text/repair.h"
+
+static err e;
+
+/* The ids that stand before the padding: all of them, but for repeats of the last at the end. */
+static size_t unpadded(const cJSON *ids, uint32_t *out, size_t most) {
+    size_t n = 0;
+    const cJSON *v;
+    cJSON_ArrayForEach(v, ids) {
+        assert_true(n < most);
+        out[n++] = (uint32_t)v->valuedouble;
+    }
+    return n;
+}
+
+typedef struct { const char *name, *kind; size_t vocab; bool repaired; } row; /* repaired: ftfy runs first, the ids know none */
+
+static void as_published(const row *r) {
+    char path[320], where[300];
+    size_t length, most, bad = 0, seen = 0;
+    snprintf(where, sizeof where, "test/data/checkpoints/%s", r->name);
+    checkpoint *c = checkpoint_open(where, &e);
+    if (!c) fail_msg("%s", e.text);
+    const tokenizer *t = checkpoint_tokenizer(c, &e);
+    if (!t) fail_msg("%s", e.text);
+    assert_string_equal(tokenizer_name(t), r->kind);
+    assert_int_equal(tokenizer_vocab(t), r->vocab);
+    snprintf(path, sizeof path, "%s/texts.json", where);
+    char *bytes = file_read(path, 1 << 20, &length, &e);
+    assert_non_null(bytes);
+    cJSON *all = json_parse(bytes, length, path, &e);
+    const cJSON *one;
+    cJSON_ArrayForEach(one, all) {
+        const char *text = cJSON_GetObjectItem(one, "text")->valuestring;
+        uint32_t expected[128], ids[128];
+        size_t n, whole;
+        if (r->repaired && strstr(text, "\xEF\xAC\x81")) continue; /* a ligature: SPEC's repairs give other ids */
+        most = unpadded(cJSON_GetObjectItem(one, "ids"), expected, 128);
+        if (!tokenizer_encode(t, text, ids, most, &n, &e)) fail_msg("%s", e.text);
+        bool same = n <= most && memcmp(ids, expected, n * sizeof *ids) == 0;
+        for (size_t i = n; i < most; i++) same = same && expected[i] == expected[most - 1]; /* padding */
+        if (!same) print_error("%s: '%.40s': %zu ids, %u %u %u...\n", r->name, text, n, ids[0], ids[1], ids[2]), bad++;
+        assert_true(tokenizer_measure(t, text, &whole, &e));
+        assert_true(whole >= n);
+        if (strlen(text) > 300) assert_true(whole > most); /* the long one is cut, and measure tells */
+        seen++;
+    }
+    assert_int_equal(bad, 0);
+    assert_true(seen >= 9);
+    json_free(all);
+    mem_free(bytes);
+    checkpoint_free(c);
+}
+
+static void published_ids(void **state) {
+    static const row rows[] = {
+        {"siglip-hf", "sentencepiece unigram", 152, false},         {"siglip-openclip", "sentencepiece unigram", 152, false},
+        {"siglip-bigvision-npz", "sentencepiece unigram", 152, false}, {"siglip2-hf-sharded", "byte pairs over characters", 520, false},
+        {"clipa-openclip", "WordPiece", 148, false},                {"metaclip2-hf", "sentencepiece unigram", 150, false},
+        {"eva01-openclip", "CLIP's byte pairs", 600, true}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) as_published(&rows[i]);
+}
+
+/* vocab.txt alone says the same as tokenizer.json beside it. */
+static void vocabulary_alone(void **state) {
+    (void)state;
+    tokenizer *a = tokenizer_open_as("test/data/checkpoints/clipa-openclip/vocab.txt", 0, CLEAN_SPACES, &e);
+    tokenizer *b = tokenizer_open_as("test/data/checkpoints/clipa-openclip/tokenizer.json", 0, CLEAN_SPACES, &e);
+    assert_non_null(a);
+    assert_non_null(b);
+    static const char *const texts[] = {"a photo of a red cat", "UN caf\xC3\xA9!", "", "unwriteable \xE7\x8C\xAB"};
+    for (size_t i = 0; i < 4; i++) {
+        uint32_t x[32], y[32];
+        size_t n, m;
+        assert_true(tokenizer_encode(a, texts[i], x, 32, &n, &e) && tokenizer_encode(b, texts[i], y, 32, &m, &e));
+        assert_int_equal(n, m);
+        assert_memory_equal(x, y, n * sizeof *x);
+        assert_int_equal(x[0], 2);
+        assert_int_equal(x[n - 1], 3);
+    }
+    tokenizer_free(a);
+    tokenizer_free(b);
+}
+
+static void decodes(void **state) {
+    uint32_t ids[77];
+    size_t n;
+    (void)state;
+    tokenizer *t = tokenizer_open("weights/clip/merges.txt", 0, &e);
+    assert_non_null(t);
+    assert_true(tokenizer_encode(t, "A photo of the Caf\xC3\xA9, and a dog's bone", ids, 77, &n, &e));
+    char *text = tokenizer_decode(t, ids, n, &e);
+    assert_string_equal(text, "a photo of the caf\xC3\xA9 , and a dog 's bone");
+    mem_free(text);
+    text = tokenizer_decode(t, (uint32_t[]){4000000000u, 5}, 2, &e); /* no such id: nothing is written for it */
+    assert_non_null(text);
+    mem_free(text);
+    tokenizer_free(t);
+}
+
+static void misread_texts_are_seen(void **state) {
+    (void)state;
+    assert_true(text_misread("caf\xC3\x83\xC2\xA9"));               /* cafÃ© */
+    assert_true(text_misread("it\xC3\xA2\xE2\x82\xAC\xE2\x84\xA2s")); /* itâ€™s */
+    static const char *const fine[] = {"caf\xC3\xA9", "\xC3\x82ge", "na\xC3\xAFve", "\xC3\x85ngstr\xC3\xB6m", "", "a cat", "\xD0\xBA\xD0\xBE"};
+    for (size_t i = 0; i < 7; i++) assert_false(text_misread(fine[i]));
+}
+
+static void refuse(const char *bytes, size_t n, const char *says) {
+    tokenizer *t = tokenizer_parse(bytes, n, "here", 0, &e);
+    if (t) fail_msg("accepted, expected '%s'", says);
+    if (!strstr(e.text, "here") || !strstr(e.text, says)) fail_msg("said '%s', expected '%s'", e.text, says);
+}
+
+static void damaged_files_are_named(void **state) {
+    (void)state;
+    refuse("\n\x05\n\x03" "a", 5, "are left");                                       /* a piece that ends too soon */
+    refuse("\n\x01\n\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 14, "");          /* a number without end */
+    refuse("\n\x05\n\x01" "a\x18\x01\x1A\x06\x12\x04\x00\x00\x10\x00", 15, "");      /* a trie beyond its bytes */
+    refuse("[PAD]\n[CLS]\n", sizeof "[PAD]\n[CLS]\n" - 1, "no [UNK] found");
+    refuse("[PAD]\n[UNK]\n[UNK]\n", sizeof "[PAD]\n[UNK]\n[UNK]\n" - 1, "line 3");
+    refuse("{\"model\":{\"type\":\"Unigram\",\"vocab\":[],\"unk_id\":0}}", sizeof "{\"model\":{\"type\":\"Unigram\",\"vocab\":[],\"unk_id\":0}}" - 1, "vocab is empty");
+    refuse("{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":7}}", sizeof "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":7}}" - 1, "unk_id");
+    refuse("{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":1}}}", sizeof "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":1}}}" - 1, "id of its own");
+    refuse("{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", sizeof "{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}" - 1, "not in the vocabulary");
+    size_t n;
+    char *whole = file_read("test/data/checkpoints/siglip-hf/spiece.model", 1 << 20, &n, &e);
+    assert_non_null(whole);
+    for (size_t cut = 0; cut < n; cut += 1 + cut / 7) { /* cut anywhere: an error, or fewer pieces; never more is read */
+        char *part = mem_alloc(cut ? cut : 1, 1);
+        memcpy(part, whole, cut);
+        tokenizer_free(tokenizer_parse(part, cut, "cut", 0, &e));
+        mem_free(part);
+    }
+    mem_free(whole);
+}
+
+/* Every allocation that fails is an error with the file's name. */
+static void every_allocation_may_fail(void **state) {
+    static const char *const files[] = {"siglip-hf/spiece.model", "siglip2-hf-sharded/tokenizer.json", "clipa-openclip/vocab.txt", "metaclip2-hf/tokenizer.json"};
+    (void)state;
+    for (size_t f = 0; f < 4; f++) {
+        char path[200];
+        snprintf(path, sizeof path, "test/data/checkpoints/%s", files[f]);
+        for (size_t n = 1;; n += 1 + n / 5) {
+            uint32_t ids[40];
+            size_t count;
+            mem_fail_after(n);
+            tokenizer *t = tokenizer_open_as(path, 0, CLEAN_LOWER, &e);
+            bool ok = t && tokenizer_encode(t, "a photo of a Zebra", ids, 40, &count, &e);
+            mem_fail_after(0);
+            tokenizer_free(t);
+            if (ok) break;
+            assert_non_null(strstr(e.text, "memory"));
+        }
+    }
+}
+
+int main(void) {
+    mem_hook_cjson();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(published_ids),           cmocka_unit_test(vocabulary_alone),
+        cmocka_unit_test(decodes),                 cmocka_unit_test(misread_texts_are_seen),
+        cmocka_unit_test(damaged_files_are_named), cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,222 @@
+/* tokenizer_json.c - Hugging Face's tokenizer.json, into the kind that it describes: Unigram, BPE, WordPiece; and CLIP's own,
+ * which is BPE with "</w>". What else a file may ask for is refused by name. */
+#include "files/json.h"
+#include "text/kinds.h"
+#include <string.h>
+
+static const cJSON *get(const cJSON *o, const char *name) { return cJSON_GetObjectItemCaseSensitive(o, name); }
+static bool is(const cJSON *o, const char *text) { return cJSON_IsString(o) && !strcmp(o->valuestring, text); }
+
+/* ---- start and end ------------------------------------------------------------------------------------- */
+/* post_processor.single: special tokens before and behind the text; their ids. */
+static void find_marks(const cJSON *root, uint32_t *start, uint32_t *end) {
+    const cJSON *post = get(root, "post_processor"), *part, *specials = get(post, "special_tokens");
+    bool behind = false;
+    *start = *end = NONE;
+    cJSON_ArrayForEach(part, get(post, "single")) {
+        const cJSON *token = get(get(part, "SpecialToken"), "id");
+        if (!token) {
+            behind = true;
+            continue;
+        }
+        size_t id;
+        const cJSON *ids = cJSON_IsString(token) ? get(get(specials, token->valuestring), "ids") : NULL;
+        if (!ids || !ids->child || !json_whole(ids->child, &id) || id >= NONE) continue;
+        *(behind ? end : start) = (uint32_t)id;
+    }
+}
+
+/* ---- base64 (the charsmap) --------------------------------------------------------------------------------- */
+static int six_bits(char c) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *found = c ? strchr(digits, c) : NULL;
+    return found ? (int)(found - digits) : -1;
+}
+
+static unsigned char *unbase64(const char *text, size_t *n, const char *name, err *e) {
+    size_t length = strlen(text);
+    unsigned char *out = mem_alloc(length / 4 + 1, 3);
+    if (!out) return (void)err_set(e, "%s: no memory for a normaliser of %zu characters", name, length), NULL;
+    uint32_t bits = 0;
+    int have = 0;
+    *n = 0;
+    for (size_t i = 0; i < length && text[i] != '='; i++) {
+        int v = six_bits(text[i]);
+        if (v < 0) {
+            mem_free(out);
+            return (void)err_set(e, "%s: precompiled_charsmap: character %zu is not base64", name, i), NULL;
+        }
+        bits = bits << 6 | (uint32_t)v;
+        if ((have += 6) >= 8) out[(*n)++] = (unsigned char)(bits >> (have -= 8));
+    }
+    return out;
+}
+
+static bool read_charsmap(const cJSON *normalizer, charsmap *m, const char *name, err *e) {
+    const cJSON *list = get(normalizer, "normalizers"), *part;
+    cJSON_ArrayForEach(part, list) {
+        const cJSON *packed = get(part, "precompiled_charsmap");
+        size_t n;
+        if (!cJSON_IsString(packed) || !*packed->valuestring) continue;
+        unsigned char *bytes = unbase64(packed->valuestring, &n, name, e);
+        charsmap_free(m);
+        bool ok = bytes && charsmap_make(m, bytes, n, name, e);
+        mem_free(bytes);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+/* ---- Unigram ------------------------------------------------------------------------------------------------ */
+static bool fill_unigram(const cJSON *root, unigram *u, const char *name, err *e) {
+    const cJSON *model = get(root, "model"), *item, *list = get(model, "vocab"), *special;
+    size_t unknown = 0, count = 0;
+    if (!cJSON_IsArray(list)) return err_set(e, "%s: model.vocab: a list of pieces and scores expected", name);
+    cJSON_ArrayForEach(item, list) {
+        const cJSON *piece = item->child, *score = piece ? piece->next : NULL;
+        if (!cJSON_IsString(piece) || !cJSON_IsNumber(score))
+            return err_set(e, "%s: model.vocab, number %zu: [\"piece\", score] expected", name, count);
+        if (!unigram_add(u, piece->valuestring, strlen(piece->valuestring), score->valuedouble, true, e))
+            return err_prefix(e, "%s: model.vocab", name);
+        count++;
+    }
+    if (!count) return err_set(e, "%s: model.vocab is empty", name);
+    if (!json_whole(get(model, "unk_id"), &unknown) || unknown >= count)
+        return err_set(e, "%s: model.unk_id: a number below %zu expected", name, count);
+    u->unknown = (uint32_t)unknown;
+    cJSON_ArrayForEach(special, get(root, "added_tokens")) { /* no text is made of these */
+        const cJSON *content = get(special, "content");
+        uint32_t id = cJSON_IsString(content) ? spellings_find(&u->pieces, content->valuestring, strlen(content->valuestring)) : NONE;
+        if (id != NONE) u->use[id] = 0;
+    }
+    u->prefix = u->collapse = true;
+    return read_charsmap(get(root, "normalizer"), &u->map, name, e);
+}
+
+static tokenizer *read_unigram(const cJSON *root, const char *name, unsigned clean, err *e) {
+    uint32_t start, end;
+    unigram *u = mem_alloc(1, sizeof *u);
+    if (!u) return (void)err_set(e, "%s: no memory for a vocabulary", name), NULL;
+    if (!fill_unigram(root, u, name, e)) {
+        unigram_free(u);
+        return NULL;
+    }
+    find_marks(root, &start, &end);
+    return tokenizer_make(&unigram_kind, u, clean, start, end, name, e);
+}
+
+/* ---- pieces with ids ----------------------------------------------------------------------------------------- */
+/* {"piece": id} in the order of the ids, which must be 0, 1, 2... */
+static bool fill_pieces(const cJSON *vocab, spellings *s, const char *name, err *e) {
+    size_t count = 0, id;
+    const cJSON *v;
+    if (!cJSON_IsObject(vocab)) return err_set(e, "%s: model.vocab: an object of ids expected", name);
+    cJSON_ArrayForEach(v, vocab) count++;
+    const char **in_order = mem_alloc(count + 1, sizeof *in_order);
+    bool ok = in_order != NULL || err_set(e, "%s: no memory for %zu pieces", name, count);
+    if (ok) memset(in_order, 0, (count + 1) * sizeof *in_order);
+    cJSON_ArrayForEach(v, vocab) {
+        if (!ok) break;
+        if (!json_whole(v, &id) || id >= count || in_order[id])
+            ok = err_set(e, "%s: model.vocab: \"%.40s\": an id of its own below %zu expected", name, v->string, count);
+        else
+            in_order[id] = v->string;
+    }
+    for (size_t i = 0; ok && i < count; i++) ok = spellings_add(s, in_order[i], strlen(in_order[i]), e) != NONE;
+    if (ok && s->count != count) ok = err_set(e, "%s: model.vocab: a piece stands there twice", name);
+    mem_free(in_order);
+    return ok && (count || err_set(e, "%s: model.vocab is empty", name));
+}
+
+static uint32_t find_piece(const spellings *s, const cJSON *name) {
+    return cJSON_IsString(name) ? spellings_find(s, name->valuestring, strlen(name->valuestring)) : NONE;
+}
+
+/* ---- BPE over characters ----------------------------------------------------------------------------------------- */
+static bool add_merge(pairs *p, const cJSON *m, err *e) {
+    const cJSON *a = m->child, *b = a ? a->next : NULL;
+    if (cJSON_IsString(m)) {
+        const char *space = strchr(m->valuestring + (*m->valuestring == ' '), ' ');
+        if (!space) return err_set(e, "merge %zu: two pieces with a space between them expected", p->merges);
+        return pairs_merge(p, m->valuestring, (size_t)(space - m->valuestring), space + 1, strlen(space + 1), e);
+    }
+    if (!cJSON_IsString(a) || !cJSON_IsString(b) || b->next)
+        return err_set(e, "merge %zu: \"left right\" or [\"left\", \"right\"] expected", p->merges);
+    return pairs_merge(p, a->valuestring, strlen(a->valuestring), b->valuestring, strlen(b->valuestring), e);
+}
+
+static bool fill_pairs(const cJSON *root, pairs *p, const char *name, err *e) {
+    const cJSON *model = get(root, "model"), *m, *special;
+    if (!fill_pieces(get(model, "vocab"), &p->pieces, name, e)) return false;
+    cJSON_ArrayForEach(m, get(model, "merges"))
+        if (!add_merge(p, m, e)) return err_prefix(e, "%s", name);
+    cJSON_ArrayForEach(special, get(root, "added_tokens")) { /* beyond the vocabulary: numbers must go on */
+        const cJSON *content = get(special, "content");
+        if (cJSON_IsString(content) && find_piece(&p->pieces, content) == NONE &&
+            spellings_add(&p->pieces, content->valuestring, strlen(content->valuestring), e) == NONE)
+            return false;
+    }
+    p->unknown = find_piece(&p->pieces, get(model, "unk_token"));
+    p->block = true;
+    pairs_ready(p);
+    return true;
+}
+
+static tokenizer *read_pairs(const cJSON *root, const char *name, unsigned clean, err *e) {
+    uint32_t start, end;
+    if (!cJSON_IsTrue(get(get(root, "model"), "byte_fallback"))) {
+        err_set(e, "%s: BPE without byte_fallback: CLIP's (\"</w>\") and Gemma's are read, this one is not", name);
+        return NULL;
+    }
+    pairs *p = mem_alloc(1, sizeof *p);
+    if (!p) return (void)err_set(e, "%s: no memory for a vocabulary", name), NULL;
+    if (!fill_pairs(root, p, name, e)) {
+        pairs_free(p);
+        return NULL;
+    }
+    find_marks(root, &start, &end);
+    return tokenizer_make(&pairs_kind, p, clean, start, end, name, e);
+}
+
+/* ---- WordPiece ------------------------------------------------------------------------------------------------------ */
+static tokenizer *read_wordpiece(const cJSON *root, const char *name, unsigned clean, err *e) {
+    uint32_t start, end;
+    const cJSON *model = get(root, "model");
+    wordpiece *w = mem_alloc(1, sizeof *w);
+    if (!w) return (void)err_set(e, "%s: no memory for a vocabulary", name), NULL;
+    bool ok = fill_pieces(get(model, "vocab"), &w->pieces, name, e);
+    if (ok && (w->unknown = find_piece(&w->pieces, get(model, "unk_token"))) == NONE)
+        ok = err_set(e, "%s: model.unk_token: one of its pieces expected", name);
+    if (!ok) {
+        wordpiece_free(w);
+        return NULL;
+    }
+    find_marks(root, &start, &end);
+    return tokenizer_make(&wordpiece_kind, w, clean, start, end, name, e);
+}
+
+/* ---- which ---------------------------------------------------------------------------------------------------------- */
+static bool is_clips(const cJSON *model) {
+    const cJSON *suffix = get(model, "end_of_word_suffix"), *kind = get(model, "type");
+    return is(suffix, "</w>") || (!suffix && !kind); /* the shortest form that 1.0 read */
+}
+
+tokenizer *tokenizer_json_parse(const char *bytes, size_t n, const char *name, size_t most_merges, unsigned clean,
+                                err *e) {
+    cJSON *root = json_parse(bytes, n, name, e);
+    const cJSON *model = root ? get(root, "model") : NULL, *kind = get(model, "type");
+    tokenizer *t = NULL;
+    if (!root) return NULL;
+    if (is_clips(model) || (!is(kind, "Unigram") && !is(kind, "WordPiece") && !cJSON_IsTrue(get(model, "byte_fallback")))) {
+        clip_bpe *own = clip_bpe_parse(bytes, n, name, most_merges, e);
+        uint32_t vocab = own ? (uint32_t)clip_bpe_vocab(own) : 0;
+        t = tokenizer_make(&clip_bpe_kind, own, 0, vocab - 2, vocab - 1, name, e);
+    } else if (is(kind, "Unigram"))
+        t = read_unigram(root, name, clean, e);
+    else if (is(kind, "WordPiece"))
+        t = read_wordpiece(root, name, clean, e);
+    else
+        t = read_pairs(root, name, clean, e);
+    json_free(root);
+    return t;
+}
