@@ -5,33 +5,16 @@
 
 enum { TAPE_NODES = 16384 };
 
-/* ---- the list -------------------------------------------------------------------------------------- */
-static const method METHODS[] = {
-#define ROW(name, what, source, family, blocks, free) {name, what, source, FAMILY_##family, blocks, free},
-    METHOD_LIST(ROW)
-#undef ROW
-};
-/* As an inversion's explainer the rollout is weighted by the gradient: the plain one does not know e. */
-static const method GRADIENT_ROLLOUT = {"rollout", "gradient-weighted rollout", "", FAMILY_GRADIENT, 0, true};
-
-size_t method_count(void) { return sizeof METHODS / sizeof *METHODS; }
-const method *method_at(size_t i) { return i < method_count() ? &METHODS[i] : NULL; }
-const method *method_find(const char *name) {
-    for (size_t i = 0; i < method_count(); i++)
-        if (strcmp(METHODS[i].name, name) == 0) return &METHODS[i];
-    return NULL;
-}
-static bool is(const method *how, const char *name) { return strcmp(how->name, name) == 0; }
-
 /* ---- features: the attention that takes the place of softmax(q k^T / sqrt d) ---------------------------- */
-typedef struct { /* one block, ready for an attention of its own */
+struct head_inputs { /* one block, ready for an attention of its own */
     ag_tape *t;
     const clip_tower *tower;
-    ag_tensor *y;       /* [1,n,D] LN1(x) */
+    const clip_block_weights *w;
+    ag_tensor *x;       /* [1,n,D] */
     ag_tensor *q, *k, *v;
     size_t gh, gw;
     real factor;        /* 1/sqrt(d) */
-} head_inputs;
+};
 
 static ag_tensor *self_attention(const head_inputs *in, ag_tensor *a) { /* softmax(a a^T / sqrt d) */
     return ag_softmax(in->t, ag_scores(in->t, a, a, in->tower->heads, in->factor), false);
@@ -81,51 +64,27 @@ static ag_tensor *gem_of(const head_inputs *in, ag_tensor *a, real tau) {
 }
 
 static ag_tensor *attend_gem(const head_inputs *in) {
-    if (!in->y) return NULL;
+    ag_tensor *y = in->tower->post_norm ? in->x : clip_norm(in->t, &in->w->ln1_gamma, &in->w->ln1_beta, in->tower->eps, in->x);
+    if (!y) return NULL;
     double length = 0;
-    for (size_t i = 0; i < in->y->rows; i++) {
-        const real *row = in->y->data + i * in->y->cols;
-        length += sqrt((double)k_dot(row, row, in->y->cols));
+    for (size_t i = 0; i < y->rows; i++) {
+        const real *row = y->data + i * y->cols;
+        length += sqrt((double)k_dot(row, row, y->cols));
     }
-    real tau = (real)(length / (double)in->y->rows) * in->factor;
+    real tau = (real)(length / (double)y->rows) * in->factor;
     ag_tensor *sum = ag_add(in->t, gem_of(in, in->q, tau), gem_of(in, in->k, tau));
     return ag_scale(in->t, ag_add(in->t, sum, gem_of(in, in->v, tau)), (real)(1.0 / 3), 0);
 }
 
-/* ---- features: the recipes ------------------------------------------------------------------------------ */
-typedef struct {
-    const char *name;
-    ag_tensor *(*attend)(const head_inputs *); /* NULL: every token attends to itself alone */
-    bool chain;    /* the second path starts as the first block's input, and each block adds to it; else: at zero */
-    bool residual; /* each block adds its input too */
-    bool mlp;      /* ... and its MLP */
-    position_resize position;
-} recipe;
-
-static const recipe RECIPES[] = {
-    {"similarity", NULL, true, false, false, POSITION_BICUBIC}, /* no block is changed */
-    {"maskclip", NULL, false, true, true, POSITION_BICUBIC},
-    {"surgery", attend_vv, true, false, false, POSITION_BILINEAR},
-    {"sclip", attend_qq_kk, false, true, true, POSITION_BICUBIC},
-    {"clearclip", attend_qq, false, false, false, POSITION_BICUBIC},
-    {"gem", attend_gem, true, false, false, POSITION_BICUBIC},
-    {"naclip", attend_kk_near, false, false, false, POSITION_BICUBIC},
-};
-
-static const recipe *recipe_of(const method *how) {
-    for (size_t i = 0; i < sizeof RECIPES / sizeof *RECIPES; i++)
-        if (is(how, RECIPES[i].name)) return &RECIPES[i];
-    return NULL;
-}
-
+/* ---- features: the second path --------------------------------------------------------------------------- */
 /* What one changed block adds to the second path, from the plain path's x [1,n,D]. */
-static ag_tensor *second_path(explainer *x, const recipe *r, const clip_block_weights *w, ag_tensor *in) {
+static ag_tensor *second_path(explainer *x, const clip_block_weights *w, ag_tensor *in) {
+    const method *r = x->how;
     const clip_tower *tower = &x->model->config.vision;
     ag_tape *t = &x->tape;
-    head_inputs h = {.t = t, .tower = tower, .gh = x->gh, .gw = x->gw};
+    head_inputs h = {.t = t, .tower = tower, .w = w, .x = in, .gh = x->gh, .gw = x->gw};
     h.factor = (real)(1 / sqrt((double)(tower->width / tower->heads)));
     clip_qkv(t, &x->run, w, in, &h.q, &h.k, &h.v);
-    if (r->attend == attend_gem) h.y = tower->post_norm ? in : clip_norm(t, &w->ln1_gamma, &w->ln1_beta, tower->eps, in);
     ag_tensor *mixed = r->attend ? ag_mix(t, r->attend(&h), NO_T, h.v, tower->heads, 1) : h.v;
     ag_tensor *y = clip_merge(t, &x->run, w, mixed, NULL);
     if (r->residual) y = ag_add(t, in, y);
@@ -134,11 +93,11 @@ static ag_tensor *second_path(explainer *x, const recipe *r, const clip_block_we
 }
 
 /* plain and second [1,n,D] walk through the last blocks side by side, in place. */
-static bool walk_both(explainer *x, const recipe *r, ag_tensor *plain, ag_tensor *second) {
+static bool walk_both(explainer *x, ag_tensor *plain, ag_tensor *second) {
     size_t layers = x->model->config.vision.layers, numbers = ag_size(plain);
     for (size_t i = layers - x->blocks; i < layers; i++) {
         ag_mark mark = ag_tape_mark(&x->tape);
-        ag_tensor *add = second_path(x, r, &x->model->blocks[i], plain);
+        ag_tensor *add = second_path(x, &x->model->blocks[i], plain);
         if (!add) return false;
         k_axpy(1, add->data, second->data, numbers);
         ag_tape_reset(&x->tape, mark);
@@ -160,7 +119,7 @@ static void pooled_token(const explainer *x, const real *tokens, real *out) {
 }
 
 static bool open_features(explainer *x, ag_tensor *patches) {
-    const recipe *r = recipe_of(x->how);
+    const method *r = x->how;
     size_t E = x->model->config.embed, D = x->model->config.vision.width;
     ag_tensor *kept = ag_new(&x->tape, 1, x->n, E);
     ag_mark mark = ag_tape_mark(&x->tape);
@@ -171,7 +130,7 @@ static bool open_features(explainer *x, ag_tensor *patches) {
     if (!kept || !plain || !second) return false;
     if (r->chain) memcpy(second->data, plain->data, x->n * D * sizeof(real));
     else memset(second->data, 0, x->n * D * sizeof(real));
-    if (!walk_both(x, r, plain, second)) return false;
+    if (!walk_both(x, plain, second)) return false;
     pooled_token(x, plain->data, second->data);
     ag_tensor *out = clip_project(&x->tape, x->model, second);
     if (!out) return false;
@@ -197,23 +156,39 @@ static void feature_surgery(real *cosine, size_t cells, size_t texts) { /* [1+ce
     }
 }
 
-static bool feature_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
-    size_t E = x->model->config.embed, cells = x->n - 1;
-    bool surgery = is(x->how, "surgery");
-    if (surgery && count == 1 && !empty)
-        return fault_set(&x->tape.fault, FAULT_RANGE, "texts beside the empty one", (size_t[]){1, 2, SIZE_MAX}, 3);
-    ag_tensor *F = ag_normalize(&x->tape, ag_constant(&x->tape, x->tokens, 1, x->n, E));
-    ag_tensor *t = ag_constant(&x->tape, texts, 1, count, E);
-    if (surgery && count == 1) t = ag_sub(&x->tape, t, ag_constant(&x->tape, empty, 1, 1, E)); /* F.(t - t_empty) */
-    ag_tensor *cosine = ag_matmul(&x->tape, F, NO_T, t, T); /* [n,count] */
+/* F.t of every patch and text, [n,count] with the class token's row first. */
+static ag_tensor *cosines(explainer *x, ag_tensor *t) {
+    ag_tensor *F = ag_normalize(&x->tape, ag_constant(&x->tape, x->tokens, 1, x->n, x->model->config.embed));
+    return ag_matmul(&x->tape, F, NO_T, t, T);
+}
+
+static bool give_grids(const explainer *x, const ag_tensor *cosine, size_t count, real *grids) {
+    size_t cells = x->n - 1;
     if (!cosine) return false;
-    if (surgery && count > 1) feature_surgery(cosine->data, cells, count);
     for (size_t c = 0; c < count; c++)
         for (size_t i = 0; i < cells; i++) grids[c * cells + i] = cosine->data[(1 + i) * count + c];
     return true;
 }
 
+static bool cosine_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
+    (void)empty;
+    return give_grids(x, cosines(x, ag_constant(&x->tape, texts, 1, count, x->model->config.embed)), count, grids);
+}
+
+static bool surgery_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
+    size_t E = x->model->config.embed;
+    if (count == 1 && !empty)
+        return fault_set(&x->tape.fault, FAULT_RANGE, "texts beside the empty one", (size_t[]){1, 2, SIZE_MAX}, 3);
+    ag_tensor *t = ag_constant(&x->tape, texts, 1, count, E);
+    if (count == 1) t = ag_sub(&x->tape, t, ag_constant(&x->tape, empty, 1, 1, E)); /* F.(t - t_empty) */
+    ag_tensor *cosine = cosines(x, t);
+    if (cosine && count > 1) feature_surgery(cosine->data, x->n - 1, count);
+    return give_grids(x, cosine, count, grids);
+}
+
 /* ---- attention and gradient: the last layers with their A in hand -------------------------------------------- */
+static bool wants_gradient(const explainer *x) { return x->steered || x->how->family == FAMILY_GRADIENT; }
+
 static ag_tensor *mean_heads(explainer *x, ag_tensor *A) { /* [H,n,n] -> [1,n,n] */
     return A ? ag_scale(&x->tape, ag_fit(&x->tape, A, 1, x->n, x->n), 1 / (real)A->batch, 0) : NULL;
 }
@@ -260,7 +235,7 @@ static bool open_attention(explainer *x, ag_tensor *patches) {
     ag_tensor *in = clip_embed(t, x->model, patches, x->gh, x->gw, POSITION_BICUBIC);
     in = clip_blocks(t, &x->run, x->model->blocks, in, 0, first);
     if (!in) return false;
-    return x->how->family == FAMILY_GRADIENT ? record_layers(x, in, first) : keep_attention(x, in, first);
+    return wants_gradient(x) ? record_layers(x, in, first) : keep_attention(x, in, first);
 }
 
 static uint32_t *index_room(explainer *x, size_t count) {
@@ -307,15 +282,13 @@ static ag_tensor *rollout(explainer *x) {
     return r;
 }
 
-static ag_tensor *attention_grid(explainer *x) {
-    bool roll = is(x->how, "rollout");
-    return as_grid(x, roll ? rollout(x) : pooled_row(x, x->A[x->blocks - 1]));
-}
+static ag_tensor *last_attention(explainer *x) { return pooled_row(x, x->A[x->blocks - 1]); }
 
 /* ---- gradient ----------------------------------------------------------------------------------------------- */
 /* GradCAM on attention: w_h = mean_j G^h_0j over patches, cam_j = relu(mean_h w_h A^h_0j) */
-static ag_tensor *gradcam(explainer *x, ag_tensor *A) {
+static ag_tensor *gradcam(explainer *x) {
     ag_tape *t = &x->tape;
+    ag_tensor *A = x->A[x->blocks - 1];
     ag_tensor *patches = ag_new(t, 1, 1, x->n), *a = pooled_row(x, A), *g = pooled_row(x, A ? A->grad : NULL);
     if (!patches || !a || !g) return NULL;
     for (size_t i = 0; i < x->n; i++) patches->data[i] = i > 0;
@@ -345,6 +318,9 @@ static ag_tensor *propagate(explainer *x, bool rows_to_one) {
     return r;
 }
 
+static ag_tensor *chefer(explainer *x) { return propagate(x, false); }
+static ag_tensor *rollout_weighted(explainer *x) { return propagate(x, true); }
+
 /* The score is the logit, exp(logit_scale) cos(e, z), as in the authors' code: in I + C its size matters. */
 ag_tensor *method_tape_grid(explainer *x, ag_tensor *e_unit, int flags) {
     ag_tape *t = &x->tape;
@@ -352,105 +328,18 @@ ag_tensor *method_tape_grid(explainer *x, ag_tensor *e_unit, int flags) {
     if (!score || !ag_grad(t, score, NULL, x->A, x->blocks, flags)) return NULL;
     bool on = t->recording;
     if (!(flags & AG_DIFFERENTIABLE)) t->recording = false;
-    ag_tensor *row = is(x->how, "gradcam") ? gradcam(x, x->A[x->blocks - 1]) : propagate(x, is(x->how, "rollout"));
-    ag_tensor *grid = as_grid(x, row);
+    ag_tensor *grid = as_grid(x, (x->steered ? x->how->steer : x->how->row)(x));
     t->recording = on;
     return grid;
 }
 
-/* ---- a gradient explainer in LeGrad's place (explain.h) ------------------------------------------------------ */
-/* An inversion starts at e = z, where the cosine is at its best and its gradient 0: the first map would be rounding
- * noise. So here the score is e.z over a length that does not move (MODEL.md 6). */
-static bool other_open(void *arg, explained *e, const real *pixels, fault *f) {
-    explainer *x = arg;
-    size_t E = e->model->config.embed;
-    method_options o = {e->options.layers};
-    if (!method_open(x, x->how, e->model, pixels, e->height, e->width, &o, e->memory, e->cores, f)) return false;
-    memcpy(e->embedding, x->z->data, E * sizeof(real));
-    x->z_unit = ag_scale(&x->tape, x->z, (real)(1 / sqrt((double)k_dot(x->z->data, x->z->data, E))), 0);
-    if (!x->z_unit) {
-        *f = x->tape.fault;
-        return false;
-    }
-    e->options.layers = x->blocks;
-    e->tape = x->tape; /* one tape: what e records follows what x recorded */
-    return true;
+/* ---- a grid becomes a map ------------------------------------------------------------------------------------- */
+static bool legrad_map(explainer *x, const real *grid, real *map, fault *f) {
+    return explain_map(&x->legrad, grid, map, f);
 }
 
-static ag_tensor *other_grid(void *arg, explained *e, ag_tensor *e_unit) {
-    explainer *x = arg;
-    x->tape = e->tape;
-    ag_tensor *grid = method_tape_grid(x, e_unit, AG_DIFFERENTIABLE);
-    e->tape = x->tape;
-    return grid;
-}
-
-const explain_other *method_other(explainer *x, const char *name, explain_other *other) {
-    const method *how = strcmp(name, "rollout") == 0 ? &GRADIENT_ROLLOUT : method_find(name);
-    if (!how || how->family != FAMILY_GRADIENT) return NULL;
-    x->how = how;
-    *other = (explain_other){x, other_open, other_grid};
-    return other;
-}
-
-/* ---- all of them ---------------------------------------------------------------------------------------------- */
-static bool open_legrad(explainer *x, const real *pixels, fault *f) {
-    explain_options o = {.layers = x->blocks, .gradient = GRADIENT_FACTORED};
-    return explain_open(&x->legrad, x->model, pixels, x->height, x->width, &o, x->memory, x->cores, f);
-}
-
-bool method_open(explainer *x, const method *how, const clip_model *m, const real *pixels, size_t height, size_t width,
-                 const method_options *o, arena *memory, pool *cores, fault *f) {
-    size_t p = m->config.patch, layers = m->config.vision.layers, asked = o ? o->blocks : 0;
-    *x = (explainer){.how = how, .model = m, .memory = memory, .cores = cores, .height = height, .width = width,
-                     .gh = height / p, .gw = width / p, .n = 1 + (height / p) * (width / p)};
-    size_t own = how->blocks || how->family == FAMILY_FEATURES ? how->blocks : layers;
-    if (asked > layers) return fault_set(f, FAULT_RANGE, "blocks", (size_t[]){asked, 1, layers}, 3);
-    x->blocks = asked ? asked : own < layers ? own : layers; /* a model with fewer layers has all of them changed */
-    if (!how->free) x->blocks = own;
-    if (how->family == FAMILY_LEGRAD) return open_legrad(x, pixels, f);
-    bool ok = ag_tape_init(&x->tape, memory, cores, how->family == FAMILY_GRADIENT ? TAPE_NODES : 1);
-    x->tape.recording = false;
-    if (ok) x->run = clip_image_run(&x->tape, m, x->gh, x->gw);
-    ag_tensor *patches = ok ? clip_patches(&x->tape, m, pixels, height, width) : NULL;
-    if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);
-    else if (patches) ok = open_attention(x, patches);
-    if (x->tape.fault.code) *f = x->tape.fault;
-    return ok && x->tape.fault.code == FAULT_NONE;
-}
-
-static bool each_grid(explainer *x, const real *texts, size_t count, real *grids) {
-    size_t E = x->model->config.embed, cells = x->n - 1;
-    bool gradient = x->how->family == FAMILY_GRADIENT;
-    for (size_t c = 0; c < count; c++) {
-        if (gradient && explain_silent(texts + c * E, x->z_unit->data, E)) {
-            memset(grids + c * cells, 0, cells * sizeof(real));
-            continue;
-        }
-        ag_mark mark = ag_tape_mark(&x->tape);
-        ag_tensor *e = gradient ? ag_constant(&x->tape, texts + c * E, 1, 1, E) : NULL;
-        ag_tensor *grid = gradient ? method_tape_grid(x, e, 0) : attention_grid(x);
-        if (!grid) return false;
-        memcpy(grids + c * cells, grid->data, cells * sizeof(real));
-        ag_tape_reset(&x->tape, mark);
-    }
-    return true;
-}
-
-bool method_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids, fault *f) {
-    size_t E = x->model->config.embed, cells = x->n - 1;
-    if (x->how->family == FAMILY_LEGRAD) {
-        for (size_t c = 0; c < count; c++)
-            if (!explain_grid(&x->legrad, texts + c * E, grids + c * cells, f)) return false;
-        return true;
-    }
-    ag_mark mark = ag_tape_mark(&x->tape);
-    bool ok = x->how->family == FAMILY_FEATURES ? feature_grids(x, texts, count, empty, grids)
-                                                : each_grid(x, texts, count, grids);
-    if (x->tape.fault.code) *f = x->tape.fault;
-    x->tape.fault.code = FAULT_NONE;
-    ag_tape_reset(&x->tape, mark);
-    return ok;
+static bool map_of_grid(explainer *x, const real *grid, real *map, fault *f) {
+    return map_from_grid(grid, x->gh, x->gw, x->model->config.patch, x->blocks, map, x->memory, f);
 }
 
 /* min-max over n cells: in -> out in 0..1 */
@@ -476,9 +365,120 @@ static bool map_of_unit_grid(explainer *x, const real *grid, real *map, fault *f
     return ok;
 }
 
-bool method_map(explainer *x, const real *grid, real *map, fault *f) {
-    if (is(x->how, "surgery")) return map_of_unit_grid(x, grid, map, f);
-    return map_from_grid(grid, x->gh, x->gw, x->model->config.patch, x->blocks, map, x->memory, f);
+/* ---- the table ------------------------------------------------------------------------------------------------- */
+static const method METHODS[] = {
+#define ROW(name, what, source, family, blocks, free, ...) {name, what, source, FAMILY_##family, blocks, free, __VA_ARGS__},
+    METHOD_LIST(ROW)
+#undef ROW
+};
+
+size_t method_count(void) { return sizeof METHODS / sizeof *METHODS; }
+const method *method_at(size_t i) { return i < method_count() ? &METHODS[i] : NULL; }
+const method *method_find(const char *name) {
+    for (size_t i = 0; i < method_count(); i++)
+        if (strcmp(METHODS[i].name, name) == 0) return &METHODS[i];
+    return NULL;
+}
+
+/* ---- all of them ---------------------------------------------------------------------------------------------- */
+static bool open_legrad(explainer *x, const real *pixels, fault *f) {
+    explain_options o = {.layers = x->blocks, .gradient = GRADIENT_FACTORED};
+    return explain_open(&x->legrad, x->model, pixels, x->height, x->width, &o, x->memory, x->cores, f);
+}
+
+static bool open_row(explainer *x, const method *how, bool steered, const clip_model *m, const real *pixels, size_t height,
+                     size_t width, const method_options *o, arena *memory, pool *cores, fault *f) {
+    size_t p = m->config.patch, layers = m->config.vision.layers, asked = o ? o->blocks : 0;
+    *x = (explainer){.how = how, .steered = steered, .model = m, .memory = memory, .cores = cores, .height = height, .width = width,
+                     .gh = height / p, .gw = width / p, .n = 1 + (height / p) * (width / p)};
+    size_t own = how->blocks || how->family == FAMILY_FEATURES ? how->blocks : layers;
+    if (asked > layers) return fault_set(f, FAULT_RANGE, "blocks", (size_t[]){asked, 1, layers}, 3);
+    x->blocks = asked ? asked : own < layers ? own : layers; /* a model with fewer layers has all of them changed */
+    if (!how->free) x->blocks = own;
+    if (how->family == FAMILY_LEGRAD) return open_legrad(x, pixels, f);
+    bool ok = ag_tape_init(&x->tape, memory, cores, wants_gradient(x) ? TAPE_NODES : 1);
+    x->tape.recording = false;
+    if (ok) x->run = clip_image_run(&x->tape, m, x->gh, x->gw);
+    ag_tensor *patches = ok ? clip_patches(&x->tape, m, pixels, height, width) : NULL;
+    if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);
+    else if (patches) ok = open_attention(x, patches);
+    if (x->tape.fault.code) *f = x->tape.fault;
+    return ok && x->tape.fault.code == FAULT_NONE;
+}
+
+bool method_open(explainer *x, const method *how, const clip_model *m, const real *pixels, size_t height, size_t width,
+                 const method_options *o, arena *memory, pool *cores, fault *f) {
+    return open_row(x, how, false, m, pixels, height, width, o, memory, cores, f);
+}
+
+static bool each_grid(explainer *x, const real *texts, size_t count, real *grids) {
+    size_t E = x->model->config.embed, cells = x->n - 1;
+    bool gradient = wants_gradient(x);
+    for (size_t c = 0; c < count; c++) {
+        if (gradient && explain_silent(texts + c * E, x->z_unit->data, E)) {
+            memset(grids + c * cells, 0, cells * sizeof(real));
+            continue;
+        }
+        ag_mark mark = ag_tape_mark(&x->tape);
+        ag_tensor *e = gradient ? ag_constant(&x->tape, texts + c * E, 1, 1, E) : NULL;
+        ag_tensor *grid = gradient ? method_tape_grid(x, e, 0) : as_grid(x, x->how->row(x));
+        if (!grid) return false;
+        memcpy(grids + c * cells, grid->data, cells * sizeof(real));
+        ag_tape_reset(&x->tape, mark);
+    }
+    return true;
+}
+
+bool method_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids, fault *f) {
+    size_t E = x->model->config.embed, cells = x->n - 1;
+    if (x->how->family == FAMILY_LEGRAD) {
+        for (size_t c = 0; c < count; c++)
+            if (!explain_grid(&x->legrad, texts + c * E, grids + c * cells, f)) return false;
+        return true;
+    }
+    ag_mark mark = ag_tape_mark(&x->tape);
+    bool ok = x->how->score ? x->how->score(x, texts, count, empty, grids) : each_grid(x, texts, count, grids);
+    if (x->tape.fault.code) *f = x->tape.fault;
+    x->tape.fault.code = FAULT_NONE;
+    ag_tape_reset(&x->tape, mark);
+    return ok;
+}
+
+bool method_map(explainer *x, const real *grid, real *map, fault *f) { return x->how->map(x, grid, map, f); }
+
+/* ---- a gradient explainer in LeGrad's place (explain.h) ------------------------------------------------------ */
+/* An inversion starts at e = z, where the cosine is at its best and its gradient 0: the first map would be rounding
+ * noise. So here the score is e.z over a length that does not move (MODEL.md 6). */
+static bool other_open(void *arg, explained *e, const real *pixels, fault *f) {
+    explainer *x = arg;
+    size_t E = e->model->config.embed;
+    method_options o = {e->options.layers};
+    if (!open_row(x, x->how, true, e->model, pixels, e->height, e->width, &o, e->memory, e->cores, f)) return false;
+    memcpy(e->embedding, x->z->data, E * sizeof(real));
+    x->z_unit = ag_scale(&x->tape, x->z, (real)(1 / sqrt((double)k_dot(x->z->data, x->z->data, E))), 0);
+    if (!x->z_unit) {
+        *f = x->tape.fault;
+        return false;
+    }
+    e->options.layers = x->blocks;
+    e->tape = x->tape; /* one tape: what e records follows what x recorded */
+    return true;
+}
+
+static ag_tensor *other_grid(void *arg, explained *e, ag_tensor *e_unit) {
+    explainer *x = arg;
+    x->tape = e->tape;
+    ag_tensor *grid = method_tape_grid(x, e_unit, AG_DIFFERENTIABLE);
+    e->tape = x->tape;
+    return grid;
+}
+
+const explain_other *method_other(explainer *x, const char *name, explain_other *other) {
+    const method *how = method_find(name);
+    if (!how || !how->steer) return NULL;
+    x->how = how;
+    *other = (explain_other){x, other_open, other_grid};
+    return other;
 }
 
 /* ---- points for SAM ---------------------------------------------------------------------------------------------- */

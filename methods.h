@@ -16,31 +16,57 @@
 #include "explain.h"
 
 typedef enum { FAMILY_LEGRAD, FAMILY_ATTENTION, FAMILY_GRADIENT, FAMILY_FEATURES } method_family;
-typedef struct {
+typedef struct method method;
+typedef struct explainer explainer;
+typedef struct head_inputs head_inputs; /* methods.c */
+
+struct method { /* a row; what a family does not ask for is left out */
     const char *name, *what, *source;
     method_family family;
     size_t blocks; /* features: last blocks changed unless told; others: last layers looked at (0: all) */
     bool free;     /* another number of blocks may be asked for */
-} method;
+    bool together; /* texts are compared with one another, or one with the empty text, each averaged over templates */
+    /* features: the second path (MODEL.md 6), and how its tokens meet the texts */
+    ag_tensor *(*attend)(const head_inputs *); /* in softmax(q k^T)'s place; NULL: every token attends to itself alone */
+    bool chain;    /* the second path starts as the first block's input, and each block adds to it; else: at zero */
+    bool residual; /* each block adds its input too */
+    bool mlp;      /* ... and its MLP */
+    position_resize position;
+    bool (*score)(explainer *x, const real *texts, size_t count, const real *empty, real *grids);
+    /* attention, gradient: the pooled token's relevance [1,1,n]; steer: in an inversion, where it depends on e */
+    ag_tensor *(*row)(explainer *x), *(*steer)(explainer *x);
+    bool (*map)(explainer *x, const real *grid, real *map, fault *f); /* a grid becomes a map */
+};
 
-/* The one list: the table of methods, the choices of --method and the help are made of it. */
+/* The one list: the table of methods, the choices of --method and the help are made of it. After the six columns that all
+ * read come the row's own functions and switches (methods.c). */
 #define METHOD_LIST(ROW)                                                                                               \
-    ROW("legrad", "relu of the score's gradient by attention, each layer alone", "LeGrad, eq. 5-8", LEGRAD, 2, true)   \
-    ROW("attention", "how the pooled token attends in the last layer, no text", "DINO, fig. 1", ATTENTION, 1, false)   \
+    ROW("legrad", "relu of the score's gradient by attention, each layer alone", "LeGrad, eq. 5-8", LEGRAD, 2, true,   \
+        .map = legrad_map)                                                                                             \
+    ROW("attention", "how the pooled token attends in the last layer, no text", "DINO, fig. 1", ATTENTION, 1, false,   \
+        .row = last_attention, .map = map_of_grid)                                                                     \
     ROW("rollout", "attention multiplied through the layers, no text", "Abnar & Zuidema 2020, sec. 3", ATTENTION, 0,   \
-        true)                                                                                                          \
-    ROW("gradcam", "heads weighted by their mean gradient", "Chefer et al., generate_cam_attn", GRADIENT, 1, false)    \
+        true, .row = rollout, .steer = rollout_weighted, .map = map_of_grid)                                           \
+    ROW("gradcam", "heads weighted by their mean gradient", "Chefer et al., generate_cam_attn", GRADIENT, 1, false,    \
+        .row = gradcam, .steer = gradcam, .map = map_of_grid)                                                          \
     ROW("chefer", "relu(gradient x attention) propagated through the layers",                                          \
-        "Transformer-MM-Explainability, eq. 5-6", GRADIENT, 1, true)                                                   \
-    ROW("similarity", "cosine of patch and text", "raw CLIP", FEATURES, 0, false)                                      \
-    ROW("maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FEATURES, 1, true)          \
+        "Transformer-MM-Explainability, eq. 5-6", GRADIENT, 1, true, .row = chefer, .steer = chefer,                   \
+        .map = map_of_grid)                                                                                            \
+    ROW("similarity", "cosine of patch and text", "raw CLIP", FEATURES, 0, false, .chain = true,                       \
+        .score = cosine_grids, .map = map_of_grid)                                                                     \
+    ROW("maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FEATURES, 1, true,          \
+        .residual = true, .mlp = true, .score = cosine_grids, .map = map_of_grid)                                      \
     ROW("surgery", "a second path of v-v attention, redundant features removed", "CLIP Surgery, eq. 3-8", FEATURES, 6, \
-        true)                                                                                                          \
-    ROW("sclip", "q-q plus k-k attention in the last block", "SCLIP, eq. 4", FEATURES, 1, true)                        \
-    ROW("clearclip", "q-q attention, no residual, no MLP", "ClearCLIP, eq. 6", FEATURES, 1, true)                      \
-    ROW("gem", "normalised self-self attention of q, k and v, a second path", "GEM, eq. 4-6", FEATURES, 6, true)       \
+        true, .together = true, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR,                     \
+        .score = surgery_grids, .map = map_of_unit_grid)                                                               \
+    ROW("sclip", "q-q plus k-k attention in the last block", "SCLIP, eq. 4", FEATURES, 1, true,                        \
+        .attend = attend_qq_kk, .residual = true, .mlp = true, .score = cosine_grids, .map = map_of_grid)              \
+    ROW("clearclip", "q-q attention, no residual, no MLP", "ClearCLIP, eq. 6", FEATURES, 1, true,                      \
+        .attend = attend_qq, .score = cosine_grids, .map = map_of_grid)                                                \
+    ROW("gem", "normalised self-self attention of q, k and v, a second path", "GEM, eq. 4-6", FEATURES, 6, true,       \
+        .attend = attend_gem, .chain = true, .score = cosine_grids, .map = map_of_grid)                                \
     ROW("naclip", "k-k attention pulled to the neighbourhood, no residual, no MLP", "NACLIP, eq. 5-7", FEATURES, 1,    \
-        true)
+        true, .attend = attend_kk_near, .score = cosine_grids, .map = map_of_grid)
 
 size_t method_count(void);
 const method *method_at(size_t i);
@@ -48,8 +74,9 @@ const method *method_find(const char *name); /* NULL: no such method */
 
 typedef struct { size_t blocks; } method_options; /* 0: the method's own number */
 
-typedef struct {
+struct explainer {
     const method *how;
+    bool steered; /* in an inversion: how->steer in how->row's place, with the gradient at hand */
     const clip_model *model;
     arena *memory;
     pool *cores;
@@ -61,7 +88,7 @@ typedef struct {
     ag_tensor *z;       /* gradient: [1,1,E] the image embedding */
     ag_tensor *z_unit;  /* and its direction */
     explained legrad;
-} explainer;
+};
 
 /* One forward pass over pixels [3,height,width]. Keeps what it needs in memory. Faults: RANGE (blocks), SHAPE (pixels),
  * MEMORY, TAPE. */
@@ -82,7 +109,8 @@ bool method_points(explainer *x, const real *grid, size_t height, size_t width, 
 
 /* The gradient family on x->tape, differentiable in e_unit [1,1,E] when flags say so: R as [1,gh,gw]. */
 ag_tensor *method_tape_grid(explainer *x, ag_tensor *e_unit, int flags);
-/* gradcam, chefer or rollout as an inversion's explainer (explain_options.other); NULL: name is none of them. rollout
- * is its gradient-weighted form, since the plain one does not know e. x is the caller's and outlives the inversion. */
+/* A row with a `steer` (gradcam, chefer, rollout) as an inversion's explainer (explain_options.other); NULL: name is none.
+ * rollout is its gradient-weighted form, since the plain one does not know e. x is the caller's and outlives the
+ * inversion. */
 const explain_other *method_other(explainer *x, const char *name, explain_other *other);
 #endif

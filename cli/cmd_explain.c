@@ -18,8 +18,8 @@ typedef struct {
     bool points, argmax, multi;
 } options;
 
-#define CHOICE(name, what, source, family, blocks, free) name "|"
-#define IN_WORDS(name, what, source, family, blocks, free) "  " name ": " what " (" source ")\n"
+#define CHOICE(name, what, source, family, blocks, free, ...) name "|"
+#define IN_WORDS(name, what, source, family, blocks, free, ...) "  " name ": " what " (" source ")\n"
 
 static const flag flags[] = {
     {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
@@ -84,13 +84,12 @@ typedef struct {
     char flat_name[160];
 } job;
 
-static bool is_surgery(const method *how) { return !strcmp(how->name, "surgery"); }
 static bool knows_texts(const method *how) { return how->family != FAMILY_ATTENTION; }
 static bool one_method(const job *j) { return j->method_count == 1; }
 
 static bool any_surgery(const job *j) {
     for (size_t i = 0; i < j->method_count; i++)
-        if (is_surgery(j->methods[i])) return true;
+        if (j->methods[i]->together) return true;
     return false;
 }
 
@@ -310,7 +309,7 @@ static bool print_points(job *j) {
 /* ---- methods -------------------------------------------------------------------------------------------------- */
 static bool open_run(job *j, run *r) {
     fault f = {0};
-    bool surgery = is_surgery(r->how);
+    bool surgery = r->how->together;
     size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
     bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){blocks},
                           &j->c.memory, j->c.cores, &f);

@@ -417,7 +417,7 @@ static void scene_classes(const work *w, mapping *m) {
 
 /* Grids of the scene's names. Surgery takes out what all names of the kind share, as its authors evaluate it. */
 static bool make_grids(work *w, mapping *m) {
-    bool all = !strcmp(m->x.how->name, "surgery");
+    bool all = m->x.how->together;
     const float *names = w->b->names[w->r->kind];
     fault f = {0};
     m->texts = all ? w->b->head->name_count[w->r->kind] : m->classes;
@@ -430,7 +430,7 @@ static bool make_grids(work *w, mapping *m) {
 }
 
 static const real *grid_of(const work *w, const mapping *m, size_t c) {
-    bool all = !strcmp(m->x.how->name, "surgery");
+    bool all = m->x.how->together;
     return m->grids + (all ? w->r->name[m->first_of[c]] : c) * m->cells;
 }
 

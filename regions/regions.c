@@ -4,30 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- the list -------------------------------------------------------------------------------------- */
-static const region_method METHODS[] = {
-    {"cls", "the whole picture, the mask unused", "CLIP", REGION_PICTURE, false, 1},
-    {"crop", "the mask's box", "R-CNN style", REGION_PICTURE, true, 1},
-    {"maskedcrop", "the mask's box, the model's mean colour outside the mask", "OVSeg, FGVP's ov_seg", REGION_PICTURE,
-     true, 1},
-    {"redcircle", "a red ellipse in the mask's box, on the whole picture", "Shtedritski et al. 2023", REGION_PICTURE,
-     true, 1},
-    {"blur", "blurred outside the mask", "FGVP, blur reverse mask", REGION_PICTURE, true, 1},
-    {"greyscale", "grey outside the mask", "FGVP, grayscale reverse mask", REGION_PICTURE, true, 1},
-    {"pool", "MaskCLIP's patches averaged in the mask", "MaskCLIP, sec. 3.2", REGION_TOKENS, true, 2},
-    {"surgery", "CLIP Surgery's patches averaged in the mask", "CLIP Surgery, eq. 3-6", REGION_TOKENS, true, 2},
-    {"maskinv", "the embedding whose map fills the mask", "MaskInversion", REGION_INVERT, true, 2},
-};
-
-size_t region_method_count(void) { return sizeof METHODS / sizeof *METHODS; }
-const region_method *region_method_at(size_t i) { return i < region_method_count() ? &METHODS[i] : NULL; }
-const region_method *region_method_find(const char *name) {
-    for (size_t i = 0; i < region_method_count(); i++)
-        if (!strcmp(METHODS[i].name, name)) return &METHODS[i];
-    return NULL;
-}
-static bool is(const region_method *how, const char *name) { return !strcmp(how->name, name); }
-
 /* ---- masks ------------------------------------------------------------------------------------------- */
 static bool box_above(const mask_image *m, float least, size_t box[4]) {
     box[0] = m->width, box[1] = m->height, box[2] = box[3] = 0;
@@ -188,28 +164,84 @@ static void make_grey(picture *p) { /* ITU-R 601 luma */
     }
 }
 
-/* The whole picture with its surroundings changed: blurred by 100 pixels at a side of 336 (FGVP's code), or grey. */
-static bool surroundings(const region_method *how, picture *p, const mask_image *mask, err *e) {
-    picture other = {0};
-    bool ok = copy_of(p, &other, e);
-    if (ok && is(how, "blur"))
-        ok = picture_blur(&other, 100.0 / 336 * (double)p->width, e);
-    else if (ok)
-        make_grey(&other);
-    ok = ok && blend(p, &other, NULL, mask, e);
-    picture_free(&other);
+/* ---- what the network sees --------------------------------------------------------------------------------- */
+static bool see_whole(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out, err *e) {
+    (void)mask, (void)colour;
+    return picture_resize(photo, side, side, out, e);
+}
+
+static bool see_crop(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out, err *e) {
+    (void)colour;
+    return cropped(photo, mask, side, NULL, out, e);
+}
+
+static bool see_masked_crop(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out,
+                            err *e) {
+    return cropped(photo, mask, side, colour, out, e);
+}
+
+static bool see_red_circle(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out,
+                           err *e) {
+    (void)colour;
+    if (!picture_resize(photo, side, side, out, e)) return false;
+    red_circle(out, mask);
+    return true;
+}
+
+/* The whole picture, outside the mask what `other` is: both are freed where that fails. */
+static bool surrounded(picture *p, picture *other, bool ok, const mask_image *mask, err *e) {
+    ok = ok && blend(p, other, NULL, mask, e);
+    picture_free(other);
+    if (!ok) picture_free(p);
     return ok;
+}
+
+/* Blurred by 100 pixels at a side of 336 (FGVP's code). */
+static bool see_blur(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out, err *e) {
+    (void)colour;
+    picture other = {0};
+    if (!picture_resize(photo, side, side, out, e)) return false;
+    bool ok = copy_of(out, &other, e) && picture_blur(&other, 100.0 / 336 * (double)side, e);
+    return surrounded(out, &other, ok, mask, e);
+}
+
+static bool see_grey(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out, err *e) {
+    (void)colour;
+    picture other = {0};
+    if (!picture_resize(photo, side, side, out, e)) return false;
+    bool ok = copy_of(out, &other, e);
+    if (ok) make_grey(&other);
+    return surrounded(out, &other, ok, mask, e);
+}
+
+/* ---- the list: a new method is a row and a function ------------------------------------------------------------ */
+static const region_method METHODS[] = {
+    {"cls", "the whole picture, the mask unused", "CLIP", REGION_PICTURE, false, 1, .see = see_whole},
+    {"crop", "the mask's box", "R-CNN style", REGION_PICTURE, true, 1, .see = see_crop},
+    {"maskedcrop", "the mask's box, the model's mean colour outside the mask", "OVSeg, FGVP's ov_seg", REGION_PICTURE,
+     true, 1, .see = see_masked_crop},
+    {"redcircle", "a red ellipse in the mask's box, on the whole picture", "Shtedritski et al. 2023", REGION_PICTURE,
+     true, 1, .see = see_red_circle},
+    {"blur", "blurred outside the mask", "FGVP, blur reverse mask", REGION_PICTURE, true, 1, .see = see_blur},
+    {"greyscale", "grey outside the mask", "FGVP, grayscale reverse mask", REGION_PICTURE, true, 1, .see = see_grey},
+    {"pool", "MaskCLIP's patches averaged in the mask", "MaskCLIP, sec. 3.2", REGION_TOKENS, true, 2, .tokens = "maskclip"},
+    {"surgery", "CLIP Surgery's patches averaged in the mask", "CLIP Surgery, eq. 3-6", REGION_TOKENS, true, 2,
+     .tokens = "surgery"},
+    {"maskinv", "the embedding whose map fills the mask", "MaskInversion", REGION_INVERT, true, 2},
+};
+
+size_t region_method_count(void) { return sizeof METHODS / sizeof *METHODS; }
+const region_method *region_method_at(size_t i) { return i < region_method_count() ? &METHODS[i] : NULL; }
+const region_method *region_method_find(const char *name) {
+    for (size_t i = 0; i < region_method_count(); i++)
+        if (!strcmp(METHODS[i].name, name)) return &METHODS[i];
+    return NULL;
 }
 
 bool region_picture(const region_method *how, const picture *photo, const mask_image *mask, size_t side,
                     const real mean[3], picture *out, err *e) {
-    double fill[3] = {255 * (double)mean[0], 255 * (double)mean[1], 255 * (double)mean[2]};
-    if (is(how, "crop")) return cropped(photo, mask, side, NULL, out, e);
-    if (is(how, "maskedcrop")) return cropped(photo, mask, side, fill, out, e);
-    if (!picture_resize(photo, side, side, out, e)) return false;
-    if (is(how, "redcircle")) red_circle(out, mask);
-    if ((is(how, "blur") || is(how, "greyscale")) && !surroundings(how, out, mask, e)) return picture_free(out), false;
-    return true;
+    double colour[3] = {255 * (double)mean[0], 255 * (double)mean[1], 255 * (double)mean[2]};
+    return how->see(photo, mask, side, colour, out, e);
 }
 
 /* ---- embeddings: pictures, in batches ----------------------------------------------------------------------- */
@@ -291,7 +323,7 @@ static bool embed_tokens(const region_method *how, const region_settings *o, con
     size_t mark = arena_mark(memory), E = m->config.embed;
     float *pixels = pixels_squash(photo, o->side, m->config.mean, m->config.std, e);
     if (!pixels) return false;
-    bool ok = method_open(&x, method_find(is(how, "pool") ? "maskclip" : how->name), m, pixels, o->side, o->side,
+    bool ok = method_open(&x, method_find(how->tokens), m, pixels, o->side, o->side,
                           &(method_options){o->blocks}, memory, cores, &f);
     mem_free(pixels);
     if (!ok) return err_fault(e, &f);

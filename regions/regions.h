@@ -21,6 +21,9 @@ typedef struct {
     region_family family;
     bool masked;  /* looks at the mask */
     size_t sides; /* the side when none is asked for, in the model's own */
+    /* picture: what the network sees, [side,side]; colour: the model's mean, 0..255 */
+    bool (*see)(const picture *photo, const mask_image *mask, size_t side, const double colour[3], picture *out, err *e);
+    const char *tokens; /* tokens: the explainer (methods.h) whose patches are averaged */
 } region_method;
 
 size_t region_method_count(void);
