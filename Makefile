@@ -30,7 +30,11 @@ endif
 BLAS_FLAGS_openblas   = -DUSE_OPENBLAS $(call system,openblas)
 BLAS_LIBS_openblas    = $(shell $(PKG_CONFIG) --libs openblas)
 BLAS_FLAGS_cblas      = -DUSE_CBLAS
-BLAS_LIBS_cblas       = $(or $(shell $(PKG_CONFIG) --libs cblas 2>/dev/null),-lcblas)
+# the first that links: Debian's ATLAS has -lcblas, its reference BLAS and BLIS a -lblas (blas.pc) with C's names in it
+BLAS_LIBS_cblas       = $(or $(shell for l in "$$($(PKG_CONFIG) --libs cblas 2>/dev/null)" -lcblas "-lcblas -latlas" \
+    "$$($(PKG_CONFIG) --libs blas 2>/dev/null)" -lblas -lblis; do [ -n "$$l" ] && \
+    echo 'char cblas_sgemm(void); char cblas_dgemm(void); int main(void) { return cblas_sgemm() + cblas_dgemm(); }' | \
+    $(CC) -w -x c - -o /dev/null $$l 2>/dev/null && echo "$$l" && break; done),-lcblas)
 BLAS_FLAGS_accelerate = -DUSE_ACCELERATE
 BLAS_LIBS_accelerate  = -framework Accelerate
 BLAS_FLAGS_none       =

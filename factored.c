@@ -134,7 +134,7 @@ static void make_vectors_transpose(explained *x, const explain_layer *l) {
 
 /* ---- (4.12): a -> q, m ------------------------------------------------------------------------------ */
 /* q = act . a; returns h . q */
-SIMD_KERNEL static real times_act(const real *restrict act, const real *restrict h, const real *restrict a,
+SIMD_LOCAL static real times_act(const real *restrict act, const real *restrict h, const real *restrict a,
                                   real *restrict q, size_t n) {
     real along = 0;
 #pragma omp simd reduction(+ : along)
@@ -157,7 +157,7 @@ static void make_q(void *arg, size_t block) {
 }
 
 /* a += act . (q + m h) */
-SIMD_KERNEL static void times_act_transpose(const real *restrict act, const real *restrict h, const real *restrict q,
+SIMD_LOCAL static void times_act_transpose(const real *restrict act, const real *restrict h, const real *restrict q,
                                             real m, real *restrict a, size_t n) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) a[i] += act[i] * (q[i] + m * h[i]);
@@ -181,7 +181,7 @@ static void make_q_transpose(void *arg, size_t block) {
 }
 
 /* ---- (4.13): q -> g ------------------------------------------------------------------------------------- */
-SIMD_KERNEL static void add_vector_terms(real *restrict g, const real *restrict out_u, const real *restrict xo, real m,
+SIMD_LOCAL static void add_vector_terms(real *restrict g, const real *restrict out_u, const real *restrict xo, real m,
                                          size_t n) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) g[i] += out_u[i] - m * xo[i];

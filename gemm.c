@@ -74,7 +74,7 @@ static void pack_strip(real *strip, const real *b, size_t row, size_t step, size
 }
 
 /* acc[TILE_M][TILE_N] = op(A)[rows i.., depth] strip[depth, TILE_N]; rows beyond `height` repeat the first one */
-SIMD_KERNEL static void tile(real *restrict acc, operand a, size_t height, const real *restrict strip, size_t depth) {
+SIMD_LOCAL static void tile(real *restrict acc, operand a, size_t height, const real *restrict strip, size_t depth) {
     const real *r0 = a.a, *r1 = a.a + (height > 1 ? a.row : 0);
     const real *r2 = a.a + (height > 2 ? 2 * a.row : 0), *r3 = a.a + (height > 3 ? 3 * a.row : 0);
     real t0[TILE_N] = {0}, t1[TILE_N] = {0}, t2[TILE_N] = {0}, t3[TILE_N] = {0};

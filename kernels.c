@@ -93,7 +93,7 @@ static INLINE real gelu1(real x) { return cdf_(x) + x * pdf_(x); }
 static INLINE real gelu2(real x) { return pdf_(x) * (2 - x * x); }
 
 #define EACH(name, f)                                                                                                  \
-    SIMD_KERNEL static void name(const real *x, real *y, size_t n) {                                                   \
+    SIMD_LOCAL static void name(const real *x, real *y, size_t n) {                                                   \
         _Pragma("omp simd") for (size_t i = 0; i < n; i++) y[i] = f(x[i]);                                             \
     }
 EACH(quick0_each, quick0)
@@ -119,7 +119,7 @@ void k_act(act_kind kind, int order, const real *x, real *y, size_t n) {
     each[kind][order](x, y, n);
 }
 
-SIMD_KERNEL static void quick_both(const real *x, real *y, real *d, size_t n) {
+SIMD_LOCAL static void quick_both(const real *x, real *y, real *d, size_t n) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
         real v = x[i], s = sigmoid_(R(1.702) * v);
@@ -128,7 +128,7 @@ SIMD_KERNEL static void quick_both(const real *x, real *y, real *d, size_t n) {
     }
 }
 
-SIMD_KERNEL static void gelu_both(const real *x, real *y, real *d, size_t n) {
+SIMD_LOCAL static void gelu_both(const real *x, real *y, real *d, size_t n) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {
         real v = x[i], p = cdf_(v);
@@ -204,7 +204,7 @@ SIMD_KERNEL void k_layernorm(const real *x, const real *gamma, const real *beta,
 }
 
 /* One row of LN^T; c = gamma*g, xhat = (x - mean) rstd:  dx = (c - mean(c) - xhat mean(c xhat)) rstd */
-SIMD_KERNEL static void layernorm_grad_row(const real *restrict x, real mu, real rs, const real *restrict gamma,
+SIMD_LOCAL static void layernorm_grad_row(const real *restrict x, real mu, real rs, const real *restrict gamma,
                                            const real *restrict g, real *dx, size_t cols) {
     real c1 = 0, c2 = 0;
     if (gamma) {
@@ -232,7 +232,7 @@ SIMD_KERNEL static void layernorm_grad_row(const real *restrict x, real mu, real
     }
 }
 
-SIMD_KERNEL static void affine_grad_row(const real *restrict x, real mu, real rs, const real *restrict g,
+SIMD_LOCAL static void affine_grad_row(const real *restrict x, real mu, real rs, const real *restrict g,
                                         real *restrict dgamma, real *restrict dbeta, size_t cols) {
 #pragma omp simd
     for (size_t j = 0; j < cols; j++) {

@@ -1,5 +1,6 @@
 /* face.c - models, errors, pictures and embeddings of the library's face (see face.h). */
 #include "face/room.h"
+#include "masks/reading.h"
 #include "models/texts.h"
 #include <math.h>
 #include <string.h>
