@@ -37,15 +37,31 @@ ag_tensor *clip_patches(ag_tape *t, const clip_model *m, const real *pixels, siz
 }
 
 /* ---- position embedding --------------------------------------------------------------------------- */
-static double cubic(double x) { /* Keys' kernel, a = -1/2 */
+static double cubic_of(double x, double a) { /* Keys' kernel */
     x = fabs(x);
-    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
-    if (x < 2) return ((-0.5 * x + 2.5) * x - 4) * x + 2;
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    if (x < 2) return a * (((x - 5) * x + 8) * x - 4);
     return 0;
+}
+static double cubic(double x) { return cubic_of(x, -0.5); }
+
+/* (1.2)  x = (i + 1/2) in/(out + 0.1) - 1/2, four taps clamped at the border, as NACLIP's and its relatives' code has it. */
+static size_t clamped_taps(size_t in, size_t out, size_t i, size_t *first, real *w) {
+    double x = ((double)i + 0.5) * (double)in / ((double)out + 0.1) - 0.5;
+    long at = (long)floor(x), low = at - 1 < 0 ? 0 : at - 1, last = at + 2 < (long)in ? at + 2 : (long)in - 1;
+    if (low > (long)in - 1) low = (long)in - 1;
+    for (long j = low; j <= last; j++) w[j - low] = 0;
+    for (long k = at - 1; k <= at + 2; k++) {
+        long j = k < low ? low : k > last ? last : k;
+        w[j - low] += (real)cubic_of(x - (double)k, -0.75);
+    }
+    *first = (size_t)low;
+    return (size_t)(last - low + 1);
 }
 
 /* (1.2)  Output cell i of `out` reads input cells *first.. of `in` with weights w; returns their number (<= in). */
 static size_t resize_taps(size_t in, size_t out, size_t i, position_resize how, size_t *first, real *w) {
+    if (how == POSITION_CLAMPED) return clamped_taps(in, out, i, first, w);
     double scale = (double)in / (double)out, centre = ((double)i + 0.5) * scale, sum = 0;
     if (how == POSITION_BILINEAR) { /* not antialiased */
         double x = centre - 0.5 < 0 ? 0 : centre - 0.5;
@@ -83,9 +99,9 @@ ag_tensor *clip_position(ag_tape *t, const clip_model *m, size_t gh, size_t gw, 
     ag_tensor *out = ag_new(t, 1, first + gh * gw, D);
     ag_mark mark = ag_tape_mark(t);
     ag_tensor *own = clip_use(t, &m->position), *wide = ag_new(t, g, gw, D);
-    real *w = arena_alloc(t->memory, g + 2, sizeof *w);
+    real *w = arena_alloc(t->memory, g + 4, sizeof *w);
     if (!out || !own || !wide || !w) {
-        fault_memory(&t->fault, "position", t->memory, (g + 2) * sizeof *w);
+        fault_memory(&t->fault, "position", t->memory, (g + 4) * sizeof *w);
         return NULL;
     }
     memcpy(out->data, own->data, first * D * sizeof(real)); /* the class token's stays */

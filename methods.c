@@ -1,34 +1,24 @@
 /* methods.c - the explainers (see methods.h; formulas and sources: MODEL.md 6). */
-#include "methods.h"
+#include "methods_rows.h"
 #include <math.h>
 #include <string.h>
 
 enum { TAPE_NODES = 16384 };
 
 /* ---- features: the attention that takes the place of softmax(q k^T / sqrt d) ---------------------------- */
-struct head_inputs { /* one block, ready for an attention of its own */
-    ag_tape *t;
-    const clip_tower *tower;
-    const clip_block_weights *w;
-    ag_tensor *x;       /* [1,n,D] */
-    ag_tensor *q, *k, *v;
-    size_t gh, gw;
-    real factor;        /* 1/sqrt(d) */
-};
-
-static ag_tensor *self_attention(const head_inputs *in, ag_tensor *a) { /* softmax(a a^T / sqrt d) */
+ag_tensor *method_self_attention(const head_inputs *in, ag_tensor *a) { /* softmax(a a^T / sqrt d) */
     return ag_softmax(in->t, ag_scores(in->t, a, a, in->tower->heads, in->factor), false);
 }
 
-static ag_tensor *attend_vv(const head_inputs *in) { return self_attention(in, in->v); }
-static ag_tensor *attend_qq(const head_inputs *in) { return self_attention(in, in->q); }
+static ag_tensor *attend_vv(const head_inputs *in) { return method_self_attention(in, in->v); }
+static ag_tensor *attend_qq(const head_inputs *in) { return method_self_attention(in, in->q); }
 
 static ag_tensor *attend_qq_kk(const head_inputs *in) { /* SCLIP eq. 4: the sum, not the mean */
-    return ag_add(in->t, self_attention(in, in->q), self_attention(in, in->k));
+    return ag_add(in->t, method_self_attention(in, in->q), method_self_attention(in, in->k));
 }
 
 /* NACLIP eq. 6: omega_ij = exp(-|i-j|^2 / (2 sigma^2)) between patches, 0 to and from the class token; sigma 5 */
-static ag_tensor *neighbourhood(const head_inputs *in) {
+ag_tensor *method_neighbourhood(const head_inputs *in) {
     size_t g = in->gh * in->gw, n = g + 1;
     ag_tensor *omega = ag_new(in->t, 1, n, n);
     if (!omega) return NULL;
@@ -43,7 +33,7 @@ static ag_tensor *neighbourhood(const head_inputs *in) {
 
 static ag_tensor *attend_kk_near(const head_inputs *in) {
     ag_tensor *logits = ag_scores(in->t, in->k, in->k, in->tower->heads, in->factor);
-    return ag_softmax(in->t, ag_add(in->t, logits, neighbourhood(in)), false);
+    return ag_softmax(in->t, ag_add(in->t, logits, method_neighbourhood(in)), false);
 }
 
 /* Every head's part of every token to unit length. */
@@ -77,14 +67,24 @@ static ag_tensor *attend_gem(const head_inputs *in) {
 }
 
 /* ---- features: the second path --------------------------------------------------------------------------- */
+head_inputs method_inputs(explainer *x, const clip_block_weights *w, ag_tensor *in) {
+    const clip_tower *tower = &x->model->config.vision;
+    head_inputs h = {.t = &x->tape, .tower = tower, .w = w, .x = in, .gh = x->gh, .gw = x->gw};
+    h.factor = (real)(1 / sqrt((double)(tower->width / tower->heads)));
+    clip_qkv(&x->tape, &x->run, w, in, &h.q, &h.k, &h.v);
+    return h;
+}
+
+method_settings method_defaults(void) {
+    return (method_settings){(real)2, (real).3, (real)2.2, (real).7, (real).5, BASE_NACLIP};
+}
+
 /* What one changed block adds to the second path, from the plain path's x [1,n,D]. */
 static ag_tensor *second_path(explainer *x, const clip_block_weights *w, ag_tensor *in) {
     const method *r = x->how;
     const clip_tower *tower = &x->model->config.vision;
     ag_tape *t = &x->tape;
-    head_inputs h = {.t = t, .tower = tower, .w = w, .x = in, .gh = x->gh, .gw = x->gw};
-    h.factor = (real)(1 / sqrt((double)(tower->width / tower->heads)));
-    clip_qkv(t, &x->run, w, in, &h.q, &h.k, &h.v);
+    head_inputs h = method_inputs(x, w, in);
     ag_tensor *mixed = r->attend ? ag_mix(t, r->attend(&h), NO_T, h.v, tower->heads, 1) : h.v;
     ag_tensor *y = clip_merge(t, &x->run, w, mixed, NULL);
     if (r->residual) y = ag_add(t, in, y);
@@ -170,7 +170,7 @@ static bool give_grids(const explainer *x, const ag_tensor *cosine, size_t count
     return true;
 }
 
-static bool cosine_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
+bool method_cosine_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
     (void)empty;
     return give_grids(x, cosines(x, ag_constant(&x->tape, texts, 1, count, x->model->config.embed)), count, grids);
 }
@@ -400,7 +400,9 @@ static bool open_row(explainer *x, const method *how, bool steered, const clip_m
     x->tape.recording = false;
     if (ok) x->run = clip_image_run(&x->tape, m, x->gh, x->gw);
     ag_tensor *patches = ok ? clip_patches(&x->tape, m, pixels, height, width) : NULL;
-    if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);
+    x->settings = o && o->settings ? *o->settings : method_defaults();
+    if (patches && how->open) ok = how->open(x, patches, pixels);
+    else if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);
     else if (patches) ok = open_attention(x, patches);
     if (x->tape.fault.code) *f = x->tape.fault;
     return ok && x->tape.fault.code == FAULT_NONE;
@@ -452,7 +454,7 @@ bool method_map(explainer *x, const real *grid, real *map, fault *f) { return x-
 static bool other_open(void *arg, explained *e, const real *pixels, fault *f) {
     explainer *x = arg;
     size_t E = e->model->config.embed;
-    method_options o = {e->options.layers};
+    method_options o = {.blocks = e->options.layers};
     if (!open_row(x, x->how, true, e->model, pixels, e->height, e->width, &o, e->memory, e->cores, f)) return false;
     memcpy(e->embedding, x->z->data, E * sizeof(real));
     x->z_unit = ag_scale(&x->tape, x->z, (real)(1 / sqrt((double)k_dot(x->z->data, x->z->data, E))), 0);

@@ -33,6 +33,7 @@ struct method { /* a row; what a family does not ask for is left out */
     bool mlp;      /* ... and its MLP */
     position_resize position;
     bool (*score)(explainer *x, const real *texts, size_t count, const real *empty, real *grids);
+    bool (*open)(explainer *x, ag_tensor *patches, const real *pixels); /* in the second path's place; NULL: that */
     /* attention, gradient: the pooled token's relevance [1,1,n]; steer: in an inversion, where it depends on e */
     ag_tensor *(*row)(explainer *x), *(*steer)(explainer *x);
     bool (*map)(explainer *x, const real *grid, real *map, fault *f); /* a grid becomes a map */
@@ -53,26 +54,42 @@ struct method { /* a row; what a family does not ask for is left out */
         "Transformer-MM-Explainability, eq. 5-6", GRADIENT, 1, true, .row = chefer, .steer = chefer,                   \
         .map = map_of_grid)                                                                                            \
     ROW("similarity", "cosine of patch and text", "raw CLIP", FEATURES, 0, false, .chain = true,                       \
-        .score = cosine_grids, .map = map_of_grid)                                                                     \
+        .score = method_cosine_grids, .map = map_of_grid)                                                                     \
     ROW("maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FEATURES, 1, true,          \
-        .residual = true, .mlp = true, .score = cosine_grids, .map = map_of_grid)                                      \
+        .residual = true, .mlp = true, .score = method_cosine_grids, .map = map_of_grid)                                      \
     ROW("surgery", "a second path of v-v attention, redundant features removed", "CLIP Surgery, eq. 3-8", FEATURES, 6, \
         true, .together = true, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR,                     \
         .score = surgery_grids, .map = map_of_unit_grid)                                                               \
     ROW("sclip", "q-q plus k-k attention in the last block", "SCLIP, eq. 4", FEATURES, 1, true,                        \
-        .attend = attend_qq_kk, .residual = true, .mlp = true, .score = cosine_grids, .map = map_of_grid)              \
+        .attend = attend_qq_kk, .residual = true, .mlp = true, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)              \
     ROW("clearclip", "q-q attention, no residual, no MLP", "ClearCLIP, eq. 6", FEATURES, 1, true,                      \
-        .attend = attend_qq, .score = cosine_grids, .map = map_of_grid)                                                \
+        .attend = attend_qq, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)                                                \
     ROW("gem", "normalised self-self attention of q, k and v, a second path", "GEM, eq. 4-6", FEATURES, 6, true,       \
-        .attend = attend_gem, .chain = true, .score = cosine_grids, .map = map_of_grid)                                \
+        .attend = attend_gem, .chain = true, .score = method_cosine_grids, .map = map_of_grid)                                \
     ROW("naclip", "k-k attention pulled to the neighbourhood, no residual, no MLP", "NACLIP, eq. 5-7", FEATURES, 1,    \
-        true, .attend = attend_kk_near, .score = cosine_grids, .map = map_of_grid)
+        true, .attend = attend_kk_near, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)        \
+    ROW("resclip", "NACLIP's attention with middle blocks' added, and labels that hold together", "ResCLIP, eq. 4-9",   \
+        FEATURES, 1, false, .open = method_open_resclip, .position = POSITION_CLAMPED, .score = method_resclip_grids,  \
+        .map = map_of_grid)                                                                                            \
+    ROW("scclip", "outliers repaired, patches gathered by likeness, two passes", "SC-CLIP, eq. 3-10", FEATURES, 1,     \
+        false, .open = method_open_scclip, .position = POSITION_CLAMPED, .score = method_cosine_grids,                 \
+        .map = map_of_grid)                                                                                            \
+    ROW("cliptrase", "q-q, k-k and v-v attention summed in the last block", "CLIPtrase, eq. 4", FEATURES, 1, false,    \
+        .attend = method_attend_qkv, .residual = true, .mlp = true, .position = POSITION_CLAMPED,                      \
+        .score = method_cosine_grids, .map = map_of_grid)
 
 size_t method_count(void);
 const method *method_at(size_t i);
 const method *method_find(const char *name); /* NULL: no such method */
 
-typedef struct { size_t blocks; } method_options; /* 0: the method's own number */
+typedef enum { BASE_NACLIP, BASE_SCLIP, BASE_CLEARCLIP } method_base; /* ResCLIP's attention */
+typedef struct { real tau_r, lambda_r, tau_s, lambda_s, temp_thd; method_base base; } method_settings; /* ResCLIP's (MODEL.md 6.5) */
+method_settings method_defaults(void); /* those of VOC21: 2, .3, 2.2, .7, .5, NACLIP's base */
+typedef struct {
+    size_t blocks;                   /* 0: the method's own number */
+    const method_settings *settings; /* NULL: the defaults */
+} method_options;
+typedef struct method_kept method_kept; /* methods_dense.c */
 
 struct explainer {
     const method *how;
@@ -87,6 +104,8 @@ struct explainer {
     ag_tensor **A;      /* gradient: [H,n,n] of each layer looked at, lowest first; attention: [1,n,n], heads' mean */
     ag_tensor *z;       /* gradient: [1,1,E] the image embedding */
     ag_tensor *z_unit;  /* and its direction */
+    method_settings settings;
+    method_kept *kept; /* resclip: between its passes; the caller's pixels must live as long */
     explained legrad;
 };
 

@@ -15,7 +15,9 @@ typedef struct {
     const char *image, *embeddings, *method, *out;
     text_options text;
     size_t size, layers, blocks;
-    bool points, argmax, multi;
+    bool points, argmax, multi, grids;
+    double tau_r, lambda_r, tau_s, lambda_s, temp_thd;
+    const char *base;
 } options;
 
 #define CHOICE(name, what, source, family, blocks, free, ...) name "|"
@@ -41,6 +43,15 @@ static const flag flags[] = {
              "DIR/argmax.legend.png to look at"},
     {"points", 0, FLAG_SWITCH, offsetof(options, points), NULL,
      .help = "print the points that CLIP Surgery hands to SAM, as JSON"},
+    {"grids", 0, FLAG_SWITCH, offsetof(options, grids), NULL,
+     .help = "DIR/grids.npy too: [texts, gh, gw], what the method says of each patch, before enlarging and min-max"},
+    {"base", 0, FLAG_CHOICE, offsetof(options, base), "naclip|sclip|clearclip", .standard = "naclip",
+     .help = "resclip: whose attention it begins with"},
+    {"tau-r", 0, FLAG_NUMBER, offsetof(options, tau_r), "X", 0, 1e3, .help = "resclip: what rows of attention sum to; not given: 2"},
+    {"lambda-r", 0, FLAG_NUMBER, offsetof(options, lambda_r), "X", 0, 1, .help = "resclip: the middle blocks' share; not given: 0.3"},
+    {"tau-s", 0, FLAG_NUMBER, offsetof(options, tau_s), "X", 0, 1e3, .help = "resclip: sharpness of the second pass; not given: 2.2"},
+    {"lambda-s", 0, FLAG_NUMBER, offsetof(options, lambda_s), "X", 0, 1, .help = "resclip: the labels' share; not given: 0.7"},
+    {"temp-thd", 0, FLAG_NUMBER, offsetof(options, temp_thd), "X", 0, 1, .help = "resclip: pixels less sure than this are the first text's; not given: 0.5"},
     CLI_COMMON_FLAGS(options),
 };
 
@@ -307,11 +318,30 @@ static bool print_points(job *j) {
 }
 
 /* ---- methods -------------------------------------------------------------------------------------------------- */
+static method_settings settings_of(const options *o) {
+    method_settings s = method_defaults();
+    if (!isnan(o->tau_r)) s.tau_r = (real)o->tau_r;
+    if (!isnan(o->lambda_r)) s.lambda_r = (real)o->lambda_r;
+    if (!isnan(o->tau_s)) s.tau_s = (real)o->tau_s;
+    if (!isnan(o->lambda_s)) s.lambda_s = (real)o->lambda_s;
+    if (!isnan(o->temp_thd)) s.temp_thd = (real)o->temp_thd;
+    s.base = !strcmp(o->base, "sclip") ? BASE_SCLIP : !strcmp(o->base, "clearclip") ? BASE_CLEARCLIP : BASE_NACLIP;
+    return s;
+}
+
+static bool write_grids(job *j, const run *r) {
+    char path[4096];
+    if (!j->o.grids || !j->o.out) return true;
+    return path_of(j, r, path, sizeof path, "grids.npy") &&
+           npy_write(path, r->grids, (size_t[]){j->count, r->x.gh, r->x.gw}, 3, &j->c.e);
+}
+
 static bool open_run(job *j, run *r) {
     fault f = {0};
     bool surgery = r->how->together;
     size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
-    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){blocks},
+    const method_settings settings = settings_of(&j->o);
+    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){blocks, &settings},
                           &j->c.memory, j->c.cores, &f);
     r->cells = r->x.gh * r->x.gw;
     r->grids = ok ? arena_alloc(&j->c.memory, j->count, r->cells * sizeof *r->grids) : NULL;
@@ -339,6 +369,7 @@ static bool run_method(job *j, size_t index) {
     size_t mark = arena_mark(&j->c.memory);
     cli_progress(&j->c, r.how->name, index, j->method_count);
     bool ok = open_run(j, &r);
+    ok = ok && write_grids(j, &r);
     for (size_t i = 0; ok && i < j->count; i++) ok = run_text(j, &r, i);
     if (ok && j->o.argmax && knows_texts(r.how)) ok = write_argmax(j, &r);
     arena_reset(&j->c.memory, mark);

@@ -497,7 +497,7 @@ static bool run_map(work *w, const eval_row *row, eval_map_result *out) {
     float *pixels = pixels_squash(&w->photo, row->side, config->mean, config->std, w->e);
     if (!pixels) return false;
     bool ok = method_open(&m.x, method_find(row->method), w->b->model, pixels, row->side, row->side,
-                          &(method_options){row->blocks}, w->memory, NULL, &f);
+                          &(method_options){.blocks = row->blocks}, w->memory, NULL, &f);
     mem_free(pixels);
     if (!ok) return err_fault(w->e, &f);
     m.cells = m.x.gh * m.x.gw;

@@ -1,0 +1,394 @@
+/* methods_dense.c - SC-CLIP and ResCLIP, and CLIPtrase's attention: rows of methods.c's table that need more than one changed
+ * block (MODEL.md 6.4 to 6.6). Blocks are counted from 1; papers name those of 12 layers, other depths take the nearest. */
+#include "methods_rows.h"
+#include "pamr.h"
+#include <math.h>
+#include <string.h>
+
+/* CLIPtrase: softmax(q q^T) + softmax(k k^T) + softmax(v v^T), each over sqrt d; the sum, not the mean */
+ag_tensor *method_attend_qkv(const head_inputs *in) {
+    ag_tensor *a = method_self_attention(in, in->q), *b = method_self_attention(in, in->k);
+    return ag_add(in->t, ag_add(in->t, a, b), method_self_attention(in, in->v));
+}
+
+/* Block b of 12 in a model of L: min(L-1, max(1, floor(bL/12 + 1/2))) */
+static size_t at_depth(size_t b, size_t L) {
+    size_t at = (2 * b * L + 12) / 24;
+    return at < 1 ? 1 : at > L - 1 ? L - 1 : at;
+}
+
+static real *take(explainer *x, size_t rows, size_t cols) {
+    size_t count = 0;
+    real *p = size_mul(rows, cols, &count) ? arena_alloc(x->memory, count, sizeof *p) : NULL;
+    if (!p) fault_memory(&x->tape.fault, "dense method", x->memory, count * sizeof *p);
+    return p;
+}
+
+/* They mix class token and patches of one sequence: other layouts have no such map. */
+static bool fits(explainer *x) {
+    const clip_config *c = &x->model->config;
+    if (clip_first(c) == 1 && c->vision.layers > 1 && !clip_is_resnet(c)) return true;
+    return fault_set(&x->tape.fault, FAULT_RANGE, "class tokens and layers of the image side",
+                     (size_t[]){c->vision.layers > 1 ? clip_first(c) : c->vision.layers, 1, 1}, 3);
+}
+
+/* ---- walking the plain blocks ------------------------------------------------------------------------ */
+typedef void seen(explainer *x, void *arg, size_t block, const real *out, const ag_tensor *A);
+/* Blocks 1 to L-1 over x_0, in place; after each, see(its number, its output [n,D], its attention [H,n,n] where wanted). */
+static bool walk(explainer *x, ag_tensor *tokens, bool attention, seen *see, void *arg) {
+    const clip_model *m = x->model;
+    for (size_t b = 1; b < m->config.vision.layers; b++) {
+        ag_mark mark = ag_tape_mark(&x->tape);
+        clip_taps taps = {0};
+        ag_tensor *out = clip_block(&x->tape, &x->run, &m->blocks[b - 1], tokens, attention ? &taps : NULL, false);
+        if (!out) return false;
+        see(x, arg, b, out->data, taps.A);
+        memcpy(tokens->data, out->data, ag_size(tokens) * sizeof(real));
+        ag_tape_reset(&x->tape, mark);
+    }
+    return true;
+}
+
+/* ==== SC-CLIP ============================================================================================== */
+typedef struct { real *middle, *low, *total; size_t pre, post, from, to; } levels; /* [n,D]: x_pre, x_post, sum of x_from..x_to */
+
+static void keep_levels(explainer *x, void *arg, size_t b, const real *out, const ag_tensor *A) {
+    levels *l = arg;
+    size_t numbers = x->n * x->model->config.vision.width;
+    (void)A;
+    if (b == l->pre) memcpy(l->middle, out, numbers * sizeof *out);
+    if (b == l->post) memcpy(l->low, out, numbers * sizeof *out);
+    if (b >= l->from && b <= l->to) k_axpy(1, out, l->total, numbers);
+}
+
+/* ---- LOF as released: delta squared distances; rho_i = k/K_i, K_i the k-th nearest; score = mean_j rho_j / rho_i ---- */
+static double distance2(const real *a, const real *b, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sum;
+}
+
+/* The k nearest others of patch i, nearest first, into near; all distances of i are in d [P]. */
+static void nearest(const double *d, size_t P, size_t i, size_t k, uint32_t *near) {
+    size_t count = 0;
+    for (size_t j = 0; j < P; j++) {
+        if (j == i || (count == k && !(d[j] < d[near[k - 1]]))) continue;
+        size_t at = count < k ? count++ : k - 1;
+        for (; at && d[j] < d[near[at - 1]]; at--) near[at] = near[at - 1];
+        near[at] = (uint32_t)j;
+    }
+}
+
+/* Patches [P,D] -> which are outliers: score above the .95 quantile. Scratch from the arena. */
+static bool find_outliers(explainer *x, const real *patches, size_t P, bool *outlier) {
+    enum { MOST = 30 };
+    size_t D = x->model->config.vision.width, k = MOST < (P - 1) / 2 ? MOST : (P - 1) / 2, mark = arena_mark(x->memory);
+    double *d = arena_alloc(x->memory, P, sizeof *d), *density = arena_alloc(x->memory, P, sizeof *density);
+    double *score = arena_alloc(x->memory, P, 2 * sizeof *score);
+    uint32_t *near = arena_alloc(x->memory, P * (k + 1), sizeof *near);
+    memset(outlier, 0, P * sizeof *outlier);
+    if (!d || !density || !score || !near) return fault_memory(&x->tape.fault, "LOF", x->memory, P * k * sizeof *near);
+    for (size_t i = 0; i < P && k; i++) {
+        for (size_t j = 0; j < P; j++) d[j] = distance2(patches + i * D, patches + j * D, D);
+        nearest(d, P, i, k, near + i * k);
+        density[i] = (double)k / d[near[i * k + k - 1]];
+    }
+    double *sorted = score + P;
+    for (size_t i = 0; i < P && k; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < k; j++) sum += density[near[i * k + j]];
+        double s = score[i] = sum / (double)k / density[i];
+        size_t at = i;
+        for (; at && s < sorted[at - 1]; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = s;
+    }
+    if (k) {
+        double rank = .95 * (double)(P - 1);
+        size_t low = (size_t)rank, high = low + 1 < P ? low + 1 : P - 1;
+        double limit = sorted[low] + (rank - (double)low) * (sorted[high] - sorted[low]);
+        for (size_t i = 0; i < P; i++) outlier[i] = score[i] > limit;
+    }
+    arena_reset(x->memory, mark);
+    return true;
+}
+
+/* An outlier becomes the mean of its up to 8 neighbours that are none, from the values before. in -> out [P,D] */
+static void repair(const explainer *x, const real *in, const bool *outlier, real *out) {
+    size_t D = x->model->config.vision.width, P = x->gh * x->gw;
+    memcpy(out, in, P * D * sizeof *in);
+    for (size_t i = 0; i < P; i++) {
+        size_t y = i / x->gw, q = i % x->gw, found = 0;
+        if (!outlier[i]) continue;
+        real *row = out + i * D;
+        memset(row, 0, D * sizeof *row);
+        for (size_t a = y ? y - 1 : 0; a <= y + 1 && a < x->gh; a++)
+            for (size_t b = q ? q - 1 : 0; b <= q + 1 && b < x->gw; b++)
+                if (!outlier[a * x->gw + b]) k_axpy(1, in + (a * x->gw + b) * D, row, D), found++;
+        for (size_t c = 0; c < D && found; c++) row[c] /= (real)found;
+        if (!found) memcpy(row, in + i * D, D * sizeof *row);
+    }
+}
+
+/* Cosines [P,P] of the patches [P,D]; unit rows in scratch [P,D]. */
+static void alike(const explainer *x, const real *patches, real *scratch, real *S) {
+    size_t D = x->model->config.vision.width, P = x->gh * x->gw;
+    for (size_t i = 0; i < P; i++) {
+        real length = (real)sqrt((double)k_dot(patches + i * D, patches + i * D, D));
+        for (size_t c = 0; c < D; c++) scratch[i * D + c] = patches[i * D + c] / length;
+    }
+    gemm_spread(x->cores, NO_T, T, P, P, D, 1, scratch, D, scratch, D, 0, S, P);
+}
+
+/* agg(t, S): entries of S below beta = .4 are 0, rows over (sum + 1e-6), times t. weights [P,P] scratch; out [P,D] */
+static void gather(const explainer *x, const real *t, const real *S, real *weights, real *out) {
+    size_t D = x->model->config.vision.width, P = x->gh * x->gw;
+    for (size_t i = 0; i < P; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < P; j++) sum += weights[i * P + j] = S[i * P + j] < (real).4 ? 0 : S[i * P + j];
+        for (size_t j = 0; j < P; j++) weights[i * P + j] = (real)((double)weights[i * P + j] / (sum + 1e-6));
+    }
+    gemm_spread(x->cores, NO_T, NO_T, P, D, P, 1, weights, P, t, D, 0, out, D);
+}
+
+/* A_M: softmax over j of 3 (M - mean of all of M), negative entries left out. [P,P] */
+static void middle_attention(const real *M, size_t P, real *A) {
+    double mean = 0;
+    for (size_t i = 0; i < P * P; i++) mean += (double)M[i];
+    mean /= (double)(P * P);
+    for (size_t i = 0; i < P; i++) {
+        double most = 0, sum = 0; /* the diagonal is there: nothing is empty */
+        for (size_t j = 0; j < P; j++) most = fmax(most, 3 * ((double)M[i * P + j] - mean));
+        for (size_t j = 0; j < P; j++) {
+            double v = 3 * ((double)M[i * P + j] - mean);
+            sum += A[i * P + j] = v < 0 ? 0 : (real)exp(v - most);
+        }
+        for (size_t j = 0; j < P; j++) A[i * P + j] = (real)((double)A[i * P + j] / sum);
+    }
+}
+
+/* last(t, c) = W_o ((A_M + softmax Z(k,k))/2) v + b_o + .3 c: patches only. out [P,D] */
+static bool last_block(explainer *x, real *t, const real *class_token, const real *A_M, real *out) {
+    size_t D = x->model->config.vision.width, P = x->gh * x->gw, H = x->model->config.vision.heads;
+    ag_tape *tape = &x->tape;
+    ag_mark mark = ag_tape_mark(tape);
+    head_inputs in = method_inputs(x, &x->model->blocks[x->model->config.vision.layers - 1], ag_constant(tape, t, 1, P, D));
+    ag_tensor *A = in.k ? method_self_attention(&in, in.k) : NULL;
+    for (size_t h = 0; A && h < H; h++)
+        for (size_t i = 0; i < P * P; i++) A->data[h * P * P + i] = (A->data[h * P * P + i] + A_M[i]) / 2;
+    ag_tensor *y = A ? clip_merge(tape, &x->run, in.w, ag_mix(tape, A, NO_T, in.v, H, 1), NULL) : NULL;
+    for (size_t i = 0; y && i < P; i++) {
+        memcpy(out + i * D, y->data + i * D, D * sizeof(real));
+        k_axpy((real).3, class_token, out + i * D, D);
+    }
+    ag_tape_reset(tape, mark);
+    return y != NULL;
+}
+
+typedef struct { real *M, *N, *A, *weights, *a, *b; bool *outlier; } scclip_room;
+
+/* Steps 3 to 5: two passes through the last block, u + u' in `sum` [P,D]. */
+static bool two_passes(explainer *x, const real *last, const levels *l, scclip_room *r, real *sum) {
+    size_t D = x->model->config.vision.width, P = x->gh * x->gw;
+    repair(x, l->middle + D, r->outlier, r->a);
+    alike(x, r->a, r->b, r->M);
+    alike(x, l->low + D, r->b, r->N);
+    middle_attention(r->M, P, r->A);
+    repair(x, last + D, r->outlier, r->a);
+    gather(x, r->a, r->M, r->weights, r->b);
+    if (!last_block(x, r->b, last, r->A, r->a)) return false;
+    gather(x, r->a, r->N, r->weights, sum);
+    memcpy(r->b, l->total + D, P * D * sizeof(real));
+    if (!last_block(x, r->b, l->total, r->A, r->a)) return false;
+    gather(x, r->a, r->N, r->weights, r->b);
+    k_axpy(1, r->b, sum, P * D);
+    return true;
+}
+
+bool method_open_scclip(explainer *x, ag_tensor *patches, const real *pixels) {
+    const clip_model *m = x->model;
+    size_t D = m->config.vision.width, L = m->config.vision.layers, E = m->config.embed, P = x->gh * x->gw;
+    (void)pixels;
+    if (!fits(x)) return false;
+    ag_tensor *kept = ag_new(&x->tape, 1, x->n, E);
+    ag_mark mark = ag_tape_mark(&x->tape);
+    ag_tensor *tokens = clip_embed(&x->tape, m, patches, x->gh, x->gw, x->how->position);
+    levels l = {take(x, x->n, D), take(x, x->n, D), take(x, x->n, D), at_depth(9, L), at_depth(4, L), at_depth(4, L), at_depth(10, L)};
+    scclip_room r = {take(x, P, P), take(x, P, P), take(x, P, P), take(x, P, P), take(x, P, D), take(x, P, D), arena_alloc(x->memory, P, sizeof(bool))};
+    real *sum = take(x, x->n, D);
+    if (!kept || !tokens || x->tape.fault.code || !r.outlier) return false;
+    memset(l.total, 0, x->n * D * sizeof(real));
+    if (!walk(x, tokens, false, keep_levels, &l) || !find_outliers(x, tokens->data + D, P, r.outlier)) return false;
+    memcpy(sum, tokens->data, D * sizeof(real)); /* row 0 stands in for the class token that this method has not */
+    if (!two_passes(x, tokens->data, &l, &r, sum + D)) return false;
+    ag_tensor *out = clip_project(&x->tape, m, ag_constant(&x->tape, sum, 1, x->n, D));
+    if (!out) return false;
+    memcpy(kept->data, out->data, x->n * E * sizeof(real));
+    x->tokens = kept->data;
+    ag_tape_reset(&x->tape, mark);
+    return true;
+}
+
+/* ==== ResCLIP ============================================================================================== */
+struct method_kept { /* what the second pass needs, which waits for the texts */
+    ag_tensor *last; /* [1,n,D] x_{L-1} */
+    real *A_c;       /* [H,n,n] mean attention of the blocks of (6.5)'s step 1 */
+    const real *pixels;
+    size_t blocks[4], count;
+};
+
+static void add_attention(explainer *x, void *arg, size_t b, const real *out, const ag_tensor *A) {
+    method_kept *k = arg;
+    (void)out;
+    for (size_t i = 0; A && i < k->count; i++)
+        if (k->blocks[i] == b) k_axpy(1 / (real)k->count, A->data, k->A_c, ag_size(A));
+    (void)x;
+}
+
+bool method_open_resclip(explainer *x, ag_tensor *patches, const real *pixels) {
+    const clip_model *m = x->model;
+    size_t L = m->config.vision.layers, all = m->config.vision.heads * x->n;
+    if (!fits(x)) return false;
+    method_kept *k = x->kept = arena_alloc(x->memory, 1, sizeof *k);
+    if (!k) return fault_memory(&x->tape.fault, "ResCLIP", x->memory, sizeof *k);
+    *k = (method_kept){.pixels = pixels};
+    for (size_t b = 6; b <= 9; b++) /* each once */
+        if (!k->count || k->blocks[k->count - 1] != at_depth(b, L)) k->blocks[k->count++] = at_depth(b, L);
+    k->A_c = take(x, all, x->n);
+    k->last = clip_embed(&x->tape, m, patches, x->gh, x->gw, x->how->position);
+    if (!k->A_c || !k->last) return false;
+    memset(k->A_c, 0, all * x->n * sizeof(real));
+    return walk(x, k->last, true, add_attention, k);
+}
+
+/* (6.5)  One pass through the last block; S [n,n] or NULL. Projected tokens [n,E] into x->tokens. */
+static bool resclip_pass(explainer *x, const real *S, real *tokens) {
+    const method_settings *o = &x->settings;
+    const method_kept *k = x->kept;
+    const clip_model *m = x->model;
+    size_t n = x->n, H = m->config.vision.heads;
+    ag_tape *t = &x->tape;
+    ag_mark mark = ag_tape_mark(t);
+    head_inputs in = method_inputs(x, &m->blocks[m->config.vision.layers - 1], k->last);
+    bool sclip = o->base == BASE_SCLIP, near = o->base == BASE_NACLIP;
+    ag_tensor *A = NULL, *omega = near ? method_neighbourhood(&in) : NULL;
+    ag_tensor *sides[2] = {near ? in.k : in.q, sclip ? in.k : NULL};
+    for (int s = 0; s < 2 && sides[s] && !t->fault.code; s++) {
+        ag_tensor *z = ag_scores(t, sides[s], sides[s], H, in.factor);
+        for (size_t i = 0; z && S && i < H * n * n; i++)
+            z->data[i] = o->tau_s * ((1 - o->lambda_s) * z->data[i] + o->lambda_s * S[i % (n * n)]);
+        z = ag_softmax(t, omega ? ag_add(t, z, omega) : z, false);
+        A = A ? ag_add(t, A, z) : z;
+    }
+    for (size_t i = 0; A && i < H * n * n; i++) /* RCS: A <- tau_r ((1 - lambda_r) A + lambda_r A_c) */
+        A->data[i] = o->tau_r * ((1 - o->lambda_r) * A->data[i] + o->lambda_r * k->A_c[i]);
+    ag_tensor *y = A ? clip_merge(t, &x->run, in.w, ag_mix(t, A, NO_T, in.v, H, 1), NULL) : NULL;
+    if (y && sclip) {
+        y = ag_add(t, k->last, y);
+        y = ag_add(t, y, clip_mlp(t, &x->run, in.w, y, NULL));
+    }
+    ag_tensor *out = y ? clip_project(t, m, y) : NULL;
+    if (out) memcpy(tokens, out->data, n * m->config.embed * sizeof(real));
+    ag_tape_reset(t, mark);
+    x->tokens = tokens;
+    return out != NULL;
+}
+
+/* ---- SFR: labels of patches, and which of them belong together -------------------------------------------------- */
+/* Maps [Q,h,w] -> a patch's commonest label (ties: smallest), a pixel whose largest softmax(40 .) is < threshold is 0. */
+static void patch_labels(const explainer *x, const real *maps, size_t Q, real threshold, uint32_t *counts, uint32_t *label) {
+    size_t p = x->model->config.patch, plane = x->height * x->width;
+    for (size_t cell = 0; cell < x->gh * x->gw; cell++) {
+        memset(counts, 0, Q * sizeof *counts);
+        for (size_t i = 0; i < p * p; i++) {
+            size_t at = (cell / x->gw * p + i / p) * x->width + cell % x->gw * p + i % p, best = 0;
+            double sum = 0;
+            for (size_t q = 1; q < Q; q++)
+                if (maps[q * plane + at] > maps[best * plane + at]) best = q;
+            for (size_t q = 0; q < Q; q++) sum += exp(40 * ((double)maps[q * plane + at] - (double)maps[best * plane + at]));
+            counts[1 / sum < (double)threshold ? 0 : best]++;
+        }
+        label[cell] = 0;
+        for (uint32_t q = 1; q < Q; q++)
+            if (counts[q] > counts[label[cell]]) label[cell] = q;
+    }
+}
+
+/* round(((most - k) a + k b) / most), half to even, in integers */
+static size_t between(size_t a, size_t b, size_t k, size_t most) {
+    size_t number = a * (most - k) + b * k, q = number / most, r = number % most;
+    return q + (2 * r > most || (2 * r == most && q % 2 == 1));
+}
+
+/* The way from i to j, as far as the code looks (k = 0..s_ij in steps of 1/most), has i's label. */
+static bool clear_way(const explainer *x, const uint32_t *label, size_t i, size_t j, size_t steps, size_t most) {
+    for (size_t k = 0; k <= steps; k++) {
+        size_t y = between(i / x->gw, j / x->gw, k, most), q = between(i % x->gw, j % x->gw, k, most);
+        if (label[y * x->gw + q] != label[i]) return false;
+    }
+    return true;
+}
+
+static size_t apart(size_t a, size_t b) { return a > b ? a - b : b - a; }
+
+/* S [P] row i before smoothing: 1 where j has i's label, exp(-s/m) where the way there is not clear. */
+static void same_label(const explainer *x, const uint32_t *label, size_t i, real *row) {
+    size_t P = x->gh * x->gw, most = (x->gh > x->gw ? x->gh : x->gw) - 1;
+    for (size_t j = 0; j < P; j++) {
+        size_t dy = apart(i / x->gw, j / x->gw), dx = apart(i % x->gw, j % x->gw), s = dy > dx ? dy : dx;
+        row[j] = label[i] == label[j];
+        if (row[j] > 0 && most && !clear_way(x, label, i, j, s, most)) row[j] = (real)exp(-(double)s / (double)most);
+    }
+}
+
+/* Gaussian of sigma 5 along the flattened row, length min(P, 31) made odd, zeros beyond; then the row sums to 1. */
+static void smooth(const real *row, size_t P, real *out) {
+    size_t size = P < 31 ? P : 31, r = (size + (size % 2 == 0)) / 2;
+    double kernel[33], all = 0, sum = 0;
+    size += size % 2 == 0;
+    for (size_t i = 0; i < size; i++) all += kernel[i] = exp(-((double)i - (double)r) * ((double)i - (double)r) / 50);
+    for (size_t j = 0; j < P; j++) {
+        double v = 0;
+        for (size_t i = 0; i < size; i++)
+            if (j + i >= r && j + i - r < P) v += kernel[i] / all * (double)row[j + i - r];
+        out[j] = (real)v;
+        sum += v;
+    }
+    for (size_t j = 0; j < P; j++) out[j] = (real)((double)out[j] / (sum + 1e-8));
+}
+
+/* S [n,n]: smoothed rows, the class token's row and column 0, over its largest. */
+static void label_matrix(const explainer *x, const uint32_t *label, real *row, real *S) {
+    size_t n = x->n, P = n - 1;
+    real most = 0;
+    memset(S, 0, n * n * sizeof *S);
+    for (size_t i = 0; i < P; i++) {
+        real *out = S + (1 + i) * n + 1;
+        same_label(x, label, i, row);
+        smooth(row, P, out);
+        for (size_t j = 0; j < P; j++) most = out[j] > most ? out[j] : most;
+    }
+    for (size_t i = 0; i < n * n; i++) S[i] /= most;
+}
+
+bool method_resclip_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
+    static const size_t dilations[] = {8, 16};
+    const method_kept *k = x->kept;
+    size_t n = x->n, P = n - 1, plane = x->height * x->width, mark = arena_mark(x->memory);
+    real *tokens = take(x, n, x->model->config.embed), *S = take(x, n, n), *row = take(x, 1, n);
+    uint32_t *label = arena_alloc(x->memory, P + count, sizeof *label);
+    real *maps = take(x, count, plane);
+    fault *f = &x->tape.fault;
+    bool ok = tokens && S && row && maps && label && resclip_pass(x, NULL, tokens) &&
+              method_cosine_grids(x, texts, count, empty, grids);
+    for (size_t q = 0; ok && q < count; q++)
+        ok = map_fit(grids + q * P, x->gh, x->gw, maps + q * plane, x->height, x->width, x->memory, f);
+    ok = ok && explain_pamr(k->pixels, 3, x->height, x->width, maps, count, 10, dilations, 2, x->memory, x->cores, f);
+    if (ok) {
+        patch_labels(x, maps, count, x->settings.temp_thd, label + P, label);
+        label_matrix(x, label, row, S);
+    }
+    ok = ok && resclip_pass(x, S, tokens) && method_cosine_grids(x, texts, count, empty, grids);
+    x->tokens = NULL;
+    arena_reset(x->memory, mark);
+    return ok;
+}
