@@ -202,8 +202,8 @@ real clip_logit_bias(const clip_model *m);
 ag_tensor *clip_patches(ag_tape *t, const clip_model *m, const real *pixels, size_t height, size_t width);
 ag_tensor *clip_patches_alpha(ag_tape *t, const clip_model *m, const real *pixels, const real *alpha, size_t height,
                               size_t width);
-/* antialiased; CLIP Surgery's; a = -3/4, a tenth of a cell more asked for than there is (NACLIP, SCLIP, ClearCLIP...) */
-typedef enum { POSITION_BICUBIC, POSITION_BILINEAR, POSITION_CLAMPED } position_resize;
+/* antialiased; CLIP Surgery's; a = -3/4 (MaskCLIP); the same, a tenth of a cell more asked for than there is (NACLIP, SCLIP...) */
+typedef enum { POSITION_BICUBIC, POSITION_BILINEAR, POSITION_CUBIC, POSITION_CLAMPED } position_resize;
 /* Position embedding for a grid: the model's own, or its patches' part resized (1.2), [1,first+gh*gw,D]. */
 ag_tensor *clip_position(ag_tape *t, const clip_model *m, size_t gh, size_t gw, position_resize how);
 /* patches [B,gh*gw,3pp] -> tokens before the first block, [B,first+gh*gw,D]. */

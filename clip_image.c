@@ -45,9 +45,9 @@ static double cubic_of(double x, double a) { /* Keys' kernel */
 }
 static double cubic(double x) { return cubic_of(x, -0.5); }
 
-/* (1.2)  x = (i + 1/2) in/(out + 0.1) - 1/2, four taps clamped at the border, as NACLIP's and its relatives' code has it. */
-static size_t clamped_taps(size_t in, size_t out, size_t i, size_t *first, real *w) {
-    double x = ((double)i + 0.5) * (double)in / ((double)out + 0.1) - 0.5;
+/* (1.2)  x = (i + 1/2) in/(out + more) - 1/2, four taps clamped at the border; more is 0.1 in NACLIP's and its relatives' code. */
+static size_t clamped_taps(size_t in, size_t out, double more, size_t i, size_t *first, real *w) {
+    double x = ((double)i + 0.5) * (double)in / ((double)out + more) - 0.5;
     long at = (long)floor(x), low = at - 1 < 0 ? 0 : at - 1, last = at + 2 < (long)in ? at + 2 : (long)in - 1;
     if (low > (long)in - 1) low = (long)in - 1;
     for (long j = low; j <= last; j++) w[j - low] = 0;
@@ -61,7 +61,7 @@ static size_t clamped_taps(size_t in, size_t out, size_t i, size_t *first, real 
 
 /* (1.2)  Output cell i of `out` reads input cells *first.. of `in` with weights w; returns their number (<= in). */
 static size_t resize_taps(size_t in, size_t out, size_t i, position_resize how, size_t *first, real *w) {
-    if (how == POSITION_CLAMPED) return clamped_taps(in, out, i, first, w);
+    if (how == POSITION_CLAMPED || how == POSITION_CUBIC) return clamped_taps(in, out, how == POSITION_CUBIC ? 0 : 0.1, i, first, w);
     double scale = (double)in / (double)out, centre = ((double)i + 0.5) * scale, sum = 0;
     if (how == POSITION_BILINEAR) { /* not antialiased */
         double x = centre - 0.5 < 0 ? 0 : centre - 0.5;

@@ -49,14 +49,14 @@ struct method { /* a row; what a family does not ask for is left out */
     ROW("rollout", "attention multiplied through the layers, no text", "Abnar & Zuidema 2020, sec. 3", ATTENTION, 0,   \
         true, .row = rollout, .steer = rollout_weighted, .map = map_of_grid)                                           \
     ROW("gradcam", "heads weighted by their mean gradient", "Chefer et al., generate_cam_attn", GRADIENT, 1, false,    \
-        .row = gradcam, .steer = gradcam, .map = map_of_grid)                                                          \
+        .row = gradcam, .steer = gradcam, .map = map_of_unit_grid)                                                          \
     ROW("chefer", "relu(gradient x attention) propagated through the layers",                                          \
         "Transformer-MM-Explainability, eq. 5-6", GRADIENT, 1, true, .row = chefer, .steer = chefer,                   \
         .map = map_of_grid)                                                                                            \
     ROW("similarity", "cosine of patch and text", "raw CLIP", FEATURES, 0, false, .chain = true,                       \
-        .score = method_cosine_grids, .map = map_of_grid)                                                                     \
+        .score = method_cosine_grids, .map = map_of_unit_grid)                                                                     \
     ROW("maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FEATURES, 1, true,          \
-        .residual = true, .mlp = true, .score = method_cosine_grids, .map = map_of_grid)                                      \
+        .residual = true, .mlp = true, .position = POSITION_CUBIC, .score = method_cosine_grids, .map = map_of_grid)                                      \
     ROW("surgery", "a second path of v-v attention, redundant features removed", "CLIP Surgery, eq. 3-8", FEATURES, 6, \
         true, .together = true, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR,                     \
         .score = surgery_grids, .map = map_of_unit_grid)                                                               \

@@ -157,7 +157,7 @@ static void middle_attention(const real *M, size_t P, real *A) {
     mean /= (double)(P * P);
     for (size_t i = 0; i < P; i++) {
         double most = 0, sum = 0; /* the diagonal is there: nothing is empty */
-        for (size_t j = 0; j < P; j++) most = fmax(most, 3 * ((double)M[i * P + j] - mean));
+        for (size_t j = 0; j < P; j++) if (3 * ((double)M[i * P + j] - mean) > most) most = 3 * ((double)M[i * P + j] - mean);
         for (size_t j = 0; j < P; j++) {
             double v = 3 * ((double)M[i * P + j] - mean);
             sum += A[i * P + j] = v < 0 ? 0 : (real)exp(v - most);

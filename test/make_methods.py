@@ -89,7 +89,12 @@ class Vit:
         pos, side = s.pos, math.isqrt(len(s.pos) - 1)
         if side != gh:
             p = pos[1:].t().reshape(1, -1, side, side)
-            p = F.interpolate(p, (gh, gw), mode=mode, antialias=mode == 'bicubic')
+            if mode in ('clamped', 'cubic'):  # torch's bicubic, a = -3/4; a tenth of a cell too much by NACLIP's, SCLIP's, ClearCLIP's code
+                more = .1 if mode == 'clamped' else 0
+                p = F.interpolate(p, scale_factor=((gh + more) / p.shape[2], (gw + more) / p.shape[3]), mode='bicubic')
+                assert p.shape[2:] == (gh, gw)
+            else:
+                p = F.interpolate(p, (gh, gw), mode=mode, antialias=mode == 'bicubic')
             pos = torch.cat([pos[:1], p[0].flatten(1).t()])
         return s.ln(torch.cat([s.cls[None], x[0].flatten(1).t()]) + pos, s.pre)
 
@@ -223,7 +228,7 @@ FEATURES = {  # attention of the changed blocks; second path from the plain one;
 def tokens(m, pixels, how, blocks, mean):
     attend, chain, whole, own = FEATURES[how]
     n = min(blocks or own, len(m.blocks)) if own else 0
-    x = m.embed(pixels, 'bilinear' if how == 'surgery' else 'bicubic')
+    x = m.embed(pixels, {'surgery': 'bilinear', 'sclip': 'clamped', 'clearclip': 'clamped', 'naclip': 'clamped', 'maskclip': 'cubic'}.get(how, 'bicubic'))
     start = len(m.blocks) - n
     for b in m.blocks[:start]: x = m.block(b, x)
     second = x.clone() if chain else torch.zeros_like(x)
@@ -256,7 +261,7 @@ def unit(x): return (x - x.min()) / (x.max() - x.min())
 
 def to_map(grid, side, how):
     grid = grid[None, None]
-    if how == 'surgery': return F.interpolate(unit(grid), (side, side), mode='bilinear')[0, 0]
+    if how in ('surgery', 'similarity', 'gradcam'): return F.interpolate(unit(grid), (side, side), mode='bilinear')[0, 0]
     return unit(F.interpolate(grid, (side, side), mode='bilinear'))[0, 0]
 
 

@@ -78,7 +78,7 @@ static bool opens(bench *b, explainer *x, const char *name, size_t blocks, const
     real *pixels = fixture_get(&b->x, &n, "%s.pixels", size);
     assert_non_null(how);
     assert_int_equal(n, 3 * side * side);
-    return method_open(x, how, &b->model, pixels, side, side, &(method_options){blocks}, &b->x.memory, NULL, f);
+    return method_open(x, how, &b->model, pixels, side, side, &(method_options){.blocks = blocks}, &b->x.memory, NULL, f);
 }
 
 /* The grids of a method; how many of them have a meaning (methods without text: one). */
@@ -126,6 +126,7 @@ static void every_method_is_among_them(void **state) {
     for (size_t i = 0; i < method_count(); i++) {
         bool found = false;
         for (size_t k = 0; k < CASE_COUNT; k++) found = found || !strcmp(CASES[k].name, method_at(i)->name);
+        if (method_at(i)->open || !strcmp(method_at(i)->name, "cliptrase")) continue; /* test_dense.c's */
         if (!found) fail_msg("%s is compared with nothing", method_at(i)->name);
     }
     assert_null(method_at(method_count()));
