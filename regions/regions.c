@@ -227,7 +227,7 @@ static const region_method METHODS[] = {
     {"pool", "MaskCLIP's patches averaged in the mask", "MaskCLIP, sec. 3.2", REGION_TOKENS, true, 2, .tokens = "maskclip"},
     {"surgery", "CLIP Surgery's patches averaged in the mask", "CLIP Surgery, eq. 3-6", REGION_TOKENS, true, 2,
      .tokens = "surgery"},
-    {"maskinv", "the embedding whose map fills the mask", "MaskInversion", REGION_INVERT, true, 2},
+    {"maskinv", "the embedding whose map fills the mask", "MaskInversion", REGION_INVERT, true, 2, .tokens = NULL},
 };
 
 size_t region_method_count(void) { return sizeof METHODS / sizeof *METHODS; }
