@@ -12,7 +12,8 @@ static ag_tensor *record_other(explained *x, ag_tensor *e_unit) {
 static const struct explain_gradient OTHER = {.name = "other", .records = true, .record = record_other};
 static const struct explain_gradient *const GRADIENTS[] = {[GRADIENT_FACTORED] = &explain_factored,
                                                            [GRADIENT_DECOMPOSED] = &explain_decomposed,
-                                                           [GRADIENT_AUTOGRAD] = &explain_taped};
+                                                           [GRADIENT_AUTOGRAD] = &explain_taped,
+                                                           [GRADIENT_JACOBIAN] = &explain_jacobian};
 
 bool explain_is_taped(const explained *x) { return x->how->record != NULL; }
 
@@ -87,6 +88,27 @@ bool explain_transpose(explained *x, const real *e, bool first, const real *w, r
     }
     explain_unit_transpose(de, x->work.e_unit, length, E); /* through e/|e| */
     return k_finite(de, E) || fault_set(f, FAULT_NAN, "the map's derivative", NULL, 0);
+}
+
+/* One after the other, for gradients that gain nothing from having them together. */
+static bool one_by_one(explained *x, const real *e, size_t count, explain_each *each, void *arg, real *de, fault *f) {
+    size_t E = x->model->config.embed, mark = arena_mark(x->memory);
+    real *grid = explain_take(x, x->gh, x->gw, f), *w = explain_take(x, x->gh, x->gw, f);
+    for (size_t i = 0; i < count && !f->code; i++) {
+        memset(de + i * E, 0, E * sizeof(real));
+        if (explain_grid(x, e + i * E, grid, f) && each(arg, i, grid, w))
+            explain_transpose(x, e + i * E, false, w, de + i * E, f);
+    }
+    arena_reset(x->memory, mark);
+    return f->code == FAULT_NONE;
+}
+
+bool explain_group(explained *x, const real *e, size_t count, explain_each *each, void *arg, real *de, fault *f) {
+    size_t E = x->model->config.embed;
+    if (!x->how->group) return one_by_one(x, e, count, each, arg, de, f);
+    if (!k_finite(e, count * E)) return fault_set(f, FAULT_NAN, "the embedding", NULL, 0);
+    x->how->group(x, e, count, each, arg, de);
+    return k_finite(de, count * E) || fault_set(f, FAULT_NAN, "the map's derivative", NULL, 0);
 }
 
 bool explain_legrad(explained *x, const real *e, real *map, fault *f) {

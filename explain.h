@@ -6,10 +6,11 @@
  *     explain_legrad(&x, text_embedding, map, &f);             // [side, side] in 0..1; any number of times
  *
  * The map of an embedding e is a gradient (MODEL.md 4): for each explained layer, how the attention A of its heads
- * would have to change for the layer's pooled feature z to come nearer to e. Three ways to have it:
+ * would have to change for the layer's pooled feature z to come nearer to e. Four ways to have it:
  *   autograd    the definition, through the tape; nothing derived by hand
  *   decomposed  the tensor dz/dA once [E, H, n, n], then only a product with e
  *   factored    the closed form of that product: two matrix products and no tensor
+ *   jacobian    its linear part once, dg/dg_z [n, D, E], then one product a token for a group of embeddings
  * All are linear in e up to a relu, so each also gives the map's derivative with respect to e (explain_transpose).
  * explain.c is what they have in common, gradient.h their common shape, and each is a file of its own.
  */
@@ -18,7 +19,7 @@
 #include "clip.h"
 #include "map.h"
 
-typedef enum { GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD } gradient_kind;
+typedef enum { GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN } gradient_kind;
 
 /* ---- watching: every named intermediate, as it is made (for --trace) ------------------------- */
 typedef struct {
@@ -112,6 +113,13 @@ bool explain_grid_first(explained *x, real *grid, fault *f);
 /* The derivative of the grid made last, transposed: w [gh,gw] = dL/dgrid -> de [E] = dL/de for that e.
  * first: of explain_grid_first. Not for GRADIENT_AUTOGRAD, whose tape does it (explain_tape_grid). */
 bool explain_transpose(explained *x, const real *e, bool first, const real *w, real *de, fault *f);
+/* Grids and derivatives of several embeddings e [count,E], as explain_grid and explain_transpose give them one by one, but
+ * for GRADIENT_JACOBIAN, which takes EXPLAIN_GROUP of them at a time. For each, `each` is given the grid and gives w =
+ * dL/dgrid; false: this one ends here, and the others go on. de [count,E]. Not for taped gradients. A row's bytes do not
+ * depend on the other rows. */
+enum { EXPLAIN_GROUP = 32 };
+typedef bool explain_each(void *arg, size_t which, const real *grid, real *w);
+bool explain_group(explained *x, const real *e, size_t count, explain_each *each, void *arg, real *de, fault *f);
 /* Is R made by the tape (GRADIENT_AUTOGRAD, explain_other)? Then R as a node [1,gh,gw] of x->tape, from the node e [1,1,E]
  * of unit length. */
 bool explain_is_taped(const explained *x);

@@ -24,26 +24,25 @@ static bool joining_pays(const explained *x) {
     return passes * x->n > x->tower->mlp;
 }
 
-void explain_factored_take(explained *x, bool joined, fault *f) {
+void explain_factored_take(explained *x, size_t layer, factored_layer *own, bool joined, fault *f) {
     size_t n = x->n, D = x->tower->width, F = x->tower->mlp;
-    factored_layer *own = explain_own(x, sizeof *own, f);
-    for (size_t i = 0; i < x->options.layers && !f->code; i++) {
-        const clip_block_weights *w = &x->model->blocks[x->layers[i].index];
-        own[i].joined = joined;
-        own[i].act = explain_take(x, n, F, f);
-        own[i].h = explain_take(x, n, F, f);
-        own[i].up = explain_take(x, F, D, f);
-        own[i].v = explain_take(x, n, D, f);
-        own[i].xo = explain_take(x, n, D, f);
-        own[i].out = explain_weight(x, &w->out, f);
-        own[i].fc2 = explain_weight(x, &w->fc2, f);
-    }
+    const clip_block_weights *w = &x->model->blocks[layer];
+    own->joined = joined;
+    own->act = explain_take(x, n, F, f);
+    own->h = explain_take(x, n, F, f);
+    own->up = explain_take(x, F, D, f);
+    own->v = explain_take(x, n, D, f);
+    own->xo = explain_take(x, n, D, f);
+    own->out = explain_weight(x, &w->out, f);
+    own->fc2 = explain_weight(x, &w->fc2, f);
 }
 
 static void take(explained *x, fault *f) {
     size_t n = x->n, D = x->tower->width, F = x->tower->mlp;
     bool joined = joining_pays(x);
-    explain_factored_take(x, joined, f);
+    factored_layer *own = explain_own(x, sizeof *own, f);
+    for (size_t i = 0; i < x->options.layers && !f->code; i++)
+        explain_factored_take(x, x->layers[i].index, &own[i], joined, f);
     explain_take_pieces(x, pieces_of(n, BLOCK_ROWS) * (F + D), f);
     scratch *s = f->code ? NULL : arena_alloc(x->memory, 1, sizeof *s);
     if (!s) return (void)(f->code || fault_memory(f, "explain", x->memory, sizeof *s));
@@ -91,11 +90,9 @@ static void keep_up(explained *x, factored_layer *own, const real *fc1, const re
     if (own->joined) gemm_spread(x->cores, NO_T, NO_T, F, D, D, 1, up, D, own->out, D, 0, own->up, D);
 }
 
-void explain_factored_keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tensor *z, fault *f) {
-    (void)z;
-    factored_layer *own = l->own;
+void explain_factored_keep(explained *x, size_t layer, factored_layer *own, const clip_taps *taps, fault *f) {
     size_t n = x->n, D = x->tower->width, F = x->tower->mlp, mark = arena_mark(x->memory);
-    const clip_block_weights *w = &x->model->blocks[l->index];
+    const clip_block_weights *w = &x->model->blocks[layer];
     const real *gamma = explain_weight(x, &w->ln2_gamma, f), *beta = explain_weight(x, &w->ln2_beta, f);
     const real *fc1 = explain_weight(x, &w->fc1, f), *bias = explain_weight(x, &w->fc1_bias, f);
     real *shift = explain_take(x, 1, F, f), *rstd = explain_take(x, 1, n, f), *xhat = explain_take(x, n, D, f);
@@ -109,6 +106,11 @@ void explain_factored_keep(explained *x, explain_layer *l, const clip_taps *taps
         spread(x->cores, pieces_of(n, BLOCK_ROWS), keep_h_rows, &k);
     }
     arena_reset(x->memory, mark);
+}
+
+static void keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tensor *z, fault *f) {
+    (void)z;
+    explain_factored_keep(x, l->index, l->own, taps, f);
 }
 
 /* ---- (4.8): u -> a, W_o^T u: vectors, the same for every token; and (4.18) ------------------------------------------- */
@@ -242,4 +244,4 @@ static void transposed(explain_pass *p) {
 }
 
 const struct explain_gradient explain_factored = {.name = "factored", .instead = &explain_chained, .take = take,
-                                                  .keep = explain_factored_keep, .forward = forward, .transposed = transposed};
+                                                  .keep = keep, .forward = forward, .transposed = transposed};

@@ -14,6 +14,7 @@ typedef struct {      /* n tokens, D width, F mlp */
     real *xo;         /* [n,D] xhat of LN2, times W_o */
 } factored_layer;
 
-void explain_factored_take(explained *x, bool joined, fault *f);
-void explain_factored_keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tensor *z, fault *f);
+/* Room for one layer (counted from the model's first), and what is put there once it has run. */
+void explain_factored_take(explained *x, size_t layer, factored_layer *own, bool joined, fault *f);
+void explain_factored_keep(explained *x, size_t layer, factored_layer *own, const clip_taps *taps, fault *f);
 #endif

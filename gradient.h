@@ -36,9 +36,12 @@ struct explain_gradient {
     void (*keep)(explained *x, explain_layer *l, const clip_taps *taps, ag_tensor *z, fault *f);
     void (*forward)(explain_pass *p);        /* work.e_unit -> work.parts: R's summands, before 1/(H rows) */
     void (*transposed)(explain_pass *p);     /* work.w = dL/dR/(H rows) -> work.ez [E] */
+    /* all at once, or NULL: see explain_group; count <= EXPLAIN_GROUP */
+    void (*group)(explained *x, const real *e, size_t count, explain_each *each, void *arg, real *de);
     ag_tensor *(*record)(explained *x, ag_tensor *e_unit); /* or: R itself as a node of x->tape [1,gh,gw] */
 };
-extern const struct explain_gradient explain_factored, explain_chained, explain_decomposed, explain_taped;
+extern const struct explain_gradient explain_factored, explain_chained, explain_decomposed, explain_jacobian,
+    explain_taped;
 
 /* ---- sizes --------------------------------------------------------------------------------------------------- */
 enum { BLOCK_ROWS = 64 }; /* rows of [n,F] that one task works on */

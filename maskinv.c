@@ -254,3 +254,64 @@ bool maskinv_invert(explained *x, const real *mask, size_t mh, size_t mw, const 
     arena_reset(x->memory, mark);
     return ok;
 }
+
+/* ---- many masks, in step ----------------------------------------------------------------------------------------- */
+typedef struct {
+    explained *x;
+    invert_region *regions;
+    const invert_options *o;
+    size_t step;
+} group_step;
+
+static bool group_loss(void *arg, size_t i, const real *grid, real *w) {
+    const group_step *g = arg;
+    invert_region *r = &g->regions[i];
+    size_t cells = g->x->gh * g->x->gw;
+    double loss;
+    if (r->fault.code || !dice_loss(g->x, &r->mask, grid, &loss, w, &r->fault)) return false;
+    r->losses[g->step] = (real)loss;
+    if (g->step == 0) memcpy(r->grid_before, grid, cells * sizeof *grid);
+    if (g->step + 1 == g->o->iters) memcpy(r->grid_after, grid, cells * sizeof *grid);
+    return true;
+}
+
+static void group_update(const group_step *g, invert_region *r, adamw *adam, real *e, real *gradient) {
+    size_t E = g->x->model->config.embed;
+    double loss = (double)r->losses[g->step];
+    if (r->fault.code) return;
+    if (g->o->alpha != 0) add_regulariser(g->x, e, g->o->alpha, &loss, gradient);
+    r->losses[g->step] = (real)loss;
+    adamw_step(adam, e, gradient, g->o->lr, g->o->decay);
+    if (k_finite(e, E)) return;
+    memcpy(e, g->x->embedding, E * sizeof(real)); /* the others go on */
+    fault_set(&r->fault, FAULT_NAN, "the embedding", &g->step, 1);
+}
+
+static bool invert_together(explained *x, invert_region *regions, size_t count, const invert_options *o, fault *f) {
+    size_t E = x->model->config.embed;
+    group_step g = {x, regions, o, 0};
+    adamw adam[EXPLAIN_GROUP];
+    real *e = take(x->memory, count, E, f), *gradient = take(x->memory, count, E, f);
+    for (size_t i = 0; i < count && !f->code; i++) {
+        adamw_init(&adam[i], E, x->memory, f);
+        memcpy(e + i * E, x->embedding, E * sizeof(real));
+    }
+    for (; g.step < o->iters && !f->code; g.step++) {
+        if (!explain_group(x, e, count, group_loss, &g, gradient, f)) return false;
+        for (size_t i = 0; i < count; i++) group_update(&g, &regions[i], &adam[i], e + i * E, gradient + i * E);
+        if (o->progress) o->progress(o->progress_arg, g.step);
+    }
+    for (size_t i = 0; i < count && !f->code; i++) memcpy(regions[i].embedding, e + i * E, E * sizeof(real));
+    return f->code == FAULT_NONE;
+}
+
+bool maskinv_invert_group(explained *x, invert_region *regions, size_t count, const invert_options *o, fault *f) {
+    if (o->iters == 0) return fault_set(f, FAULT_RANGE, "iters", (size_t[]){0, 1, SIZE_MAX}, 3);
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i += EXPLAIN_GROUP) {
+        size_t mark = arena_mark(x->memory), n = count - i < EXPLAIN_GROUP ? count - i : EXPLAIN_GROUP;
+        ok = invert_together(x, regions + i, n, o, f);
+        arena_reset(x->memory, mark);
+    }
+    return ok;
+}

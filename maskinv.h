@@ -52,6 +52,15 @@ bool target_make(target *t, const explained *x, const real *mask, size_t mh, siz
 bool dice_loss(const explained *x, const target *t, const real *grid, double *loss, real *dgrid, fault *f);
 /* The map at the mask's size. */
 bool target_map(const explained *x, const target *t, const real *grid, real *map, fault *f);
+/* Several masks of one picture side by side, each by itself: a mask's bytes are those that it has alone with the same
+ * gradient (explain_group). With GRADIENT_JACOBIAN that is what makes it fast; not for taped gradients, and unwatched. */
+typedef struct {
+    target mask;                    /* made by the caller: target_make */
+    real *embedding, *losses;       /* [E], [K]: the caller's */
+    real *grid_before, *grid_after; /* [gh,gw] the caller's, of c and of the last step's start: target_map makes maps */
+    fault fault;                    /* what ended this one, FAULT_NONE at first */
+} invert_region;
+bool maskinv_invert_group(explained *x, invert_region *regions, size_t count, const invert_options *o, fault *f);
 /* Loss at e, and its gradient [E]: one step without the update. first: e is the image embedding. */
 bool maskinv_gradient(explained *x, const target *t, const real *e, bool first, real alpha, double *loss, real *grid,
                       real *gradient, fault *f);

@@ -37,8 +37,9 @@ static const flag flags[] = {
     {"decay", 0, FLAG_NUMBER, offsetof(options, decay), "D", 0, 1e6, .standard = "0", .help = "AdamW's weight decay"},
     {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
      .help = "last layers that are explained; not given: the model's config, else 1 (chefer 1, rollout all)"},
-    {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd", .standard = "factored",
-     .help = "how the map's gradient is computed; other explainers than LeGrad have autograd only"},
+    {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd|jacobian", .standard = "factored",
+     .help = "how the map's gradient is computed; jacobian: slow to begin, then 32 masks at a time, for hundreds of them. "
+             "Other explainers than LeGrad have autograd only"},
     {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad|gradcam|chefer|rollout", .standard = "legrad",
      .help = "whose map is made to fill the mask"},
     {"trace", 0, FLAG_TEXT, offsetof(options, trace), "FILE",
@@ -88,8 +89,8 @@ static bool is_legrad(const job *j) { return !strcmp(j->o.explainer, "legrad"); 
 static bool check_explainer(job *j) {
     const method *how = method_find(j->o.explainer);
     if (is_legrad(j)) return true;
-    if (!strcmp(j->o.gradient, "decomposed"))
-        return cli_usage(&j->c, "--gradient: %s has autograd only, decomposed found", how->name);
+    if (!strcmp(j->o.gradient, "decomposed") || !strcmp(j->o.gradient, "jacobian"))
+        return cli_usage(&j->c, "--gradient: %s has autograd only, %s found", how->name, j->o.gradient);
     if (j->o.layers && !how->free) return cli_usage(&j->c, "--layers: %s leaves no choice of them", how->name);
     return true;
 }
@@ -122,6 +123,7 @@ static bool read_inputs(job *j) {
 static gradient_kind gradient_of(const char *name) {
     return !strcmp(name, "autograd")     ? GRADIENT_AUTOGRAD
            : !strcmp(name, "decomposed") ? GRADIENT_DECOMPOSED
+           : !strcmp(name, "jacobian")   ? GRADIENT_JACOBIAN
                                          : GRADIENT_FACTORED;
 }
 
@@ -213,6 +215,20 @@ static bool add_to_sheet(job *j, size_t i, const mask_image *m) {
     return (i + 1) % PAGE_ROWS && i + 1 < j->r.count ? true : write_page(j, i);
 }
 
+/* What an inverted mask leaves: scores, and its files. j->before, j->after are its maps. */
+static bool finish_mask(job *j, size_t i, const mask_image *m, const real *losses, double *writing) {
+    region_result *g = &j->r.regions[i];
+    for (size_t k = 0; k < j->invert.iters; k++) g->losses[k] = (double)losses[k];
+    report_score(&j->r, i, j->x.embedding, j->texts, (double)clip_logit_scale(j->c.model));
+    if (!isfinite(g->similarity))
+        return err_set(&j->c.e, "%s: its embedding is not finite; a smaller --lr may help", g->file);
+    if (!j->o.out) return true;
+    double before = seconds_now();
+    bool ok = write_map(j, g, m) && add_to_sheet(j, i, m);
+    *writing += seconds_now() - before;
+    return ok;
+}
+
 static bool invert_mask(job *j, size_t i, double *writing) {
     region_result *g = &j->r.regions[i];
     const mask_image *m = masks_at(&j->masks, i, &j->c.e);
@@ -231,15 +247,40 @@ static bool invert_mask(job *j, size_t i, double *writing) {
     if (ok && j->o.trace) trace_add(&j->trace, "embedding", g->embedding, &j->r.embed, 1);
     j->trace.prefix = NULL;
     if (!ok) return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", g->file);
-    for (size_t k = 0; k < j->invert.iters; k++) g->losses[k] = (double)losses[k];
-    report_score(&j->r, i, j->x.embedding, j->texts, (double)clip_logit_scale(j->c.model));
-    if (!isfinite(g->similarity))
-        return err_set(&j->c.e, "%s: its embedding is not finite; a smaller --lr may help", g->file);
-    if (!j->o.out) return true;
-    double before = seconds_now();
-    ok = write_map(j, g, m) && add_to_sheet(j, i, m);
-    *writing += seconds_now() - before;
-    return ok;
+    return finish_mask(j, i, m, losses, writing);
+}
+
+/* ---- many masks at a time (--gradient jacobian) ----------------------------------------------------------------- */
+static bool start_group(job *j, size_t first, size_t count, invert_region *r) {
+    size_t cells = j->x.gh * j->x.gw;
+    fault f = {0};
+    for (size_t k = 0; k < count; k++) {
+        const mask_image *m = masks_at(&j->masks, first + k, &j->c.e);
+        if (!m) return false;
+        real *losses = arena_alloc(&j->c.memory, j->invert.iters, sizeof *losses);
+        real *grids = arena_alloc(&j->c.memory, cells, 2 * sizeof *grids);
+        if (!losses || !grids) return err_set(&j->c.e, "--memory: %zu bytes are too little for %zu masks", j->c.memory.size, count);
+        r[k] = (invert_region){.embedding = j->r.regions[first + k].embedding, .losses = losses, .grid_before = grids,
+                               .grid_after = grids + cells};
+        if (!target_make(&r[k].mask, &j->x, m->soft, m->height, m->width, &f)) return cli_fault(&j->c, &f);
+    }
+    return true;
+}
+
+static bool invert_group(job *j, size_t first, size_t count, double *writing) {
+    invert_region r[EXPLAIN_GROUP];
+    fault f = {0};
+    if (!start_group(j, first, count, r)) return false;
+    if (!maskinv_invert_group(&j->x, r, count, &j->invert, &f)) return cli_fault(&j->c, &f);
+    for (size_t k = 0; k < count; k++) {
+        const mask_image *m = masks_at(&j->masks, first + k, &j->c.e);
+        if (!m) return false;
+        bool ok = !r[k].fault.code && target_map(&j->x, &r[k].mask, r[k].grid_before, j->before, &r[k].fault) &&
+                  target_map(&j->x, &r[k].mask, r[k].grid_after, j->after, &r[k].fault);
+        if (!ok) return cli_fault(&j->c, &r[k].fault), err_prefix(&j->c.e, "%s", j->r.regions[first + k].file);
+        if (!finish_mask(j, first + k, m, r[k].losses, writing)) return false;
+    }
+    return true;
 }
 
 static bool invert_all(job *j) {
@@ -247,10 +288,12 @@ static bool invert_all(job *j) {
     j->invert.watch = j->o.trace ? &j->watch : NULL;
     j->invert.progress = show_step;
     j->invert.progress_arg = j;
-    for (size_t i = 0; i < j->r.count; i++) {
-        size_t mark = arena_mark(&j->c.memory);
-        snprintf(j->label, sizeof j->label, "mask %zu of %zu, step", i + 1, j->r.count);
-        if (!invert_mask(j, i, &writing)) return false;
+    bool together = !strcmp(j->o.gradient, "jacobian") && !j->o.trace;
+    for (size_t i = 0, n; i < j->r.count; i += n) {
+        size_t mark = arena_mark(&j->c.memory), left = j->r.count - i;
+        n = !together ? 1 : left < EXPLAIN_GROUP ? left : EXPLAIN_GROUP;
+        snprintf(j->label, sizeof j->label, "mask %zu of %zu, step", i + n, j->r.count);
+        if (!(together ? invert_group(j, i, n, &writing) : invert_mask(j, i, &writing))) return false;
         arena_reset(&j->c.memory, mark);
     }
     report_time(&j->r, "steps");

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 #include "x_skip.h"
 
-static const gradient_kind KINDS[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD};
+static const gradient_kind KINDS[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN};
 static pool *cores;
 
 static void check(bool ok, const fault *f) {
@@ -68,6 +68,7 @@ static void text_maps(gradient_kind kind) {
 static void factored_maps_are_pytorchs(void **state) { (void)state, text_maps(GRADIENT_FACTORED); }
 static void decomposed_maps_are_pytorchs(void **state) { (void)state, text_maps(GRADIENT_DECOMPOSED); }
 static void autograd_maps_are_pytorchs(void **state) { (void)state, text_maps(GRADIENT_AUTOGRAD); }
+static void jacobian_maps_are_pytorchs(void **state) { (void)state, text_maps(GRADIENT_JACOBIAN); }
 
 /* ---- the three gradients, on models of several shapes --------------------------------------------------------- */
 enum { ROOM = 512 << 20 };
@@ -118,7 +119,7 @@ static void map_and_derivative(explained *x, real *grid, real *de) {
     memcpy(de, leaf->grad->data, E * sizeof(real));
 }
 
-static void three_gradients_agree(void **state) {
+static void all_gradients_agree(void **state) {
     (void)state;
     static const struct {
         size_t image, patch, width, layers, heads, embed, height, w, last, steps;
@@ -132,9 +133,9 @@ static void three_gradients_agree(void **state) {
     };
     derivatives d = {0, 0};
     for (size_t j = 0; j < 3 * sizeof SHAPES / sizeof *SHAPES; j++) {
-        real grid[3][256], de[3][64];
+        real grid[4][256], de[4][64];
         size_t cells = 0, i = j / 3;
-        for (size_t k = 0; k < 3; k++) {
+        for (size_t k = 0; k < 4; k++) {
             bench b;
             clip_config c = seeded_config(SHAPES[i].image, SHAPES[i].patch, SHAPES[i].width, SHAPES[i].layers,
                                           SHAPES[i].heads, SHAPES[i].embed);
@@ -145,7 +146,7 @@ static void three_gradients_agree(void **state) {
             cells = b.x.gh * b.x.gw;
             bench_close(&b);
         }
-        for (size_t k = 1; k < 3; k++) {
+        for (size_t k = 1; k < 4; k++) {
             assert_close(grid[0], grid[k], cells, BY_BUILD(1e-5, 1e-9));
             assert_derivative(&d, de[0], de[k], SHAPES[i].embed, BY_BUILD(1e-5, 1e-9));
         }
@@ -214,7 +215,7 @@ static void derivative_is_the_maps_slope(void **state) {
  */
 static void every_run_gives_the_same_bytes(void **state) {
     (void)state;
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
         real grid[2][256], de[2][64];
         for (size_t run = 0; run < 2; run++) {
             bench b;
@@ -321,7 +322,7 @@ static void little_memory_is_a_fault(void **state) {
     uint64_t seed = 1;
     seeded_normal(&seed, pixels, 3 * 32 * 32);
     seeded_normal(&seed, e, 24);
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
         bool enough = false;
         for (size_t size = 64; !enough; size += size / 16 + 64) {
             void *room = malloc(size);
@@ -478,7 +479,8 @@ int main(void) {
         cmocka_unit_test(factored_maps_are_pytorchs),
         cmocka_unit_test(decomposed_maps_are_pytorchs),
         cmocka_unit_test(autograd_maps_are_pytorchs),
-        cmocka_unit_test(three_gradients_agree),
+        cmocka_unit_test(jacobian_maps_are_pytorchs),
+        cmocka_unit_test(all_gradients_agree),
         cmocka_unit_test(stored_types_make_no_difference),
         cmocka_unit_test(derivative_is_the_maps_slope),
         cmocka_unit_test(every_run_gives_the_same_bytes),

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 #include "x_skip.h"
 
-static const gradient_kind KINDS[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD};
+static const gradient_kind KINDS[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN};
 static pool *cores;
 
 static void open_on(explained *x, fixture *fx, const clip_model *m, const char *size, size_t layers,
@@ -87,11 +87,62 @@ static void against_fixtures(gradient_kind kind) {
 static void factored_inverts_as_pytorch(void **state) { (void)state, against_fixtures(GRADIENT_FACTORED); }
 static void decomposed_inverts_as_pytorch(void **state) { (void)state, against_fixtures(GRADIENT_DECOMPOSED); }
 static void autograd_inverts_as_pytorch(void **state) { (void)state, against_fixtures(GRADIENT_AUTOGRAD); }
+static void jacobian_inverts_as_pytorch(void **state) { (void)state, against_fixtures(GRADIENT_JACOBIAN); }
+
+/* A group of 40 masks, and some of them alone or in other places: the same bytes; factored's numbers. */
+enum { MANY = 40, GROUP_ITERS = 5, MANY_CELLS = 16, MANY_E = 24 };
+static void invert_many(explained *x, const real *masks, const size_t *which, size_t count, real *e, real *losses) {
+    static real grids[2 * MANY * MANY_CELLS];
+    invert_region r[MANY];
+    fault f = {0};
+    invert_options o = invert_defaults();
+    o.iters = GROUP_ITERS;
+    for (size_t i = 0; i < count; i++) {
+        r[i] = (invert_region){.embedding = e + i * MANY_E, .losses = losses + i * GROUP_ITERS,
+                               .grid_before = grids + 2 * i * MANY_CELLS, .grid_after = grids + (2 * i + 1) * MANY_CELLS};
+        assert_true(target_make(&r[i].mask, x, masks + which[i] * 64, 8, 8, &f));
+    }
+    assert_true(maskinv_invert_group(x, r, count, &o, &f));
+    for (size_t i = 0; i < count; i++) assert_int_equal(r[i].fault.code, FAULT_NONE);
+}
+
+static void a_group_knows_no_neighbours(void **state) {
+    (void)state;
+    static real masks[MANY * 64], pixels[3 * 32 * 32], e[2][MANY * MANY_E], losses[2][MANY * GROUP_ITERS];
+    static const size_t SOME[] = {33, 4, 39, 0, 17};
+    size_t all[MANY], size = (size_t)256 << 20;
+    uint64_t seed = 4;
+    seeded_model s;
+    void *room = mem_reserve(size);
+    assert_true(room && seeded_make(&s, seeded_config(32, 8, 32, 3, 2, MANY_E), CLIP_F16, 5));
+    seeded_normal(&seed, pixels, 3 * 32 * 32);
+    seeded_normal(&seed, masks, MANY * 64);
+    for (size_t i = 0; i < MANY * 64; i++) masks[i] = masks[i] > 0;
+    for (size_t i = 0; i < MANY; i++) all[i] = i;
+    for (int kind = 0; kind < 2; kind++) { /* 0: jacobian, whole, then some; 1: factored */
+        arena a;
+        explained x;
+        fault f = {0};
+        explain_options o = {.layers = 2, .gradient = kind ? GRADIENT_FACTORED : GRADIENT_JACOBIAN, .steps = GROUP_ITERS};
+        arena_init(&a, room, size);
+        assert_true(explain_open(&x, &s.model, pixels, 32, 32, &o, &a, cores, &f));
+        invert_many(&x, masks, all, MANY, e[kind], losses[kind]);
+        for (size_t i = 0; kind == 0 && i < 5; i++) {
+            real *again = e[1] + i * MANY_E;
+            invert_many(&x, masks, i ? SOME : &SOME[i], i ? 5 : 1, e[1], losses[1]);
+            assert_memory_equal(again, e[0] + SOME[i] * MANY_E, MANY_E * sizeof(real));
+            assert_memory_equal(losses[1] + i * GROUP_ITERS, losses[0] + SOME[i] * GROUP_ITERS, GROUP_ITERS * sizeof(real));
+        }
+    }
+    assert_close(losses[0], losses[1], MANY * GROUP_ITERS, BY_BUILD(1e-3, 1e-9));
+    seeded_free(&s);
+    mem_release(room, size);
+}
 
 static void first_gradient_is_pytorchs(void **state) {
     (void)state;
     derivatives d = {0, 0};
-    for (size_t i = 0; i < FIXTURES * FIXTURE_SIZES * 3; i++) {
+    for (size_t i = 0; i < FIXTURES * FIXTURE_SIZES * 4; i++) {
         fixture fx;
         explained x;
         fault f = {0};
@@ -117,12 +168,12 @@ static void all_gradients_agree(void **state) {
     derivatives d = {0, 0};
     for (size_t i = 0; i < FIXTURES; i++) {
         fixture fx;
-        real gradients[3][64], grids[3][256];
-        double losses[3];
+        real gradients[4][64], grids[4][256];
+        double losses[4];
         size_t h, w, E = 0, cells = 0;
         fixture_open(&fx, fixture_names[i]);
         real *mask = fixture_mask(&fx, 1, &h, &w);
-        for (size_t k = 0; k < 3; k++) {
+        for (size_t k = 0; k < 4; k++) {
             explained x;
             target t;
             fault f = {0};
@@ -135,7 +186,7 @@ static void all_gradients_agree(void **state) {
             assert_true(maskinv_gradient(&x, &t, e, false, (real)0.3, &losses[k], grids[k], gradients[k], &f));
             arena_reset(&fx.memory, mark);
         }
-        for (size_t k = 1; k < 3; k++) {
+        for (size_t k = 1; k < 4; k++) {
             assert_close(grids[0], grids[k], cells, BY_BUILD(1e-5, 1e-9));
             assert_derivative(&d, gradients[0], gradients[k], E, BY_BUILD(1e-5, 1e-9));
             assert_below(fabs(losses[0] - losses[k]), BY_BUILD(1e-5, 1e-9), "loss", __FILE__, __LINE__);
@@ -148,9 +199,9 @@ static void all_gradients_agree(void **state) {
 /* Pooled by the mean of tokens, the last layer's z is the image embedding: at the start its G is 0, not rounding. */
 static void a_layer_that_agrees_is_silent(void **state) {
     (void)state;
-    real gradients[3][64], grids[3][256];
+    real gradients[4][64], grids[4][256];
     size_t E = 0, cells = 0;
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
         fixture fx;
         explained x;
         target t;
@@ -171,7 +222,7 @@ static void a_layer_that_agrees_is_silent(void **state) {
         }
         fixture_close(&fx);
     }
-    for (size_t k = 1; k < 3; k++) {
+    for (size_t k = 1; k < 4; k++) {
         assert_close(grids[0], grids[k], cells, BY_BUILD(1e-5, 1e-9));
         assert_close(gradients[0], gradients[k], E, BY_BUILD(KINK, 1e-9));
     }
@@ -181,13 +232,13 @@ static void a_layer_that_agrees_is_silent(void **state) {
 static void gradient_is_the_losss_slope(void **state) {
     (void)state;
     if (sizeof(real) == sizeof(float)) SKIP("float has too few digits for differences; the double build does it");
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
         fixture fx;
         explained x;
         target t;
         fault f = {0};
         size_t h, w;
-        fixture_open(&fx, fixture_names[k]);
+        fixture_open(&fx, fixture_names[k % FIXTURES]);
         open_on(&x, &fx, fx.model, "native", 2, KINDS[k]);
         real *mask = fixture_mask(&fx, 0, &h, &w), e[64], gradient[64], scratch[64], slope[64], grid[256];
         size_t E = x.model->config.embed;
@@ -296,7 +347,7 @@ static void invert_to(explained *x, const real *mask, size_t h, size_t w, outcom
 
 static void a_mask_knows_no_others(void **state) {
     (void)state;
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
         fixture fx;
         explained x;
         size_t h, w, E;
@@ -326,7 +377,7 @@ static void a_mask_knows_no_others(void **state) {
 
 static void memory_is_given_back(void **state) {
     (void)state;
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
         fixture fx;
         explained x;
         size_t h, w;
@@ -415,7 +466,7 @@ static void masks_of_any_size_and_filling(void **state) {
 
 static void faults_name_what_was_wrong(void **state) {
     (void)state;
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
         seeded_model s;
         assert_true(seeded_make(&s, seeded_config(32, 8, 32, 2, 2, 24), CLIP_REAL, 3));
         fixture fx;
@@ -527,6 +578,8 @@ int main(void) {
         cmocka_unit_test(factored_inverts_as_pytorch),
         cmocka_unit_test(decomposed_inverts_as_pytorch),
         cmocka_unit_test(autograd_inverts_as_pytorch),
+        cmocka_unit_test(jacobian_inverts_as_pytorch),
+        cmocka_unit_test(a_group_knows_no_neighbours),
         cmocka_unit_test(first_gradient_is_pytorchs),
         cmocka_unit_test(all_gradients_agree),
         cmocka_unit_test(a_layer_that_agrees_is_silent),
