@@ -90,6 +90,8 @@ static inline size_t clip_first(const clip_config *c) { return c->no_class_token
 static inline bool clip_is_resnet(const clip_config *c) { return c->resnet[0] > 0; }
 /* Is the embedding made by an attention of its own, after the blocks? */
 static inline bool clip_has_pooler(const clip_config *c) { return c->pool >= CLIP_POOL_PROBE; }
+/* SigLIP: a probe, and no projection. */
+static inline bool clip_is_siglip(const clip_config *c) { return c->pool == CLIP_POOL_PROBE && c->no_proj; }
 /* Layers that LeGrad can look at: the blocks; a ResNet has its pooler alone. */
 static inline size_t clip_depth(const clip_config *c) { return c->vision.layers ? c->vision.layers : 1; }
 

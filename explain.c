@@ -359,7 +359,7 @@ static void choose_family(explained *x) {
     x->tower = own ? &c->pooler : &c->vision;
     x->rows = own ? 1 : x->n;
     x->unit = !own || c->pool == CLIP_POOL_PROBE;
-    x->unit_scale = c->pool == CLIP_POOL_PROBE && c->no_class_token ? 1 : c->patch;
+    x->unit_scale = c->pool == CLIP_POOL_PROBE ? 1 : c->patch;
     x->how = x->options.other ? &OTHER : GRADIENTS[x->options.gradient];
     if (x->how->instead && !own_blocks(x)) x->how = x->how->instead;
 }
@@ -392,6 +392,6 @@ bool explain_open(explained *x, const clip_model *m, const real *pixels, size_t 
     if (o->other) return !f->code && o->other->open(o->other->arg, x, pixels, f) && ready_other(x, f);
     keep_projection(x, f);
     if (take_layers(x, f)) forward(x, pixels, f);
-    if (!f->code && o->usual && x->unit_scale == 1) correct(x, f);
+    if (!f->code && o->usual && clip_is_siglip(&m->config)) correct(x, f);
     return f->code == FAULT_NONE;
 }

@@ -85,7 +85,7 @@ struct explained {
     const clip_tower *tower;         /* whose attention is explained: the image side's, or its pooler's */
     size_t rows, first;              /* rows of A: n, or a pooler's one; columns before the patches */
     bool unit;                       /* s = e.z/|z|; else e.z */
-    size_t unit_scale;               /* min-max after enlarging by this: the patch, or 1 (SigLIP: on the grid) */
+    size_t unit_scale;               /* min-max after enlarging by this: the patch, or 1 (a probe: on the grid) */
     real *keep;                      /* [gh,gw] 0 where the correction makes the map 0, else 1; NULL: none */
     real *embedding;                 /* [E] c, the image's */
     explain_layer *layers;           /* options.layers of them, lowest first */
