@@ -33,6 +33,7 @@ typedef enum {
     FAULT_RANGE,  /* where: the argument; n[0] found, n[1]..n[2] allowed */
     FAULT_ORDER,  /* where: the op whose next derivative does not exist; n[0] the order asked */
     FAULT_FLAT,   /* where: a map whose smallest and largest value are the same; n[0] its layers */
+    FAULT_FAMILY, /* where: what this family of models has no meaning for */
     FAULT_NAN     /* where: the quantity that is not finite; n[0] the step or index */
 } fault_code;
 

@@ -113,9 +113,11 @@ static bool walk_both(explainer *x, ag_tensor *plain, ag_tensor *second) {
 static void pooled_token(const explainer *x, const real *tokens, real *out) {
     size_t D = x->model->config.vision.width;
     memcpy(out, tokens, D * sizeof(real));
-    if (x->model->config.pool != CLIP_POOL_MEAN) return;
+    bool patches = x->model->config.pool == CLIP_POOL_PATCHES; /* without the class token */
+    if (x->model->config.pool != CLIP_POOL_MEAN && !patches) return;
+    if (patches) memset(out, 0, D * sizeof(real));
     for (size_t i = 1; i < x->n; i++) k_axpy(1, tokens + i * D, out, D);
-    for (size_t i = 0; i < D; i++) out[i] /= (real)x->n;
+    for (size_t i = 0; i < D; i++) out[i] /= (real)(patches ? x->n - 1 : x->n);
 }
 
 static bool open_features(explainer *x, ag_tensor *patches) {
@@ -252,7 +254,10 @@ static ag_tensor *pooled_row(explainer *x, ag_tensor *A) {
         return ag_reshape(t, ag_scale(t, ag_fit(t, A, A->batch, 1, x->n), 1 / (real)x->n, 0), 1, A->batch, x->n);
     uint32_t *rows = index_room(x, A->batch);
     for (size_t b = 0; rows && b < A->batch; b++) rows[b] = (uint32_t)(b * x->n);
-    return rows ? ag_rows(t, A, rows, A->batch) : NULL;
+    ag_tensor *first = rows ? ag_rows(t, A, rows, A->batch) : NULL;
+    if (x->model->config.pool != CLIP_POOL_PATCHES || !first) return first;
+    ag_tensor *all = ag_reshape(t, ag_fit(t, A, A->batch, 1, x->n), 1, A->batch, x->n); /* but for the class token's */
+    return ag_scale(t, ag_sub(t, all, first), 1 / (real)(x->n - 1), 0);
 }
 
 /* [1,1,n] -> the patches' part as [1,gh,gw] */
@@ -266,8 +271,9 @@ static ag_tensor *as_grid(explainer *x, ag_tensor *row) {
 
 static ag_tensor *start_row(explainer *x) { /* the pooled token's row of the identity, [1,1,n] */
     ag_tensor *r = ag_new(&x->tape, 1, 1, x->n);
-    bool mean = x->model->config.pool == CLIP_POOL_MEAN;
-    for (size_t i = 0; r && i < x->n; i++) r->data[i] = mean ? 1 / (real)x->n : i == 0;
+    bool mean = x->model->config.pool == CLIP_POOL_MEAN, patches = x->model->config.pool == CLIP_POOL_PATCHES;
+    for (size_t i = 0; r && i < x->n; i++)
+        r->data[i] = mean ? 1 / (real)x->n : !patches ? i == 0 : i ? 1 / (real)(x->n - 1) : 0;
     return r;
 }
 
@@ -339,6 +345,7 @@ static bool legrad_map(explainer *x, const real *grid, real *map, fault *f) {
 }
 
 static bool map_of_grid(explainer *x, const real *grid, real *map, fault *f) {
+    if (x->how->family == FAMILY_LEGRAD) return explain_map(&x->legrad, grid, map, f);
     return map_from_grid(grid, x->gh, x->gw, x->model->config.patch, x->blocks, map, x->memory, f);
 }
 
@@ -388,9 +395,11 @@ static bool open_legrad(explainer *x, const real *pixels, fault *f) {
 
 static bool open_row(explainer *x, const method *how, bool steered, const clip_model *m, const real *pixels, size_t height,
                      size_t width, const method_options *o, arena *memory, pool *cores, fault *f) {
-    size_t p = m->config.patch, layers = m->config.vision.layers, asked = o ? o->blocks : 0;
+    size_t p = m->config.patch, layers = clip_depth(&m->config), asked = o ? o->blocks : 0;
     *x = (explainer){.how = how, .steered = steered, .model = m, .memory = memory, .cores = cores, .height = height, .width = width,
                      .gh = height / p, .gw = width / p, .n = 1 + (height / p) * (width / p)};
+    if (how->family != FAMILY_LEGRAD && (clip_has_pooler(&m->config) || m->config.no_class_token))
+        return fault_set(f, FAULT_FAMILY, how->name, NULL, 0); /* the token that it reads is not there */
     size_t own = how->blocks || how->family == FAMILY_FEATURES ? how->blocks : layers;
     if (asked > layers) return fault_set(f, FAULT_RANGE, "blocks", (size_t[]){asked, 1, layers}, 3);
     x->blocks = asked ? asked : own < layers ? own : layers; /* a model with fewer layers has all of them changed */
@@ -446,7 +455,20 @@ bool method_grids(explainer *x, const real *texts, size_t count, const real *emp
     return ok;
 }
 
-bool method_map(explainer *x, const real *grid, real *map, fault *f) { return x->how->map(x, grid, map, f); }
+/* A model's own side need be no multiple of its patch: the map of the grid is then stretched to it. */
+bool method_map(explainer *x, const real *grid, real *map, fault *f) {
+    size_t height = x->height, width = x->width, p = x->model->config.patch, mark = arena_mark(x->memory);
+    size_t h = x->gh * p, w = x->gw * p;
+    if (h == height && w == width) return x->how->map(x, grid, map, f);
+    real *own = arena_alloc(x->memory, h * w, sizeof *own);
+    if (!own) return fault_memory(f, "map", x->memory, h * w * sizeof *own);
+    x->height = h, x->width = w;
+    bool ok = x->how->map(x, grid, own, f);
+    x->height = height, x->width = width;
+    ok = ok && map_fit(own, h, w, map, height, width, x->memory, f);
+    arena_reset(x->memory, mark);
+    return ok;
+}
 
 /* ---- a gradient explainer in LeGrad's place (explain.h) ------------------------------------------------------ */
 /* An inversion starts at e = z, where the cosine is at its best and its gradient 0: the first map would be rounding

@@ -84,6 +84,8 @@ bool err_fault(err *e, const fault *f) {
                        "%s: the map of %zu layer%s is flat (its smallest and largest value are the same), so it cannot "
                        "be scaled to 0..1; more layers may have one",
                        where, n[0], n[0] == 1 ? "" : "s");
+    case FAULT_FAMILY:
+        return err_set(e, "%s has no meaning for this family of models: legrad explains every one", where);
     case FAULT_NAN:
         return err_set(e, "%s: a value that is not finite, at %zu", where, n[0]);
     }
