@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "models/pixels.h"
 #include <math.h>
+#include <string.h>
 
 typedef struct {
     common_options common;
@@ -29,20 +30,22 @@ const command info_command = {
 };
 
 /* ---- tensors -------------------------------------------------------------------------------------- */
-static const char *const type_names[] = {"F32", "F16", "BF16", "real"};
+static const char *const type_names[] = {"F32", "F16", "BF16", "real", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"};
 
 typedef struct {
     bool list;
     const checkpoint *weights;
     size_t tensors, numbers, bytes, vision;
+    unsigned types; /* a bit for each that occurs */
 } tally;
 
 static bool count_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     tally *t = arg;
-    size_t numbers = rows * cols, each = w->type == CLIP_F16 || w->type == CLIP_BF16 ? 2 : 4;
+    size_t numbers = rows * cols;
     t->tensors++;
     t->numbers += numbers;
-    t->bytes += numbers * each;
+    t->bytes += clip_bytes(w->type, numbers);
+    t->types |= 1u << w->type;
     if (!clip_of_text(kind) && kind != W_LOGIT_SCALE && kind != W_LOGIT_BIAS) t->vision += numbers;
     if (!t->list) return true;
     char name[CHECKPOINT_NAME];
@@ -54,8 +57,67 @@ static bool count_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer
 
 /* ---- the text ---------------------------------------------------------------------------------------- */
 static void print_tower(const char *name, const clip_tower *t, act_kind act) {
-    printf("%-10s %zu blocks, width %zu, %zu heads, mlp %zu, %s, eps %g\n", name, t->layers, t->width, t->heads, t->mlp,
-           act == ACT_GELU ? "gelu" : "quick_gelu", (double)t->eps);
+    static const char *const acts[] = {[ACT_QUICK_GELU] = "quick_gelu", [ACT_GELU] = "gelu", [ACT_GELU_TANH] = "gelu (tanh)"};
+    printf("%-10s %zu blocks, width %zu, %zu heads, mlp %zu, %s, eps %g", name, t->layers, t->width, t->heads, t->mlp,
+           t->swiglu ? "swiglu" : acts[act], (double)t->eps);
+    if (t->sub_norm) printf(", inner norms");
+    if (t->post_norm) printf(", norms after");
+    if (t->layer_scale) printf(", layer scale");
+    printf("\n");
+}
+
+/* By the switches that a family alone has. */
+static const char *family(const clip_config *c) {
+    if (clip_is_resnet(c)) return "CLIP with a ResNet";
+    if (c->alpha) return "AlphaCLIP";
+    if (c->text_long) return "Long-CLIP";
+    if (c->pool == CLIP_POOL_QUERIES) return c->decoder.layers ? "CoCa, with its caption decoder" : "CoCa";
+    if (c->pool == CLIP_POOL_PROBE) return c->rope.side ? "PE-Core" : "SigLIP";
+    if (c->vision.sub_norm) return "EVA02-CLIP";
+    if (c->vision.post_norm) return "EVA02-CLIP enormous";
+    if (c->patch_bias) return "EVA-CLIP";
+    if (c->proj_bias) return "CLIP with timm's ViT";
+    if (c->pool == CLIP_POOL_PATCHES) return "CLIPA";
+    return c->read == CLIP_READ_EOS ? "CLIP, text read at its end mark" : "CLIP";
+}
+
+static void print_image(const clip_config *c) {
+    static const char *const pools[CLIP_POOLS] = {
+        [CLIP_POOL_CLASS] = "class token",        [CLIP_POOL_MEAN] = "mean of all tokens",
+        [CLIP_POOL_PATCHES] = "mean of patches",  [CLIP_POOL_PROBE] = "a learned query attends",
+        [CLIP_POOL_QUERIES] = "learned queries attend", [CLIP_POOL_CELLS] = "the mean of the cells attends"};
+    size_t grid = c->image / c->patch;
+    printf("image      %zu x %zu, patch %zu, %zu tokens; embeddings of %zu\n", c->image, c->image, c->patch,
+           clip_first(c) + grid * grid, c->embed);
+    if (clip_is_resnet(c))
+        printf("vision     ResNet of %zu, %zu, %zu, %zu blocks, width %zu, %zu heads in its pooler\n", c->resnet[0], c->resnet[1],
+               c->resnet[2], c->resnet[3], c->vision.width / 32, c->vision.heads);
+    else
+        print_tower("vision", &c->vision, c->act_vision);
+    printf("pooling    %s%s\n", pools[c->pool], c->rope.side ? "; rotary positions" : "");
+}
+
+static void print_text(const clip_config *c) {
+    static const char *const reads[] = {[CLIP_READ_LARGEST] = "the largest id", [CLIP_READ_EOS] = "the end mark",
+                                        [CLIP_READ_LAST] = "the last place", [CLIP_READ_FIRST] = "the first place"};
+    if (!c->text.layers) {
+        printf("text       another network's, not read: pictures only\n");
+        return;
+    }
+    print_tower("text", &c->text, c->act_text);
+    printf("vocabulary %zu tokens, %zu a text, read at %s%s\n", c->vocab, c->context,
+           c->text_class ? "a class token" : reads[c->read], c->text_unmasked ? ", every token sees all" : "");
+}
+
+/* What the file is, how it is stored, and what in it was not read. */
+static void print_container(const checkpoint *w, const tally *t) {
+    const tensors *s = checkpoint_tensors(w);
+    char types[80] = "";
+    for (size_t i = 0; i < sizeof type_names / sizeof *type_names; i++)
+        if (t->types >> i & 1)
+            snprintf(types + strlen(types), sizeof types - strlen(types), "%s%s", *types ? ", " : "", type_names[i]);
+    printf("container  %s, %zu file%s, %s layout, %s\n", tensors_container(s), tensors_files(s),
+           tensors_files(s) == 1 ? "" : "s", checkpoint_layout(w), types);
 }
 
 /* What one explained layer keeps, at most (explain.h): factored n(2F + 2D) and its products' [H,n,n] signs;
@@ -84,21 +146,21 @@ static bool info(cli *c, const options *o) {
     if (!cli_side(c, o->size, 2, &side)) return false;
     (void)clip_each_weight(&model, count_weight, &t);
     printf("model      %s (%s layout)\n", checkpoint_name(c->weights), checkpoint_layout(c->weights));
-    printf("image      %zu x %zu, patch %zu, %zu tokens; embeddings of %zu\n", m->image, m->image, m->patch,
-           1 + (m->image / m->patch) * (m->image / m->patch), m->embed);
+    printf("family     %s\n", family(m));
+    print_container(c->weights, &t);
+    print_image(m);
     char pixels[128];
     pixels_describe(m, pixels, sizeof pixels);
     printf("pixels     %s; mean %.4g %.4g %.4g, std %.4g %.4g %.4g\n", pixels, (double)m->mean[0], (double)m->mean[1],
            (double)m->mean[2], (double)m->std[0], (double)m->std[1], (double)m->std[2]);
-    print_tower("vision", &m->vision, m->act_vision);
-    print_tower("text", &m->text, m->act_text);
-    printf("vocabulary %zu tokens, %zu a text\n", m->vocab, m->context);
-    printf("pooling    %s\n", m->pool == CLIP_POOL_MEAN ? "mean of all tokens" : "class token");
-    printf("logits     similarity times %.4g\n", (double)clip_logit_scale(c->model));
+    print_text(m);
+    printf("logits     similarity times %.4g", (double)clip_logit_scale(c->model));
+    if (m->logit_bias) printf(", %+.4g; their sigmoid is a probability", (double)clip_logit_bias(c->model));
+    printf("\n");
     printf("weights    %zu tensors, %.2f million numbers (%.2f in the image side), %.2f MB as stored\n", t.tensors,
            (double)t.numbers / 1e6, (double)t.vision / 1e6, (double)t.bytes / 1e6);
     for (size_t i = 0; i < tensors_notes(checkpoint_tensors(c->weights)); i++)
-        printf("           %s\n", tensors_note(checkpoint_tensors(c->weights), i));
+        printf("note       %s\n", tensors_note(checkpoint_tensors(c->weights), i));
     if (m->invert.lr > 0 || m->invert.iters || m->invert.layers || m->invert.size) print_invert(m);
     print_memory(m, side);
     printf("products   %s, %zu cores\n", gemm_backend(), c->cores->width);
