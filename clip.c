@@ -157,7 +157,7 @@ static bool each_decoder_weight(clip_model *m, clip_visit *visit, void *arg) {
 
 bool clip_each_weight(clip_model *m, clip_visit *visit, void *arg) {
     return each_image_weight(m, visit, arg) && each_text_weight(m, visit, arg) && each_decoder_weight(m, visit, arg) &&
-           EACH(true, logit_scale, W_LOGIT_SCALE, 1, 1) &&
+           EACH(m->config.text.layers > 0, logit_scale, W_LOGIT_SCALE, 1, 1) && /* of texts alone */
            EACH(m->config.logit_bias, logit_bias, W_LOGIT_BIAS, 1, 1);
 #undef EACH
 }
@@ -244,7 +244,9 @@ ag_tensor *clip_use_rows(ag_tape *t, const clip_weight *w, const uint32_t *index
     return x;
 }
 
-real clip_logit_scale(const clip_model *m) { return (real)exp((double)clip_number(&m->logit_scale, 0)); }
+real clip_logit_scale(const clip_model *m) {
+    return clip_there(&m->logit_scale) ? (real)exp((double)clip_number(&m->logit_scale, 0)) : 1;
+}
 real clip_logit_bias(const clip_model *m) { return clip_there(&m->logit_bias) ? clip_number(&m->logit_bias, 0) : 0; }
 
 ag_tensor *clip_linear(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x) {

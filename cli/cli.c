@@ -1,6 +1,7 @@
 /* cli.c - what the commands share (see cli.h). */
 #include "cli/cli.h"
 #include "files/longtext.h"
+#include "regions/regions.h"
 #include "os/os.h"
 #include <math.h>
 #include <stdarg.h>
@@ -131,8 +132,12 @@ bool cli_open_model(cli *c, const common_options *o) {
 }
 
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
-    size_t patch = c->model->config.patch, own = c->model->config.image, gh, gw;
-    *side = asked ? asked : times == 1 ? own : times * (own / patch) * patch;
+    size_t patch = c->model->config.patch, gh, gw;
+    *side = asked ? asked : region_side(&c->model->config, times);
+    c->side_from = asked                             ? "--size"
+                   : times == 1                      ? "the model's image"
+                   : c->model->config.invert.size ? "the model's config"
+                                                     : "twice the model's image";
     if (clip_grid(&c->model->config, *side, *side, &gh, &gw)) return true;
     size_t below = *side / patch * patch;
     if (!below)
@@ -143,6 +148,8 @@ bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
 
 bool cli_folder(cli *c, const char *dir, const char *name) {
     char path[4096];
+    if (!strcmp(dir, "-"))
+        return cli_usage(c, "--out -: standard output holds one array at most; a folder's name is expected (./- for one of that name)");
     if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path)
         return err_set(&c->e, "--out: the path is too long");
     return folder_make(dir, &c->e) && out_check(path, &c->e);

@@ -64,6 +64,7 @@ typedef struct {
     void *room; /* the arena's address space */
     size_t room_bytes;
     char line[1024];  /* the command as it was typed, and this version: for the foot of what it makes */
+    const char *side_from; /* "--size", "the model's config"... */
     bool progressing; /* a progress line stands on the terminal */
     err e;
 } cli;
@@ -83,7 +84,8 @@ void cli_warn(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
 /* A line on standard error: on a terminal only, and not in the first two seconds. */
 void cli_progress(cli *c, const char *what, size_t done, size_t of);
 void cli_progress_end(cli *c);
-/* The side of the squashed square: as asked, or `times` the model's own; a multiple of the patch. */
+/* The side of the squashed square: as asked, or what the model likes (region_side); a multiple of the patch. c->side_from
+ * says where it came from. */
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side);
 /* Makes the folder of --out, and looks whether DIR/name can be written: now, not after the work. */
 bool cli_folder(cli *c, const char *dir, const char *name);

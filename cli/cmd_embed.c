@@ -13,7 +13,7 @@ typedef struct {
 } options;
 
 static const flag flags[] = {
-    {"image", 'i', FLAG_LIST, offsetof(options, images), "IMAGE", .help = "a picture to embed"},
+    {"image", 'i', FLAG_LIST, offsetof(options, images), "IMAGE", .many = true, .help = "a picture to embed"},
     {"text", 't', FLAG_LIST, offsetof(options, texts), "TEXT", .help = "a text to embed"},
     {"ids", 0, FLAG_LIST, offsetof(options, ids), "IDS", .help = "token ids to embed, 1,2,3; nothing is added to them"},
     {"squash", 0, FLAG_SWITCH, offsetof(options, squash), NULL,
@@ -113,13 +113,21 @@ static bool embed_text(cli *c, const char *text, float *out) {
     return ok;
 }
 
+/* A picture that is none is found before the work: each is read through, nothing of it kept. */
+static bool look_at_pictures(cli *c, const options *o) {
+    size_t width, height;
+    for (size_t i = 0; i < o->images.count; i++)
+        if (!picture_sides(o->images.item[i], &width, &height, &c->e)) return false;
+    return true;
+}
+
 /* ---- all of them -------------------------------------------------------------------------------------- */
 static bool embed(cli *c, const options *o) {
     size_t count = o->images.count + o->texts.count + o->ids.count, embed = c->model->config.embed, side;
-    if (!cli_side(c, o->size, 1, &side) || !out_check(o->out, &c->e)) return false;
+    if (!cli_side(c, o->size, 1, &side) || (strcmp(o->out, "-") != 0 && !out_check(o->out, &c->e))) return false;
     float *out = mem_alloc(count, embed * sizeof *out);
     if (!out) return err_set(&c->e, "no memory for %zu embeddings", count);
-    bool ok = true;
+    bool ok = look_at_pictures(c, o);
     for (size_t i = 0; ok && i < count; i++) {
         float *row = out + i * embed;
         cli_progress(c, "embedding", i, count);
@@ -127,7 +135,7 @@ static bool embed(cli *c, const options *o) {
              : o->texts.count ? embed_text(c, o->texts.item[i], row)
                               : embed_ids(c, o->ids.item[i], row);
     }
-    ok = ok && npy_write(o->out, out, (size_t[]){count, embed}, 2, &c->e);
+    ok = ok && (strcmp(o->out, "-") ? npy_write : npy_print)(o->out, out, (size_t[]){count, embed}, 2, &c->e);
     mem_free(out);
     return ok;
 }

@@ -35,7 +35,7 @@ static const flag flags[] = {
     {"blocks", 0, FLAG_COUNT, offsetof(options, blocks), "N", 1, 1e6,
      .help = "last blocks that the other methods change or look at; not given: as their authors have it"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
-     .help = "side of the squashed square, a multiple of the patch; not given: twice the model's image"},
+     .help = "side of the squashed square, a multiple of the patch; not given: the model's config, else twice the model's image"},
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the maps; not needed with --points"},
     {"multi", 0, FLAG_SWITCH, offsetof(options, multi), NULL, .help = "all maps in one sheet, DIR/maps.png"},
     {"argmax", 0, FLAG_SWITCH, offsetof(options, argmax), NULL,

@@ -27,7 +27,7 @@ static const flag flags[] = {
     CLI_TEXT_FLAGS(options),
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "DIR", .help = "folder for the results; not given: only the table"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
-     .help = "side of the squashed square, a multiple of the patch; not given: twice the model's image"},
+     .help = "side of the squashed square, a multiple of the patch; not given: the model's config, else twice the model's image"},
     {"iters", 0, FLAG_COUNT, offsetof(options, iters), "K", 1, 1e6,
      .help = "steps; not given: what the model's config likes, else 10"},
     {"lr", 0, FLAG_NUMBER, offsetof(options, lr), "LR", 0, 1e6,
@@ -327,6 +327,7 @@ static bool invert(job *j) {
     j->r.last = j->c.start;
     if (!check_explainer(j) || !cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
     report_about(&j->r, j->c.weights, j->o.region.image, j->side, &j->o.text.texts);
+    j->r.size_from = j->c.side_from;
     if (!read_inputs(j)) return false;
     report_time(&j->r, "reading");
     if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;

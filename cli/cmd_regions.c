@@ -184,6 +184,7 @@ static bool regions(job *j) {
     j->r.last = j->c.start;
     if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
     report_about(&j->r, j->c.weights, j->o.region.image, j->side, &j->o.text.texts);
+    j->r.size_from = j->c.side_from;
     size_t steps = j->how->family == REGION_INVERT ? j->invert.iters : 0;
     if (!inputs_open(&j->c, &j->o.region, &j->r, steps, &j->photo, &j->masks)) return false;
     if (j->o.out && !cli_folder(&j->c, j->o.out, "result.json")) return false;

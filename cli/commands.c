@@ -1,5 +1,6 @@
 /* commands.c - the choice among the commands: a row each, usage and manual made from their flag tables. */
 #include "cli/cli.h"
+#include "files/nearest.h"
 #include <string.h>
 
 extern const command invert_command, explain_command, embed_command, tokenize_command, info_command, scenes_command,
@@ -46,6 +47,8 @@ int cli_main(int argc, char **argv) {
     }
     for (size_t i = 0; i < COMMANDS; i++)
         if (!strcmp(argv[1], commands[i]->name)) return commands[i]->run(argc - 1, argv + 1);
+    for (size_t i = 0; argc > 2 && !strcmp(argv[1], "help") && i < COMMANDS; i++)
+        if (!strcmp(argv[2], commands[i]->name)) return flags_help(commands[i], stdout), cli_flush();
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         usage(stdout);
         return cli_flush();
@@ -58,7 +61,10 @@ int cli_main(int argc, char **argv) {
         manual(stdout);
         return cli_flush();
     }
-    fprintf(stderr, "maskinv: unknown %s '%s' (maskinv --help lists the commands)\n",
-            argv[1][0] == '-' ? "flag" : "command", argv[1]);
+    const char *names[COMMANDS];
+    for (size_t i = 0; i < COMMANDS; i++) names[i] = commands[i]->name;
+    const char *meant = nearest_word(argv[1], names, COMMANDS);
+    fprintf(stderr, "maskinv: unknown %s '%s'%s%s%s (maskinv --help lists the commands)\n",
+            argv[1][0] == '-' ? "flag" : "command", argv[1], meant ? ": " : "", meant ? meant : "", meant ? "?" : "");
     return 2;
 }

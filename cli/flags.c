@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "files/nearest.h"
 
 /* ---- values --------------------------------------------------------------------------------- */
 /* A number and nothing else. strtod alone would take "nan", "0x1p3", " 1" and "1 apple". */
@@ -56,6 +57,23 @@ static bool read_bytes(const flag *f, const char *text, size_t *out, err *e) {
     return true;
 }
 
+/* The choice of "a|b|c" that was probably meant; NULL: none. */
+static const char *nearest_choice(const char *choices, const char *text) {
+    enum { MOST = 64, LONG = 32 };
+    char words[MOST][LONG];
+    const char *list[MOST] = {NULL}, *start[MOST] = {NULL};
+    size_t count = 0;
+    for (const char *c = choices; c && count < MOST; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL) {
+        start[count] = c;
+        snprintf(words[count], LONG, "%.*s", (int)strcspn(c, "|"), c);
+        list[count] = words[count], count++;
+    }
+    const char *word = nearest_word(text, list, count);
+    for (size_t i = 0; i < count; i++)
+        if (list[i] == word) return start[i];
+    return NULL;
+}
+
 static bool read_choice(const flag *f, const char *text, const char **out, err *e) {
     size_t n = strlen(text);
     for (const char *c = f->argument; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL) {
@@ -64,7 +82,9 @@ static bool read_choice(const flag *f, const char *text, const char **out, err *
             return true;
         }
     }
-    return err_set(e, "--%s: '%s' found, expected one of %s", f->name, text, f->argument);
+    const char *meant = nearest_choice(f->argument, text);
+    return err_set(e, "--%s: '%s' found%s%.*s%s, expected one of %s", f->name, text, meant ? " (meant: " : "",
+                   meant ? (int)strcspn(meant, "|") : 0, meant ? meant : "", meant ? "?)" : "", f->argument);
 }
 
 static bool list_add(text_list *list, const char *text, size_t most, const char *name, err *e) {
@@ -148,6 +168,17 @@ static bool was_given(const flag *f, const void *options) {
     return true;
 }
 
+static bool unknown(const command *c, const char *arg, err *e) {
+    enum { MOST = 64 };
+    const char *names[MOST];
+    char word[64];
+    for (size_t i = 0; i < c->count && i < MOST; i++) names[i] = c->flags[i].name;
+    snprintf(word, sizeof word, "%.*s", arg[1] == '-' ? (int)strcspn(arg + 2, "=") : 0, arg[1] == '-' ? arg + 2 : arg);
+    const char *meant = nearest_word(word, names, c->count < MOST ? c->count : MOST);
+    if (meant) return err_set(e, "unknown flag %s: --%s? (maskinv %s --help lists them)", arg, meant, c->name);
+    return err_set(e, "unknown flag %s (maskinv %s --help lists them)", arg, c->name);
+}
+
 /* An argument that nothing asked for: where a list could have, its flag is named. */
 static bool stray(const command *c, const char *arg, err *e) {
     for (size_t i = 0; i < c->count; i++)
@@ -178,7 +209,7 @@ bool flags_parse(const command *c, int argc, char **argv, void *options, err *e)
             continue;
         }
         const flag *f = find(c, arg, &text);
-        if (!f) return err_set(e, "unknown flag %s (maskinv %s --help lists them)", arg, c->name);
+        if (!f) return unknown(c, arg, e);
         if (f->kind == FLAG_SWITCH && text) return err_set(e, "--%s takes no value, '%s' found", f->name, text);
         if (f->kind != FLAG_SWITCH && !text) {
             if (i + 1 >= argc) return err_set(e, "--%s: nothing found, %s expected", f->name, f->argument);

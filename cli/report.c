@@ -65,7 +65,8 @@ static void table_texts(const report *r, const region_result *region, FILE *out)
     report_rank(r, region, order);
     for (size_t i = 0; i < r->text_count && i < TABLE_TEXTS; i++) {
         const text_score *s = &region->texts[order[i]];
-        fprintf(out, "  %5.1f %%  %7.4f  %s\n", 100 * s->probability, s->similarity, r->texts[order[i]]);
+        if (r->text_count > 1) fprintf(out, "  %5.1f %%", 100 * s->probability);
+        fprintf(out, "  %7.4f  %s\n", s->similarity, r->texts[order[i]]);
     }
     if (r->text_count > TABLE_TEXTS) fprintf(out, "  and %zu more\n", r->text_count - TABLE_TEXTS);
     mem_free(order);
@@ -139,6 +140,7 @@ char *report_json(const report *r, err *e) {
 }
 
 bool report_print(const report *r, bool json, err *e) {
+    if (!json && r->size_from) printf("at %zu x %zu pixels (%s)\n", r->size, r->size, r->size_from);
     if (!json) return report_table(r, stdout), true;
     char *text = report_json(r, e);
     if (text) puts(text);

@@ -33,6 +33,7 @@ typedef struct {
     size_t text_count;
     const char *model, *image;
     size_t size;
+    const char *size_from; /* where it came from, in words */
     struct {
         const char *what;
         double seconds;

@@ -37,6 +37,8 @@ void file_map_close(file_map *m);
 /* npy 1.0, C order, little-endian float32 out; booleans, whole numbers and floats of either byte order, rows or columns first,
  * in (as float32, rows first), up to 4 dimensions. */
 bool npy_write(const char *path, const float *data, const size_t *shape, size_t rank, err *e);
+/* The same on standard output; the caller looks whether it could be written. */
+bool npy_print(const char *name, const float *data, const size_t *shape, size_t rank, err *e);
 typedef struct { float *data; size_t shape[4], rank; } npy_array;
 bool npy_read(const char *path, npy_array *a, err *e);
 bool npy_parse(const unsigned char *bytes, size_t length, const char *name, npy_array *a, err *e);

@@ -16,28 +16,38 @@ static void store32(unsigned char *to, const float *from) {
     for (int k = 0; k < 4; k++) to[k] = (unsigned char)(u >> 8 * k);
 }
 
-bool npy_write(const char *path, const float *data, const size_t *shape, size_t rank, err *e) {
+static bool npy_put(FILE *f, const float *data, const size_t *shape, size_t rank, const char *name, err *e) {
     char dims[128] = "", header[320];
     unsigned char chunk[4096];
     size_t count, at = 0;
-    out_file f;
     if (rank > 4 || !npy_count(shape, rank, &count))
-        return err_set(e, "%s: an array of %zu dimensions cannot be written, at most 4 can", path, rank);
+        return err_set(e, "%s: an array of %zu dimensions cannot be written, at most 4 can", name, rank);
     for (size_t i = 0; i < rank; i++)
         at += (size_t)snprintf(dims + at, sizeof dims - at, i ? ", %zu" : rank == 1 ? "%zu," : "%zu", shape[i]);
     int n = snprintf(header, sizeof header, "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }", dims);
     int whole = (10 + n + 1 + 63) / 64 * 64; /* magic to line feed: a multiple of 64 */
-    if (!out_open(&f, path, e)) return false;
-    fwrite("\x93NUMPY\1\0", 1, 8, f.stream);
-    fputc((whole - 10) & 255, f.stream);
-    fputc((whole - 10) >> 8, f.stream);
-    fprintf(f.stream, "%s%*s\n", header, whole - 11 - n, "");
+    fwrite("\x93NUMPY\1\0", 1, 8, f);
+    fputc((whole - 10) & 255, f);
+    fputc((whole - 10) >> 8, f);
+    fprintf(f, "%s%*s\n", header, whole - 11 - n, "");
     for (size_t i = 0; i < count;) {
         size_t m = 0;
         for (; m < sizeof chunk && i < count; m += 4) store32(chunk + m, data + i++);
-        if (fwrite(chunk, 1, m, f.stream) != m) break; /* out_close says why */
+        if (fwrite(chunk, 1, m, f) != m) break; /* whoever closes the stream says why */
     }
-    return out_close(&f, e);
+    return true;
+}
+
+bool npy_write(const char *path, const float *data, const size_t *shape, size_t rank, err *e) {
+    out_file f;
+    if (!out_open(&f, path, e)) return false;
+    if (npy_put(f.stream, data, shape, rank, path, e)) return out_close(&f, e);
+    out_abandon(&f);
+    return false;
+}
+
+bool npy_print(const char *name, const float *data, const size_t *shape, size_t rank, err *e) {
+    return npy_put(stdout, data, shape, rank, name, e);
 }
 
 typedef struct {

@@ -79,6 +79,16 @@ static bool read_clip(const json_scope *root, const json_scope *v, const json_sc
     return true;
 }
 
+/* CLIPVisionModelWithProjection: the document itself is vision_config. No text side: text.layers is 0. */
+static bool read_vision_alone(const json_scope *root, clip_config *c) {
+    json_scope none = *root;
+    none.object = NULL;
+    if (!json_size(root, "projection_dim", 1, WIDTH_MOST, 512, &c->embed) || !read_towers(root, &none, &CLIP, c)) return false;
+    c->text = (clip_tower){0};
+    c->vocab = c->context = 0;
+    return true;
+}
+
 static bool read_siglip(const json_scope *v, const json_scope *t, clip_config *c) {
     if (!read_towers(v, t, &SIGLIP, c) || !json_size(t, "projection_size", 1, WIDTH_MOST, c->text.width, &c->embed) ||
         !json_size(t, "pad_token_id", 0, VOCAB_MOST, 1, &c->pad))
@@ -109,6 +119,7 @@ bool config_hugging_face(const json_scope *root, clip_config *c) {
     if (strcmp(type, "clip") == 0) ok = read_clip(root, &v, &t, false, c);
     else if (strcmp(type, "metaclip_2") == 0) ok = read_clip(root, &v, &t, true, c);
     else if (strcmp(type, "siglip") == 0) ok = read_siglip(&v, &t, c);
+    else if (strcmp(type, "clip_vision_model") == 0) ok = read_vision_alone(root, c);
     else
         return err_set(root->e, "%s: model_type is \"%.40s\"%s, which is not supported, expected \"clip\", \"siglip\" or \"metaclip_2\"",
                        root->file, type, strcmp(type, "siglip2") == 0 ? " (NaFlex, pictures of any shape)" : "");

@@ -148,7 +148,7 @@ bool model_files_find(const char *path, model_files *f, err *e) {
         strcpy(f->folder, path);
         return find_in_folder(f, e);
     }
-    if (!file_exists(path)) return err_set(e, "%s: no such file or folder: expected a model", path);
+    if (!file_exists(path)) return err_set(e, "%s: no such file or folder: expected a model (weights/get lists published ones and fetches them)", path);
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) + 1 : 0;
     memcpy(f->folder, n ? path : "./", n ? n : 2);

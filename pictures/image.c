@@ -111,6 +111,7 @@ static bool jpeg_tables_fit(const unsigned char *segment, size_t n) {
 static bool jpeg_probe(const source *s, claim *c, err *e) {
     size_t at = 2;
     int marker;
+    bool four = false, adobe = false; /* four channels are CMYK, inverted or not: Adobe's marker says which */
     while ((marker = jpeg_marker(s, &at)) != 0xD9) {
         if (marker == 0 || s->length - at < 2) return truncated(s, c->kind, e);
         if (marker == 0xD8 || marker == 0x01) continue;
@@ -121,13 +122,19 @@ static bool jpeg_probe(const source *s, claim *c, err *e) {
         if (marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC && n >= 8) {
             c->height = be16(segment + 3);
             c->width = be16(segment + 5);
+            four = segment[7] == 4;
         } else if (marker == 0xC4 && !jpeg_tables_fit(segment, n)) {
             return err_set(e, "%s: the JPEG picture is damaged: impossible Huffman table", s->name);
+        } else if (marker == 0xEE && n >= 14 && memcmp(segment + 2, "Adobe", 5) == 0) {
+            adobe = true;
         } else if (marker == 0xE1 && n >= 8 && memcmp(segment + 2, "Exif\0\0", 6) == 0) {
             c->orientation = exif_orientation(segment + 8, n - 8);
         }
         at += n;
     }
+    if (four && !adobe)
+        return err_set(e, "%s: the JPEG picture has four channels and no Adobe marker to say what they are: save it as RGB",
+                       s->name);
     return c->width || err_set(e, "%s: the JPEG picture has no frame", s->name);
 }
 
@@ -175,15 +182,47 @@ static bool bmp_probe(const source *s, claim *c, err *e) {
     return (start <= s->length && whole <= s->length - start) || truncated(s, c->kind, e);
 }
 
+/* What the file is instead, by its first bytes. "ftyp" boxes name their kind behind it. */
 static const char *other_kind(const source *s) {
     static const struct {
+        size_t at, length;
         const char *magic, *kind;
-    } known[] = {{"GIF8", "a GIF picture"}, {"RIFF", "a WebP picture"}, {"8BPS", "a Photoshop picture"},
-                 {"II*", "a TIFF picture"}, {"MM", "a TIFF picture"},   {"%PDF", "a PDF document"}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        size_t n = strlen(known[i].magic);
-        if (s->length >= n && memcmp(s->bytes, known[i].magic, n) == 0) return known[i].kind;
-    }
+    } known[] = {
+        {0, 4, "GIF8", "a GIF picture"},
+        {8, 4, "WEBP", "a WebP picture"},
+        {4, 8, "ftypavif", "an AVIF picture"},
+        {4, 8, "ftypavis", "an AVIF picture"},
+        {4, 8, "ftypheic", "a HEIC picture"},
+        {4, 8, "ftypheix", "a HEIC picture"},
+        {4, 8, "ftyphevc", "a HEIC picture"},
+        {4, 8, "ftypmif1", "a HEIC or AVIF picture"},
+        {4, 8, "ftypmsf1", "a HEIC or AVIF picture"},
+        {0, 12, "\0\0\0\014JXL \r\n\207\n", "a JPEG XL picture"},
+        {0, 2, "\377\012", "a JPEG XL picture"},
+        {0, 8, "\0\0\0\014jP  ", "a JPEG 2000 picture"},
+        {0, 4, "\377\117\377\121", "a JPEG 2000 picture"},
+        {0, 4, "8BPS", "a Photoshop picture"},
+        {0, 4, "II*\0", "a TIFF picture"},
+        {0, 4, "MM\0*", "a TIFF picture"},
+        {0, 4, "II+\0", "a TIFF picture"},
+        {0, 4, "v/1\001", "an OpenEXR picture"},
+        {0, 4, "\0\0\1\0", "an icon"},
+        {0, 4, "%PDF", "a PDF document"},
+        {0, 6, "\223NUMPY", "a numpy array"},
+        {0, 4, "PK\3\4", "a zip archive"},
+        {0, 2, "\037\213", "a file packed by gzip"},
+        {0, 23, "version https://git-lfs", "a Git LFS pointer: git lfs pull fetches the file itself"},
+        {0, 4, "<svg", "an SVG drawing"},
+        {0, 5, "<?xml", "an XML document (an SVG drawing?)"},
+        {0, 9, "<!DOCTYPE", "a web page"},
+        {0, 9, "<!doctype", "a web page"},
+        {0, 5, "<html", "a web page"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (s->length >= known[i].at + known[i].length &&
+            !memcmp(s->bytes + known[i].at, known[i].magic, known[i].length))
+            return known[i].kind;
+    if (s->length > 2 && s->bytes[0] == 'P' && s->bytes[1] >= '1' && s->bytes[1] <= '7') return "a PPM or PGM picture";
     return "not a picture";
 }
 

@@ -300,6 +300,27 @@ static void test_commands(void **state) {
     assert_null(strstr(said.err, "EXIF"));
 }
 
+/* What was meant is asked; help, defaults and their source; a bad picture is found before the work. */
+static void test_words(void **state) {
+    (void)state;
+    static const char heic[] = "\0\0\0\030ftypheic........";
+    assert_int_equal(run("invrt", NULL), 2);
+    assert_non_null(strstr(said.err, "unknown command 'invrt': invert?"));
+    assert_int_equal(run("invert", "--itres", "3", NULL), 2);
+    assert_non_null(strstr(said.err, "unknown flag --itres: --iters?"));
+    assert_int_equal(run("explain", "-i", IMAGE, "-t", "a", "--method", "surgry", "-o", scratch("x"), NULL), 2);
+    assert_non_null(strstr(said.err, "(meant: surgery?)"));
+    assert_int_equal(run("help", "invert", NULL), 0);
+    assert_non_null(strstr(said.out, "--mask"));
+    assert_int_equal(run("invert", "-i", IMAGE, "-k", MASK0, "-o", "-", NULL), 2);
+    assert_int_equal(run("invert", "-i", IMAGE, "-k", MASK0, "-t", "a red ball", "--iters", "1", NULL), 0);
+    assert_non_null(strstr(said.out, "at 96 x 96 pixels (the model's config)"));
+    assert_null(strstr(said.out, "100.0 %"));
+    put_bytes(scratch("photo.heic"), heic, sizeof heic);
+    assert_int_equal(run("embed", "-i", IMAGE, "-i", scratch("photo.heic"), "-o", scratch("e.npy"), NULL), 1);
+    assert_non_null(strstr(said.err, "photo.heic: is a HEIC picture; PNG, JPEG and BMP are read"));
+}
+
 /* regions.png goes on in pages. */
 static void test_pages(void **state) {
     (void)state;
@@ -335,6 +356,7 @@ int main(void) {
         cmocka_unit_test(test_three_thousand),
         cmocka_unit_test(test_boxes),
         cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_words),
         cmocka_unit_test(test_pages),
     };
     return cmocka_run_group_tests(tests, NULL, end);
