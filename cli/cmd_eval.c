@@ -1,6 +1,6 @@
 /* cmd_eval.c - maskinv eval: region embeddings and maps, compared on a set of scenes. */
 #include "cli/cli.h"
-#include "eval/eval.h"
+#include "eval/survey.h"
 #include "os/os.h"
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 typedef struct {
     common_options common;
-    const char *set, *methods, *explainers, *out, *shard, *sizes, *qualities, *layers, *iters, *lr, *alpha, *blocks,
+    const char *set, *split, *by, *methods, *explainers, *out, *shard, *sizes, *qualities, *layers, *iters, *lr, *alpha, *blocks,
         *inverted;
     text_options text; /* its texts are not asked for */
     size_t limit;
@@ -17,7 +17,10 @@ typedef struct {
 
 static const flag flags[] = {
     {"data", 'd', FLAG_TEXT, offsetof(options, set), "DIR", .required = true,
-     .help = "a set of scenes, as `maskinv scenes` writes it"},
+     .help = "a set of scenes, as `maskinv scenes` writes it; or NAME:ROOT, a dataset that `maskinv dataset` knows"},
+    {"split", 0, FLAG_TEXT, offsetof(options, split), "S",
+     .help = "of a dataset: train, val, testA...; not given: the one that papers evaluate"},
+    {"by", 0, FLAG_TEXT, offsetof(options, by), "WHO", .help = "of a dataset: whose division, as `maskinv dataset` has it"},
     {"methods", 0, FLAG_TEXT, offsetof(options, methods), "M,M...",
      .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, pool, surgery, maskinv"},
     {"explainers", 0, FLAG_TEXT, offsetof(options, explainers), "M,M...",
@@ -76,6 +79,7 @@ typedef struct {
     options o;
     eval_head head;
     eval_bench bench;
+    survey survey;
     size_t broken;
     double began;
 } job;
@@ -110,6 +114,29 @@ static void show_broken(void *arg, const char *message) {
     j->broken++;
 }
 
+/* Of a published dataset: see survey.h. */
+static void show_survey(void *arg, size_t done, size_t fresh) {
+    job *j = arg;
+    double passed = seconds_now() - j->began;
+    if (passed < 2 || !fresh || !os_terminal(stderr)) return;
+    fprintf(stderr, "\rpicture %zu, %.2f a second    ", done, (double)fresh / passed);
+    fflush(stderr);
+    j->c.progressing = true;
+}
+
+static bool make_survey(job *j, const eval_wishes *w, bool *usage) {
+    survey_wishes all = {j->o.split, j->o.by, *w};
+    return survey_open(&j->survey, &all, j->o.set, j->c.weights, &j->c.memory, j->c.cores, usage, &j->c.e);
+}
+
+static bool run_survey(job *j) {
+    survey_watch watch = {show_survey, j};
+    j->began = seconds_now();
+    if (!survey_run(&j->survey, j->o.out, &watch, j->c.cores, &j->c.memory, &j->c.e)) return false;
+    cli_progress_end(&j->c);
+    return survey_finish(j->o.out, stdout, &j->c.e);
+}
+
 static bool make_head(job *j) {
     const options *o = &j->o;
     const char **lines = NULL;
@@ -127,7 +154,8 @@ static bool make_head(job *j) {
         return err_prefix(&j->c.e, "--templates");
     w.templates = lines ? lines : (const char *const *)o->text.templates.item;
     w.template_count = lines ? count : o->text.templates.count;
-    bool ok = eval_head_make(&j->head, &w, o->set, j->c.weights, &usage, &j->c.e);
+    bool ok = survey_is_dataset(o->set) ? make_survey(j, &w, &usage)
+                                        : eval_head_make(&j->head, &w, o->set, j->c.weights, &usage, &j->c.e);
     if (!ok && usage) j->c.code = 2;
     mem_free(lines);
     return ok;
@@ -136,6 +164,7 @@ static bool make_head(job *j) {
 static bool eval(job *j) {
     eval_options o = {.keep_going = j->o.keep_going, .progress = show, .broken = show_broken, .arg = j};
     if (!cli_open_model(&j->c, &j->o.common) || !make_head(j)) return false;
+    if (j->survey.set) return run_survey(j);
     if (!eval_bench_open(&j->bench, &j->head, j->c.weights, &j->c.memory, j->c.cores, &j->c.e)) return false;
     j->began = seconds_now();
     if (!eval_run(&j->bench, j->o.out, &o, j->c.cores, &j->c.memory, &j->c.e)) return false;
@@ -155,6 +184,7 @@ int cmd_eval(int argc, char **argv) {
     bool ok = eval(j);
     eval_bench_free(&j->bench);
     eval_head_free(&j->head);
+    survey_free(&j->survey);
     code = cli_end(&j->c, &j->o, ok);
     mem_free(j);
     return code;

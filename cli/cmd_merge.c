@@ -1,6 +1,6 @@
 /* cmd_merge.c - maskinv merge: the shards of an evaluation as one. */
 #include "cli/cli.h"
-#include "eval/eval.h"
+#include "eval/survey.h"
 
 typedef struct {
     const char *out;
@@ -30,6 +30,9 @@ int cmd_merge(int argc, char **argv) {
     cli c;
     if (!cli_begin(&c, &merge_command, argc, argv, &o)) return c.code;
     bool ok = o.folders.count ? true : cli_usage(&c, "no folders given, the shards' are needed");
-    ok = ok && eval_merge(o.folders.item, o.folders.count, o.out, &c.e) && eval_finish(o.out, stdout, &c.e);
+    if (ok && survey_is_result(o.folders.item[0]))
+        ok = survey_merge(o.folders.item, o.folders.count, o.out, &c.e) && survey_finish(o.out, stdout, &c.e);
+    else
+        ok = ok && eval_merge(o.folders.item, o.folders.count, o.out, &c.e) && eval_finish(o.out, stdout, &c.e);
     return cli_end(&c, &o, ok);
 }

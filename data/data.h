@@ -64,6 +64,7 @@ typedef struct {
     size_t candidate_count;
     bool candidate_boxes;               /* candidates have boxes */
     const char *more;                   /* further fields of the listing, as JSON: ",\"ann_id\":3" */
+    uint64_t object; /* the number of the annotated object that it is; 0: not told */
     const unsigned char *mask;          /* [height, width], 0 or 1 */
     size_t width, height, area, box[4]; /* counted in the mask */
 } data_region;

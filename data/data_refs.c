@@ -145,6 +145,7 @@ static bool ref_region(data_reader *r, refcoco *c, const pickle_value *ref, cons
     path_text more = path_of(",\"ann_id\":%llu,\"once\":%zu", (unsigned long long)ann_id, once);
     (void)put_text(&c->split, pickle_get(ref, "split"));
     data_region region = {.id = id,
+                          .object = ann_id,
                           .kind = "phrase",
                           .split = c->split.text,
                           .class_id = category ? category->text : NULL,
@@ -166,8 +167,9 @@ static bool one_ref(data_reader *r, refcoco *c, size_t k, const char *gone) {
     (void)whole_of(ref, "ref_id", &number), (void)whole_of(ref, "ann_id", &ann_id);
     path_text id = path_of("ref%llu", (unsigned long long)number);
     size_t at = places_find(&c->t.ids, ann_id);
+    bool inside = !gone;
     if (at == c->t.ids.count) gone = "its picture or annotation is not in instances.json";
-    if (gone) return reader_skip(r, false, gone, "%s", id.text);
+    if (gone) return reader_skip(r, inside, gone, "%s", id.text);
     cJSON *annotation = json_stream_at(&c->t.file, c->t.ids.item[at].at, r->e);
     bool ok = annotation && ref_region(r, c, ref, id.text, annotation, ann_id);
     json_free(annotation);
@@ -197,6 +199,7 @@ static bool other_objects(data_reader *r, refcoco *c, size_t first) {
         path_text id = path_of("ann%llu", (unsigned long long)c->candidate[i].id),
                   more = path_of(",\"ann_id\":%llu", (unsigned long long)c->candidate[i].id);
         data_region region = {.id = id.text,
+                              .object = c->candidate[i].id,
                               .kind = "object",
                               .class_id = category ? category->text : NULL,
                               .class_whole = true,
@@ -405,6 +408,7 @@ static bool reclip_line(data_reader *r, const cJSON *item, uint64_t number) {
         if (!(ok = reader_mask(r))) break;
         fill_box(r, candidates[i].box);
         data_region region = {.id = id.text,
+                              .object = candidates[i].id,
                               .kind = "box",
                               .class_index = -1,
                               .phrases = phrases,

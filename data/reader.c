@@ -2,10 +2,9 @@
 #include "data/reader.h"
 #include "files/files.h"
 #include "masks/rle.h"
+#include "os/os.h"
 #include "pictures/image.h"
 #include <ctype.h>
-#include <dirent.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +32,7 @@ path_text path_of(const char *format, ...) {
 }
 
 static bool missing(data_reader *r, const char *path) {
-    return err_set(r->e, "%s: %s. The layout of %s is expected; get it from %s", path, strerror(errno), r->set->title,
+    return err_set(r->e, "%s: %s. The layout of %s is expected; get it from %s", path, os_reason(), r->set->title,
                    r->set->where);
 }
 
@@ -61,17 +60,24 @@ void names_free(name_list *list) {
 
 static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
+typedef struct {
+    data_reader *r;
+    name_list *out;
+    bool failed;
+} folder_visit;
+
+static bool add_entry(void *arg, const char *name) {
+    folder_visit *v = arg;
+    if (name[0] != '.') v->failed = !names_add(v->r, v->out, name, strlen(name));
+    return !v->failed;
+}
+
 bool reader_folder(data_reader *r, const char *path, name_list *out) {
-    DIR *d = opendir(path);
-    bool ok = true;
+    folder_visit v = {r, out, false};
     *out = (name_list){0};
-    if (!d) return missing(r, path);
-    for (struct dirent *entry; ok && (entry = readdir(d));)
-        if (entry->d_name[0] != '.') ok = names_add(r, out, entry->d_name, strlen(entry->d_name));
-    closedir(d);
-    if (ok && out->count) qsort(out->item, out->count, sizeof *out->item, by_bytes);
-    if (!ok) names_free(out);
-    return ok;
+    if (!os_folder_each(path, add_entry, &v)) return names_free(out), v.failed ? false : missing(r, path);
+    if (out->count) qsort(out->item, out->count, sizeof *out->item, by_bytes);
+    return true;
 }
 
 enum { LIST_MOST = 1 << 27 };

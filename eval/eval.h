@@ -53,6 +53,8 @@ typedef struct {
 } eval_wishes;
 /* Reads the set once for its names. Messages name the flag. *usage: the flags are at fault. */
 bool eval_head_make(eval_head *h, const eval_wishes *w, const char *set, checkpoint *weights, bool *usage, err *e);
+/* The part of it that is asked by flags: rows, maps, templates, model and its hash; `set` is for the reader. */
+bool eval_head_rows(eval_head *h, const eval_wishes *w, const char *set, checkpoint *weights, bool *usage, err *e);
 void eval_head_free(eval_head *h);
 /* What differs between two heads (apart from where things were found, and the shard), in words; NULL: nothing. */
 const char *eval_head_differs(const eval_head *a, const eval_head *b);
@@ -176,5 +178,6 @@ size_t best_threshold(const map_totals *t);
 
 /* Reads folder/results.jsonl, writes table.csv, table.json and report.html beside it, and the table to `out`. */
 bool eval_finish(const char *folder, FILE *out, err *e);
+extern const char eval_style[]; /* the pages' style sheet */
 bool page_write(const char *folder, const eval_head *h, const eval_totals *t, err *e);
 #endif

@@ -310,9 +310,8 @@ static bool copy_templates(eval_head *h, const eval_wishes *w) {
     return h->templates != NULL;
 }
 
-bool eval_head_make(eval_head *h, const eval_wishes *w, const char *set, checkpoint *weights, bool *usage, err *e) {
+bool eval_head_rows(eval_head *h, const eval_wishes *w, const char *set, checkpoint *weights, bool *usage, err *e) {
     const clip_model *m = checkpoint_model(weights);
-    size_t lines = 0;
     memset(h, 0, sizeof *h);
     *usage = true;
     if (!make_rows(h, w, &m->config, e)) return false;
@@ -321,11 +320,16 @@ bool eval_head_make(eval_head *h, const eval_wishes *w, const char *set, checkpo
     h->set = copy_text(set);
     if (!h->model || !h->set || !copy_templates(h, w)) return err_set(e, "no memory for the settings");
     h->shard = w->shard, h->shards = w->shards ? w->shards : 1;
-    if (!hash_scenes(set, &h->scenes_bytes, &lines, e) || !set_names(h, set, lines, e)) return false;
-    h->scenes = w->limit && w->limit < lines ? w->limit : lines;
-    if (!h->scenes) return err_set(e, "%s/scenes.jsonl: no scenes found", set);
     h->weights = hash_model(m);
     return true;
+}
+
+bool eval_head_make(eval_head *h, const eval_wishes *w, const char *set, checkpoint *weights, bool *usage, err *e) {
+    size_t lines = 0;
+    if (!eval_head_rows(h, w, set, weights, usage, e)) return false;
+    if (!hash_scenes(set, &h->scenes_bytes, &lines, e) || !set_names(h, set, lines, e)) return false;
+    h->scenes = w->limit && w->limit < lines ? w->limit : lines;
+    return h->scenes || err_set(e, "%s/scenes.jsonl: no scenes found", set);
 }
 
 void eval_head_free(eval_head *h) {

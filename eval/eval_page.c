@@ -66,7 +66,7 @@ static void map_table(longtext *t, const eval_head *h, const eval_totals *all) {
 }
 
 /* ---- head and foot --------------------------------------------------------------------------------------- */
-static const char style[] =
+const char eval_style[] =
     ":root{color-scheme:light dark;--ink:#1c1e21;--dim:#5d646d;--paper:#fff;--line:#dcdfe3;--soft:#f3f5f7;--bar:#9db8d2;"
     "--best:#0072b2}@media(prefers-color-scheme:dark){:root{--ink:#e6e8ea;--dim:#a2a9b1;--paper:#16181b;--line:#363b41;"
     "--soft:#22262a;--bar:#4a6580;--best:#56b4e9}polyline,circle,.charts line:not(.grid){filter:brightness(1.5)}}"
@@ -124,7 +124,7 @@ static void say_head(longtext *t, const eval_head *h, const eval_totals *all) {
     say(t,
         "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport "
         "content=\"width=device-width,initial-scale=1\"><title>maskinv eval</title>\n<style>%s</style>\n",
-        style);
+        eval_style);
     say(t, "<h1>Region embeddings and maps, compared</h1>\n<p>%zu scenes of ", all->scenes - all->broken);
     say_html(t, h->set);
     say(t, "%s, model ", all->broken ? " (broken ones left out)" : "");
