@@ -32,7 +32,7 @@ static int survey_of(const char *name, const char *shard, const char *out) {
 static void same_files_in(const char *a, const char *b) {
     static const char *const names[] = {"results.jsonl", "table.csv", "table.json", "report.html"};
     for (size_t i = 0; i < 4; i++) {
-        char one[512], other[512];
+        char one[600], other[600];
         snprintf(one, sizeof one, "%s/%s", a, names[i]);
         snprintf(other, sizeof other, "%s/%s", b, names[i]);
         if (!same_files(one, other)) fail_msg("%s and %s differ", one, other);
@@ -41,7 +41,7 @@ static void same_files_in(const char *a, const char *b) {
 
 /* Killed in the middle of its last whole line. */
 static void cut_short(const char *folder) {
-    char path[512];
+    char path[600];
     size_t length, lines = 0;
     snprintf(path, sizeof path, "%s/results.jsonl", folder);
     char *text = bytes_at(path, &length);
