@@ -10,6 +10,7 @@
 #   make gradients       time and memory of LeGrad's three gradients (minutes)
 #   make demo            invert on a scene with the default model, into demo/
 #   make model           train the default model again (hours)
+#   make model-all       … and what is trained beside it: the captioner (minutes)
 #   make install         into PREFIX (/usr/local; DESTDIR is obeyed): programs, library, headers, maskinv.pc, manual;
 #                        make uninstall takes all of it away
 #
@@ -90,6 +91,8 @@ endif
 MODEL = weights/default/open_clip_model.safetensors
 ifeq ($(wildcard $(MODEL)),)
 BUILTIN = -DNO_BUILTIN_MODEL
+else ifeq ($(wildcard weights/default/captioner.safetensors),)
+BUILTIN = -DNO_BUILTIN_CAPTIONER
 endif
 
 # V=1 shows the whole commands.
@@ -173,7 +176,7 @@ $(B)/flags.txt: always
 	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)
 	@echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' >$@
 -include $(wildcard $(B)/*.d $(B)/*/*.d)
-.PHONY: always all test programs backends asan fuzz bench gradients demo model install uninstall clean man
+.PHONY: always all test programs backends asan fuzz bench gradients demo model model-all install uninstall clean man
 .SECONDARY:
 
 backends:
@@ -188,7 +191,7 @@ backends:
 # double, and the core with our own products. Fuzz targets replay their corpus, with sanitizers.
 TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
 SHARED    = $(B)/test/libshared.a
-IN_DOUBLE = $(filter test_autograd test_explain test_methods test_maskinv,$(TESTS))
+IN_DOUBLE = $(filter test_autograd test_explain test_methods test_maskinv test_caption,$(TESTS))
 IN_NONE   = $(filter test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
 FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
 CMOCKA    = $(shell $(PKG_CONFIG) --libs cmocka)
@@ -246,6 +249,11 @@ $(B)/test/bench $(B)/test/gradients: $(B)/test/%: $(B)/test/%.o $(SHARED) $(LIB)
 demo: all
 	sh cli/demo.sh
 
+# The default model, then what is trained beside it.
+model-all: model
+	$(MAKE) train
+	./train caption -o build/model/caption --steps 1200 --seed 1 $(if $(wildcard build/model/caption/checkpoint.safetensors),--resume)
+	cp build/model/caption/caption.safetensors weights/default/captioner.safetensors
 model: all
 	sh weights/recipe
 

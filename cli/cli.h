@@ -121,5 +121,6 @@ int cmd_regions(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_merge(int argc, char **argv);
 int cmd_dataset(int argc, char **argv);
+int cmd_caption(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 #endif

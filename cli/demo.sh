@@ -12,9 +12,15 @@ for name in $(printf '%s\nfish\nhouse\ntree\numbrella\nclock\ncat\nkey\nsailboat
     set -- "$@" -t "$(echo "a photo of a $name" | tr _ ' ' | sed 's/ a \([aeiou]\)/ an \1/')"
 done
 ./maskinv invert -i demo/scene/images/000000.png "$@" --size 96 -o demo/regions || exit 1
+
+# The same embeddings told by the captioner, which learned from whole pictures.
+set --
+for mask in demo/scene/masks/*.png; do set -- "$@" -k "$mask"; done
+echo
+./maskinv caption -i demo/scene/images/000000.png "$@" --size 96 || exit 1
 cat <<END
 
-Look at demo/regions/regions.png: for each region its mask, what speaks for the whole picture's embedding ("before"),
+Above: each region in a sentence, the region's own object first. Look at demo/regions/regions.png: for each region its mask, what speaks for the whole picture's embedding ("before"),
 and what speaks for the region's own ("after"): the heat has moved onto the region. Beside it stand the texts nearest to
 that embedding. The same maps over the whole picture are demo/regions/*.map.png, the numbers demo/regions/result.json.
 The scene has: $(echo $names). It was picked for all three to be named right, as some two in five are; of a thousand scenes'

@@ -1,6 +1,14 @@
 /* model.c - the default model's files as they are, by the assembler's .incbin (see model.h). */
 #include "models/model.h"
 
+#if defined(NO_BUILTIN_MODEL) || defined(NO_BUILTIN_CAPTIONER)
+
+const unsigned char *builtin_captioner(size_t *length) {
+    *length = 0;
+    return NULL;
+}
+
+#endif
 #ifdef NO_BUILTIN_MODEL
 
 bool builtin_model_get(builtin_model *b) {
@@ -44,5 +52,14 @@ bool builtin_model_get(builtin_model *b) {
     };
     return true;
 }
+
+#ifndef NO_BUILTIN_CAPTIONER
+BLOB(maskinv_captioner, "captioner.safetensors");
+
+const unsigned char *builtin_captioner(size_t *length) {
+    *length = (size_t)(maskinv_captioner_end - maskinv_captioner);
+    return maskinv_captioner;
+}
+#endif
 
 #endif

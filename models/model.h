@@ -13,4 +13,6 @@ typedef struct {
     size_t weights_length, config_length, merges_length;
 } builtin_model;
 bool builtin_model_get(builtin_model *b);
+/* The captioner's file beside it; NULL in a build without (-DNO_BUILTIN_CAPTIONER). */
+const unsigned char *builtin_captioner(size_t *length);
 #endif

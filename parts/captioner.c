@@ -30,13 +30,13 @@ static void transformer_weights(captioner_net *n, part_list *l) {
     }
 }
 
-static void map_weights(captioner_net *n, part_list *l) {
+void captioner_map_weights(captioner_net *n, part_list *l) {
     if (n->transformer) transformer_weights(n, l);
     else perceptron_weights(n, l);
 }
 
 void captioner_weights(captioner_net *n, part_list *l) {
-    map_weights(n, l);
+    captioner_map_weights(n, l);
     decoder_weights(&n->d, l);
 }
 

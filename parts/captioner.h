@@ -1,13 +1,12 @@
-/* captioner.h - sentences from an embedding: ClipCap (Mokady et al. 2021), and the small one of the built-in model.
+/* captioner.h - sentences from an embedding: ClipCap's network (Mokady et al. 2021), and the small one of the built-in model.
  *
- *     captioner *c = captioner_open("weights/clipcap", 512, &e);    // a part's file, or a folder of published weights
- *     char text[1024];
+ *     captioner *c = captioner_open("run/caption.safetensors", 128, &e);      // or captioner_builtin
+ *     char text[400];
  *     if (!captioner_say(c, embedding, 1, &memory, cores, text, sizeof text, &e)) ...     // "a red fish and a blue car"
  *
- * A map makes k rows of the embedding, the decoder continues them with words (MODEL.md, Captions). Two families of files:
- *   ours     one safetensors file: map.0, map.1, token, position, blocks.i, ln_f, words (names parted by newlines: padding
- *            first, then the end), heads; unit embedding times sqrt(E)
- *   ClipCap  PyTorch or safetensors: clip_project.*, gpt.transformer.*; GPT-2's merges.txt beside it; 12 heads at width 768
+ * A map makes k rows of the embedding, the decoder continues them with words (MODEL.md 12). The file, as `train caption` writes
+ * it: map.0, map.1, token, position, blocks.i, ln_f, heads, and words, parted by newlines: padding first, then the end.
+ * ClipCap's own networks (GPT-2's blocks, its two maps) are here, tested against its formulas; its files are not read yet.
  */
 #ifndef CAPTIONER_H
 #define CAPTIONER_H
@@ -29,6 +28,7 @@ typedef struct {
 
 /* The list of a network whose shape fields are set. */
 void captioner_weights(captioner_net *n, part_list *l);
+void captioner_map_weights(captioner_net *n, part_list *l); /* the map's part of it */
 /* z [B,1,E] as the map takes it -> prefix [B,k,D]. */
 ag_tensor *captioner_prefix(ag_tape *t, const captioner_net *n, ag_tensor *z);
 /* Logits [B,T,V] of words 0..T-1 given those before them: prefix [B,k,D], ids [B,T] (the last of a row is not read). */
@@ -42,12 +42,11 @@ typedef struct captioner captioner;
 captioner *captioner_open(const char *path, size_t embed, err *e);
 /* The one inside the binary; an error in a build without. */
 captioner *captioner_builtin(size_t embed, err *e);
-captioner *captioner_of(tensors *file, const char *merges, size_t embed, err *e); /* file becomes its own */
+captioner *captioner_of(tensors *file, const char *name, size_t embed, err *e); /* file becomes its own; NULL in, NULL out */
 void captioner_free(captioner *c);
 const captioner_net *captioner_network(const captioner *c);
 const char *captioner_name(const captioner *c);
-/* ClipCap takes the embedding as it is; its map never saw other lengths, so a region's is given the picture's. */
-bool captioner_takes_unit(const captioner *c);
-/* embedding [E]; beams 1: the likeliest word each time. text is cut where it does not fit. */
-bool captioner_say(const captioner *c, const float *embedding, size_t beams, arena *memory, pool *cores, char *text, size_t room, err *e);
+/* embedding [E], of any length; beams 1: the likeliest word each time. text is cut where it does not fit. */
+bool captioner_say(const captioner *c, const float *embedding, size_t beams, arena *memory, pool *cores, char *text, size_t room,
+                   err *e);
 #endif
