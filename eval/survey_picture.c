@@ -324,7 +324,7 @@ static bool open_map(work *w, mapping *m, const eval_row *row) {
     float *pixels = pixels_squash(&w->photo, row->side, c->mean, c->std, w->e);
     if (!pixels) return false;
     bool ok = method_open(&m->x, method_find(row->method), w->s->model, pixels, row->side, row->side,
-                          &(method_options){row->blocks}, w->memory, NULL, &f);
+                          &(method_options){.blocks = row->blocks}, w->memory, NULL, &f);
     mem_free(pixels);
     if (!ok) return err_fault(w->e, &f);
     m->map = arena_alloc(w->memory, row->side * row->side, sizeof *m->map);
