@@ -133,7 +133,7 @@ bool cli_open_model(cli *c, const common_options *o) {
 
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
     size_t patch = c->model->config.patch, gh, gw;
-    *side = asked ? asked : region_side(&c->model->config, times);
+    *side = asked ? asked : config_side(&c->model->config, times);
     c->side_from = asked                             ? "--size"
                    : times == 1                      ? "the model's image"
                    : c->model->config.invert.size ? "the model's config"

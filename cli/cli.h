@@ -84,7 +84,7 @@ void cli_warn(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
 /* A line on standard error: on a terminal only, and not in the first two seconds. */
 void cli_progress(cli *c, const char *what, size_t done, size_t of);
 void cli_progress_end(cli *c);
-/* The side of the squashed square: as asked, or what the model likes (region_side); a multiple of the patch. c->side_from
+/* The side of the squashed square: as asked, or what the model likes (config_side); a multiple of the patch. c->side_from
  * says where it came from. */
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side);
 /* Makes the folder of --out, and looks whether DIR/name can be written: now, not after the work. */

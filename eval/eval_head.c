@@ -165,7 +165,7 @@ static bool method_rows(eval_head *h, const sweep *s, const clip_config *m, cons
         eval_row row = {0};
         snprintf(row.name, sizeof row.name, "%s", how->name);
         snprintf(row.method, sizeof row.method, "%s", how->name);
-        row.side = (size_t)pick(&s->sizes, i / (Q * B), (double)region_side(m, how->sides), "size", row.name);
+        row.side = (size_t)pick(&s->sizes, i / (Q * B), (double)config_side(m, how->sides), "size", row.name);
         if (!side_of(row.side, m, e)) return false;
         if (how->family == REGION_INVERT) {
             if (!invert_rows(h, s, m, &row, i / B % Q, e)) return false;
@@ -185,7 +185,7 @@ static bool explainer_rows(eval_head *h, const sweep *s, const clip_config *m, c
         eval_row row = {0};
         snprintf(row.name, sizeof row.name, "%s", name);
         snprintf(row.method, sizeof row.method, "%s", name);
-        row.side = (size_t)pick(&s->sizes, i / B, (double)region_side(m, 2), "size", row.name);
+        row.side = (size_t)pick(&s->sizes, i / B, (double)config_side(m, 2), "size", row.name);
         row.blocks = (size_t)pick(&s->blocks, i % B, 0, "blocks", row.name);
         if (!side_of(row.side, m, e) || !add_row(&h->maps, &h->map_count, &row, e)) return false;
     }

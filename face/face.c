@@ -114,8 +114,8 @@ const tokenizer *call_words(call *c, mi_model *m) {
 }
 
 bool call_side(const mi_model *m, size_t asked, size_t times, size_t *side, err *e) {
-    size_t patch = m->model->config.patch, own = m->model->config.image, gh, gw;
-    *side = asked ? asked : times == 1 ? own : times * (own / patch) * patch;
+    size_t patch = m->model->config.patch, gh, gw;
+    *side = asked ? asked : config_side(&m->model->config, times);
     if (*side <= 16384 && clip_grid(&m->model->config, *side, *side, &gh, &gw)) return true;
     return err_set(e, "side: %zu found, a multiple of the model's patch, %zu, of at most 16384 expected", *side, patch);
 }

@@ -130,3 +130,8 @@ bool config_parse_preprocessor(const char *json, size_t length, const char *name
     json_free(j);
     return ok;
 }
+
+size_t config_side(const clip_config *c, size_t sides) {
+    if (sides == 1) return c->image;
+    return c->invert.size ? c->invert.size : sides * (c->image / c->patch) * c->patch;
+}

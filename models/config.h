@@ -18,4 +18,6 @@ bool config_parse(const char *json, size_t length, const char *name, clip_config
 bool config_parse_preprocessor(const char *json, size_t length, const char *name, clip_config *out, err *e);
 /* open_clip's form. False where it has no words for this network: towers with different activations. */
 bool config_write(FILE *stream, const clip_config *c, err *e);
+/* The side when none is asked for: the model's own; where `sides` is 2, what its maskinv_cfg says, else twice its grid. */
+size_t config_side(const clip_config *c, size_t sides);
 #endif

@@ -4,11 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-size_t region_side(const clip_config *c, size_t sides) {
-    if (sides == 1) return c->image;
-    return c->invert.size ? c->invert.size : sides * (c->image / c->patch) * c->patch;
-}
-
 /* ---- masks ------------------------------------------------------------------------------------------- */
 static bool box_above(const mask_image *m, float least, size_t box[4]) {
     box[0] = m->width, box[1] = m->height, box[2] = box[3] = 0;

@@ -30,8 +30,6 @@ size_t region_method_count(void);
 const region_method *region_method_at(size_t i);
 const region_method *region_method_find(const char *name); /* NULL: no such method */
 
-/* The side when none is asked for: the model's own; where `sides` is 2, what its maskinv_cfg says, else twice its grid. */
-size_t region_side(const clip_config *c, size_t sides);
 
 typedef struct {
     size_t side;   /* of the square that the network sees, a multiple of the patch */
