@@ -184,7 +184,7 @@ static bool scan_failed(const scanner *s, const char *name, err *e) {
 }
 
 cJSON *json_parse(const char *text, size_t length, const char *name, err *e) {
-    const unsigned char *bytes = (const unsigned char *)text;
+    const unsigned char *bytes = (const unsigned char *)(length ? text : ""); /* nothing may be NULL */
     scanner s = {bytes, bytes, bytes + length, NULL};
     if (!scan_text(&s)) {
         scan_failed(&s, name, e);
