@@ -388,8 +388,8 @@ const method *method_find(const char *name) {
 }
 
 /* ---- all of them ---------------------------------------------------------------------------------------------- */
-static bool open_legrad(explainer *x, const real *pixels, fault *f) {
-    explain_options o = {.layers = x->blocks, .gradient = GRADIENT_FACTORED};
+static bool open_legrad(explainer *x, const real *pixels, const real *usual, fault *f) {
+    explain_options o = {.layers = x->blocks, .gradient = GRADIENT_FACTORED, .usual = usual};
     return explain_open(&x->legrad, x->model, pixels, x->height, x->width, &o, x->memory, x->cores, f);
 }
 
@@ -404,7 +404,7 @@ static bool open_row(explainer *x, const method *how, bool steered, const clip_m
     if (asked > layers) return fault_set(f, FAULT_RANGE, "blocks", (size_t[]){asked, 1, layers}, 3);
     x->blocks = asked ? asked : own < layers ? own : layers; /* a model with fewer layers has all of them changed */
     if (!how->free) x->blocks = own;
-    if (how->family == FAMILY_LEGRAD) return open_legrad(x, pixels, f);
+    if (how->family == FAMILY_LEGRAD) return open_legrad(x, pixels, o ? o->usual : NULL, f);
     bool ok = ag_tape_init(&x->tape, memory, cores, wants_gradient(x) ? TAPE_NODES : 1);
     x->tape.recording = false;
     if (ok) x->run = clip_image_run(&x->tape, m, x->gh, x->gw);

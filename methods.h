@@ -88,6 +88,7 @@ method_settings method_defaults(void); /* those of VOC21: 2, .3, 2.2, .7, .5, NA
 typedef struct {
     size_t blocks;                   /* 0: the method's own number */
     const method_settings *settings; /* NULL: the defaults */
+    const real *usual;               /* legrad of SigLIP: explain_options.usual */
 } method_options;
 typedef struct method_kept method_kept; /* methods_dense.c */
 

@@ -104,6 +104,9 @@ typedef struct {
 bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out);
 /* Says so where a text, put into the template `within` (NULL: alone), is longer than the context, or looks wrongly decoded. */
 bool cli_say_text(cli *c, const tokenizer *tokens, const char *text, const char *within, size_t context);
+/* SigLIP's maps are corrected by what "a photo of a" looks at (MODEL.md 4.20): that text's unit embedding [E] in *out (mem_free
+ * it), NULL for other families; where the model has no tokenizer, that is warned of and left out. */
+bool cli_usual(cli *c, float **out);
 /* Unit embeddings [count, E] of texts within templates, in *out (mem_free it). */
 bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out);
 /* The texts of the flags, [texts, E] in *out (mem_free it); NULL where there are none. */

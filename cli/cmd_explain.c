@@ -341,8 +341,11 @@ static bool open_run(job *j, run *r) {
     bool surgery = r->how->together;
     size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
     const method_settings settings = settings_of(&j->o);
-    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){blocks, &settings},
+    float *usual = NULL;
+    if (r->how->family == FAMILY_LEGRAD && !cli_usual(&j->c, &usual)) return false;
+    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){blocks, &settings, usual},
                           &j->c.memory, j->c.cores, &f);
+    mem_free(usual);
     r->cells = r->x.gh * r->x.gw;
     r->grids = ok ? arena_alloc(&j->c.memory, j->count, r->cells * sizeof *r->grids) : NULL;
     r->map = r->grids ? arena_alloc(&j->c.memory, j->side, j->side * sizeof *r->map) : NULL;

@@ -140,7 +140,11 @@ static bool forward(job *j) {
         eo.watch = &j->watch;
         trace_add(&j->trace, "pixels", pixels, (size_t[]){3, j->side, j->side}, 3);
     }
+    float *usual;
+    if (!cli_usual(&j->c, &usual)) return mem_free(pixels), false;
+    eo.usual = usual;
     bool ok = explain_open(&j->x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    mem_free(usual);
     mem_free(pixels);
     if (ok && j->o.trace) trace_add(&j->trace, "embedding", j->x.embedding, &j->r.embed, 1);
     report_time(&j->r, "forward");

@@ -59,3 +59,14 @@ bool cli_texts(cli *c, const text_options *o, float **out) {
     mem_free(templates.kept);
     return ok;
 }
+
+bool cli_usual(cli *c, float **out) {
+    static const char *const usual[] = {"a photo of a"};
+    const template_set alone = {NULL, 0, NULL};
+    *out = NULL;
+    if (!clip_is_siglip(&c->model->config)) return true;
+    if (checkpoint_tokenizer(c->weights, &c->e)) return cli_embed(c, &alone, usual, 1, out);
+    cli_warn(c, "SigLIP's correction by \"a photo of a\" is left out: %s", c->e.text);
+    c->e.text[0] = 0;
+    return true;
+}

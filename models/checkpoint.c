@@ -227,6 +227,7 @@ const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e) {
     if (c->words) return c->words;
     c->words = c->merges.data ? tokens_parse(c->merges.data, c->merges.length, &c->model.config, c->name, e)
                               : tokens_open(c->folder, &c->speech, &c->model.config, speaker(c), c->name, e);
+    if (c->words) c->model.config.pad = tokens_pad(c->words, &c->model.config);
     return c->words;
 }
 

@@ -62,6 +62,10 @@ static tokenizer *fitting(tokenizer *t, const clip_config *c, const char *name, 
     return NULL;
 }
 
+size_t tokens_pad(const tokenizer *t, const clip_config *c) {
+    return t->kind == &clip_bpe_kind ? c->pad : t->kind == &unigram_kind ? 1 : 0;
+}
+
 /* MODEL.md 3: 512 byte symbols, start, end */
 static size_t merges_of(const clip_config *c) { return c->vocab > 514 ? c->vocab - 514 : 1; }
 

@@ -18,6 +18,9 @@ token_settings tokens_settings(const char *json, size_t length);
  * layout: whose names the weights have (checkpoint_layout). */
 tokenizer *tokens_open(const char *folder, const token_settings *s, const clip_config *c, const char *layout,
                        const char *name, err *e);
+/* The id that fills a text up to the context where every token sees every other (MODEL.md 3): SigLIP's and XLM-V's end or
+ * pad, both 1; Gemma's and BERT's <pad>, 0; CLIP's is the config's. */
+size_t tokens_pad(const tokenizer *t, const clip_config *c);
 /* CLIP's merges in memory. */
 tokenizer *tokens_parse(const char *merges, size_t length, const clip_config *c, const char *name, err *e);
 #endif

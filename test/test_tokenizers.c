@@ -11,7 +11,7 @@
 #include <cmocka.h>
 #include "files/files.h"
 #include "files/json.h"
-#include "models/checkpoint.h"
+#include "models/texts.h"
 #include "text/kinds.h"
 #include "text/repair.h"
 
@@ -75,6 +75,35 @@ static void published_ids(void **state) {
         {"eva01-openclip", "CLIP's byte pairs", 600, true}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) as_published(&rows[i]);
+}
+
+/* From words to the embedding: padding and all. The file's is the first text's, computed in float64. */
+static void texts_embed_as_published(void **state) {
+    static const char *const names[] = {"siglip-hf", "siglip-openclip", "siglip2-hf-sharded", "clipa-openclip", "metaclip2-hf"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char where[300], path[330];
+        const char *text = "a photo of a red cat";
+        float out[64], expected[64];
+        arena memory;
+        void *room = mem_reserve((size_t)1 << 28);
+        arena_init(&memory, room, (size_t)1 << 28);
+        snprintf(where, sizeof where, "test/data/checkpoints/%s", names[i]);
+        snprintf(path, sizeof path, "%s/expected.safetensors", where);
+        checkpoint *c = checkpoint_open(where, &e);
+        safetensors *s = st_open(path, &e);
+        if (!c || !s) fail_msg("%s", e.text);
+        size_t n = checkpoint_model(c)->config.embed;
+        assert_true(n <= 64);
+        if (!texts_embed(c, &text, 1, NULL, 0, &memory, NULL, out, &e)) fail_msg("%s", e.text);
+        assert_true(st_floats(st_find(s, "text.embedding"), expected, n, &e));
+        (void)unit(expected, n);
+        for (size_t k = 0; k < n; k++)
+            if (!(out[k] - expected[k] < 2e-4f && expected[k] - out[k] < 2e-4f)) fail_msg("%s: %g, expected %g", names[i], (double)out[k], (double)expected[k]);
+        st_free(s);
+        checkpoint_free(c);
+        mem_release(room, (size_t)1 << 28);
+    }
 }
 
 /* vocab.txt alone says the same as tokenizer.json beside it. */
@@ -176,6 +205,7 @@ int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_ids),           cmocka_unit_test(vocabulary_alone),
+        cmocka_unit_test(texts_embed_as_published),
         cmocka_unit_test(decodes),                 cmocka_unit_test(misread_texts_are_seen),
         cmocka_unit_test(damaged_files_are_named), cmocka_unit_test(every_allocation_may_fail),
     };
