@@ -17,8 +17,8 @@
 
 static err e;
 
-/* The ids that stand before the padding: all of them, but for repeats of the last at the end. */
-static size_t unpadded(const cJSON *ids, uint32_t *out, size_t most) {
+/* The ids as they are published, padding and all; how many. */
+static size_t published(const cJSON *ids, uint32_t *out, size_t most) {
     size_t n = 0;
     const cJSON *v;
     cJSON_ArrayForEach(v, ids) {
@@ -50,7 +50,7 @@ static void as_published(const row *r) {
         uint32_t expected[128], ids[128];
         size_t n, whole;
         if (r->repaired && strstr(text, "\xEF\xAC\x81")) continue; /* a ligature: SPEC's repairs give other ids */
-        most = unpadded(cJSON_GetObjectItem(one, "ids"), expected, 128);
+        most = published(cJSON_GetObjectItem(one, "ids"), expected, 128);
         if (!tokenizer_encode(t, text, ids, most, &n, &e)) fail_msg("%s", e.text);
         bool same = n <= most && memcmp(ids, expected, n * sizeof *ids) == 0;
         for (size_t i = n; i < most; i++) same = same && expected[i] == expected[most - 1]; /* padding */

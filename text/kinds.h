@@ -1,7 +1,7 @@
 /* kinds.h - what a kind of tokenizer is, for the table in tokenizer.c: a row each, a file each.
  *
  *     clip_bpe.c     CLIP's byte pairs               wordpiece.c   BERT's pieces (CLIPA)
- *     unigram.c      sentencepiece's best path       pairs.c       merges over characters (Gemma), bytes (GPT-2)
+ *     unigram.c      sentencepiece's best path       pairs.c       merges over characters (Gemma)
  *     sentencepiece.c and tokenizer_json.c read files into these
  */
 #ifndef KINDS_H
@@ -48,7 +48,7 @@ tokenizer *tokenizer_make(const tokenizer_kind *kind, void *own, unsigned clean,
 
 /* ---- kinds ------------------------------------------------------------------------------------------ */
 typedef struct clip_bpe clip_bpe;
-extern const tokenizer_kind clip_bpe_kind, unigram_kind, pairs_kind, byte_pairs_kind, wordpiece_kind;
+extern const tokenizer_kind clip_bpe_kind, unigram_kind, pairs_kind, wordpiece_kind;
 clip_bpe *clip_bpe_parse(const char *bytes, size_t length, const char *name, size_t most_merges, err *e);
 size_t clip_bpe_vocab(const clip_bpe *t);
 void clip_bpe_free(clip_bpe *t);
