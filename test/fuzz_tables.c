@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     csv t = {.path = "fuzz"};
     json_stream s = {.path = "fuzz"};
     err e = {0};
-    volatile size_t letters = 0;
+    size_t letters = 0;
     mem_hook_cjson();
     if (!length || !(t.stream = stream_of(bytes, length))) return 0;
     while (csv_next(&t, &e))
@@ -23,5 +23,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     while (json_stream_next(&s, &e)) letters += (size_t)s.at;
     if (!s.ended && !e.text[0]) __builtin_trap();
     json_stream_close(&s);
-    return 0;
+    return letters == SIZE_MAX; /* never; but every field has been read */
 }

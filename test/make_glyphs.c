@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
                 if (c != 0x25A1 && !stbtt_FindGlyphIndex(&font, c)) continue;
                 stbtt_GetCodepointHMetrics(&font, c, &advance, &bearing);
                 unsigned char *p = stbtt_GetCodepointBitmap(&font, scale, scale, c, &w, &h, &left, &top);
-                printf("    {0x%X, %d, %d, %d, %d, %d, \"", c, (int)(advance * scale * 64 + .5f), left, top, w, h);
+                printf("    {0x%X, %d, %d, %d, %d, %d, \"", c, (int)((float)advance * scale * 64 + .5f), left, top, w, h);
                 for (int i = 0; i < w * h; i++) putchar('A' + (p[i] * 15 + 127) / 255);
                 printf("\"},\n");
                 stbtt_FreeBitmap(p, NULL);

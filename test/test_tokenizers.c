@@ -116,7 +116,7 @@ static void vocabulary_alone(void **state) {
     static const char *const texts[] = {"a photo of a red cat", "UN caf\xC3\xA9!", "", "unwriteable \xE7\x8C\xAB"};
     for (size_t i = 0; i < 4; i++) {
         uint32_t x[32], y[32];
-        size_t n, m;
+        size_t n, m = 0;
         assert_true(tokenizer_encode(a, texts[i], x, 32, &n, &e) && tokenizer_encode(b, texts[i], y, 32, &m, &e));
         assert_int_equal(n, m);
         assert_memory_equal(x, y, n * sizeof *x);

@@ -71,8 +71,8 @@ static void step_open(step_case *c, clip_pool which) {
     err e = {{0}};
     fault why = {0};
     memset(c, 0, sizeof *c);
-    c->config = (clip_config){.vision = {12, 2, 3, 48, (real)1e-5},
-                              .text = {8, 1, 2, 32, (real)1e-5},
+    c->config = (clip_config){.vision = {.width = 12, .layers = 2, .heads = 3, .mlp = 48, .eps = (real)1e-5},
+                              .text = {.width = 8, .layers = 1, .heads = 2, .mlp = 32, .eps = (real)1e-5},
                               .image = 8,
                               .patch = 4,
                               .embed = 10,
