@@ -21,20 +21,30 @@ bool builtin_model_get(builtin_model *b) {
 #ifndef MODEL_DIR
 #define MODEL_DIR "weights/default"
 #endif
-#ifdef __APPLE__
+/* How each object format wants a constant announced, and what goes behind it. */
+#if defined(__APPLE__) || (defined(_WIN32) && defined(__i386__))
 #define SYMBOL(name) "_" #name
-#define BLOB_SECTION ".section __DATA,__const\n"
-#define BLOB_AFTER ".text\n"
 #else
 #define SYMBOL(name) #name
-#define BLOB_SECTION ".pushsection .rodata\n"
-#define BLOB_AFTER ".popsection\n"
+#endif
+#if defined(__APPLE__)
+#define BLOB_BEFORE(name) ".section __DATA,__const\n"
+#define BLOB_AFTER(name) ".text\n"
+#elif defined(_WIN32)
+#define BLOB_BEFORE(name) ".section .rdata,\"dr\"\n"
+#define BLOB_AFTER(name) ".text\n"
+#elif defined(__wasm__) /* a segment a symbol, whose size is told */
+#define BLOB_BEFORE(name) ".section .rodata." #name ",\"\",@\n.type " #name ",@object\n.type " #name "_end,@object\n"
+#define BLOB_AFTER(name) ".size " #name ", " #name "_end-" #name "\n.size " #name "_end, 1\n.section .text,\"\",@\n"
+#else
+#define BLOB_BEFORE(name) ".pushsection .rodata\n"
+#define BLOB_AFTER(name) ".popsection\n"
 #endif
 /* 64-byte alignment: the writer pads headers so that the tensors then begin at a multiple of 64 too. */
 #define BLOB(name, file)                                                                                               \
-    __asm__(BLOB_SECTION ".globl " SYMBOL(name) "\n.balign 64\n" SYMBOL(                                               \
+    __asm__(BLOB_BEFORE(name) ".globl " SYMBOL(name) "\n.balign 64\n" SYMBOL(                                          \
         name) ":\n.incbin \"" MODEL_DIR "/" file                                                                       \
-              "\"\n.globl " SYMBOL(name##_end) "\n" SYMBOL(name##_end) ":\n.byte 0\n" BLOB_AFTER);                     \
+              "\"\n.globl " SYMBOL(name##_end) "\n" SYMBOL(name##_end) ":\n.byte 0\n" BLOB_AFTER(name));              \
     extern const unsigned char name[], name##_end[]
 
 BLOB(maskinv_model_weights, "open_clip_model.safetensors");
