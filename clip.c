@@ -193,9 +193,10 @@ static void convert_piece(void *arg, size_t i) {
     convert(c->w->type, (const unsigned char *)c->w->data + clip_bytes(c->w->type, from), c->out + from, n);
 }
 
-static bool usable_as_is(const clip_weight *w) {
+const real *clip_in_place(const clip_weight *w) {
     bool is_real = w->type == CLIP_REAL || (w->type == CLIP_F32 && sizeof(real) == sizeof(float));
-    return is_real && (uintptr_t)w->data % sizeof(real) == 0;
+    if (w->leaf) return w->leaf->data;
+    return is_real && (uintptr_t)w->data % sizeof(real) == 0 ? w->data : NULL;
 }
 
 real clip_number(const clip_weight *w, size_t i) {
@@ -223,7 +224,7 @@ ag_tensor *clip_use(ag_tape *t, const clip_weight *w) {
     if (!clip_there(w)) return NULL;
     size_t rows = w->transposed ? w->cols : w->rows, cols = w->transposed ? w->rows : w->cols;
     if (w->leaf) return w->leaf;
-    if (usable_as_is(w)) return ag_constant(t, w->data, 1, rows, cols);
+    if (clip_in_place(w)) return ag_constant(t, clip_in_place(w), 1, rows, cols);
     ag_tensor *x = ag_new(t, 1, rows, cols);
     if (!x) return NULL;
     conversion c = {w, x->data, rows * cols, (size_t)1 << 16};

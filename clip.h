@@ -185,6 +185,8 @@ static inline bool clip_there(const clip_weight *w) { return w->data || w->leaf;
 ag_tensor *clip_use(ag_tape *t, const clip_weight *w);
 /* Some rows of a table: in inference only they are converted, not the whole (a vocabulary is large). [1,count,cols] */
 ag_tensor *clip_use_rows(ag_tape *t, const clip_weight *w, const uint32_t *index, size_t count);
+/* Its numbers where they lie, if they can be used so, aligned and of type `real`; else NULL. */
+const real *clip_in_place(const clip_weight *w);
 /* Number i of a weight, in the order in which they are stored. */
 real clip_number(const clip_weight *w, size_t i);
 /* Stored numbers from..from+count-1 in a row; from is a multiple of 32, count too unless the weight ends there. */

@@ -13,7 +13,8 @@ static const struct explain_gradient OTHER = {.name = "other", .records = true, 
 static const struct explain_gradient *const GRADIENTS[] = {[GRADIENT_FACTORED] = &explain_factored,
                                                            [GRADIENT_DECOMPOSED] = &explain_decomposed,
                                                            [GRADIENT_AUTOGRAD] = &explain_taped,
-                                                           [GRADIENT_JACOBIAN] = &explain_jacobian};
+                                                           [GRADIENT_JACOBIAN] = &explain_jacobian,
+                                                           [GRADIENT_COMPACT] = &explain_compact};
 
 bool explain_is_taped(const explained *x) { return x->how->record != NULL; }
 
@@ -288,13 +289,20 @@ static void run_blocks(explained *x, real *tokens, fault *f) {
     for (size_t i = 0; i < depth && !f->code; i++) {
         ag_mark mark = ag_tape_mark(t);
         bool keep = i >= start && explain_is_taped(x);
+        explain_layer *l = i < start ? NULL : &x->layers[i - start];
         t->recording = false;
+        if (x->how->block) {
+            x->how->block(x, i, l, tokens);
+            if (l) keep_z(x, l, tokens, NULL, f);
+            show(x->options.watch, "tokens", i, tokens, 2, n, D, 0);
+            continue;
+        }
         real *own = keep ? explain_take(x, n, D, f) : tokens; /* a record needs its input as it was */
         if (!own) return;
         if (keep) memcpy(own, tokens, n * D * sizeof(real));
         ag_tensor *in = ag_constant(t, own, 1, n, D);
-        ag_tensor *out = i < start ? clip_block(t, &x->run, &x->model->blocks[i], in, NULL, false)
-                                   : run_explained(x, &x->layers[i - start], t, in, f);
+        ag_tensor *out = l ? run_explained(x, l, t, in, f)
+                           : clip_block(t, &x->run, &x->model->blocks[i], in, NULL, false);
         if (out && out->data != tokens)
             memcpy(tokens, out->data, n * D * sizeof(real));
         else if (!out && !f->code)
@@ -309,7 +317,7 @@ static void forward(explained *x, const real *pixels, fault *f) {
     size_t D = c->vision.width, E = c->embed;
     ag_tape *t = &x->tape;
     real *tokens = explain_take(x, x->n, D, f);
-    if (!f->code && !ag_tape_init(t, x->memory, x->cores, TAPE_NODES * x->options.layers)) *f = t->fault;
+    if (!f->code && !ag_tape_init(t, x->memory, x->cores, x->how->records ? TAPE_NODES * x->options.layers : 1)) *f = t->fault;
     if (f->code) return;
     t->recording = false;
     x->run = clip_image_run(t, x->model, x->gh, x->gw);

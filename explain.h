@@ -6,11 +6,12 @@
  *     explain_legrad(&x, text_embedding, map, &f);             // [side, side] in 0..1; any number of times
  *
  * The map of an embedding e is a gradient (MODEL.md 4): for each explained layer, how the attention A of its heads
- * would have to change for the layer's pooled feature z to come nearer to e. Four ways to have it:
+ * would have to change for the layer's pooled feature z to come nearer to e. Five ways to have it:
  *   autograd    the definition, through the tape; nothing derived by hand
  *   decomposed  the tensor dz/dA once [E, H, n, n], then only a product with e
  *   factored    the closed form of that product: two matrix products and no tensor
  *   jacobian    its linear part once, dg/dg_z [n, D, E], then one product a token for a group of embeddings
+ *   compact     the closed form again, for little memory: slices of it made anew in each pass
  * All are linear in e up to a relu, so each also gives the map's derivative with respect to e (explain_transpose).
  * explain.c is what they have in common, gradient.h their common shape, and each is a file of its own.
  */
@@ -19,7 +20,7 @@
 #include "clip.h"
 #include "map.h"
 
-typedef enum { GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN } gradient_kind;
+typedef enum { GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN, GRADIENT_COMPACT } gradient_kind;
 
 /* ---- watching: every named intermediate, as it is made (for --trace) ------------------------- */
 typedef struct {

@@ -34,6 +34,8 @@ struct explain_gradient {
     /* z: on the tape where it records, as s takes it; taps->A is then a leaf. Both are gone after the call, unless the
      * grid is `record`ed */
     void (*keep)(explained *x, explain_layer *l, const clip_taps *taps, ag_tensor *z, fault *f);
+    /* or: runs a block itself, tokens [n,D] in place, and keeps what it needs where l is not NULL */
+    void (*block)(explained *x, size_t index, explain_layer *l, real *tokens);
     void (*forward)(explain_pass *p);        /* work.e_unit -> work.parts: R's summands, before 1/(H rows) */
     void (*transposed)(explain_pass *p);     /* work.w = dL/dR/(H rows) -> work.ez [E] */
     /* all at once, or NULL: see explain_group; count <= EXPLAIN_GROUP */
@@ -41,7 +43,7 @@ struct explain_gradient {
     ag_tensor *(*record)(explained *x, ag_tensor *e_unit); /* or: R itself as a node of x->tape [1,gh,gw] */
 };
 extern const struct explain_gradient explain_factored, explain_chained, explain_decomposed, explain_jacobian,
-    explain_taped;
+    explain_compact, explain_taped;
 
 /* ---- sizes --------------------------------------------------------------------------------------------------- */
 enum { BLOCK_ROWS = 64 }; /* rows of [n,F] that one task works on */

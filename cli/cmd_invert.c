@@ -37,7 +37,7 @@ static const flag flags[] = {
     {"decay", 0, FLAG_NUMBER, offsetof(options, decay), "D", 0, 1e6, .standard = "0", .help = "AdamW's weight decay"},
     {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
      .help = "last layers that are explained; not given: the model's config, else 1 (chefer 1, rollout all)"},
-    {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd|jacobian", .standard = "factored",
+    {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd|jacobian|compact", .standard = "factored",
      .help = "how the map's gradient is computed; jacobian: slow to begin, then 32 masks at a time, for hundreds of them. "
              "Other explainers than LeGrad have autograd only"},
     {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad|gradcam|chefer|rollout", .standard = "legrad",
@@ -89,7 +89,7 @@ static bool is_legrad(const job *j) { return !strcmp(j->o.explainer, "legrad"); 
 static bool check_explainer(job *j) {
     const method *how = method_find(j->o.explainer);
     if (is_legrad(j)) return true;
-    if (!strcmp(j->o.gradient, "decomposed") || !strcmp(j->o.gradient, "jacobian"))
+    if (strcmp(j->o.gradient, "factored") && strcmp(j->o.gradient, "autograd"))
         return cli_usage(&j->c, "--gradient: %s has autograd only, %s found", how->name, j->o.gradient);
     if (j->o.layers && !how->free) return cli_usage(&j->c, "--layers: %s leaves no choice of them", how->name);
     return true;
@@ -124,6 +124,7 @@ static gradient_kind gradient_of(const char *name) {
     return !strcmp(name, "autograd")     ? GRADIENT_AUTOGRAD
            : !strcmp(name, "decomposed") ? GRADIENT_DECOMPOSED
            : !strcmp(name, "jacobian")   ? GRADIENT_JACOBIAN
+           : !strcmp(name, "compact")    ? GRADIENT_COMPACT
                                          : GRADIENT_FACTORED;
 }
 

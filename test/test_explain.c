@@ -13,7 +13,9 @@
 #include <cmocka.h>
 #include "x_skip.h"
 
-static const gradient_kind KINDS[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN};
+enum { GRADIENTS = 5 };
+static const gradient_kind KINDS[GRADIENTS] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN,
+                                               GRADIENT_COMPACT};
 static pool *cores;
 
 static void check(bool ok, const fault *f) {
@@ -69,6 +71,7 @@ static void factored_maps_are_pytorchs(void **state) { (void)state, text_maps(GR
 static void decomposed_maps_are_pytorchs(void **state) { (void)state, text_maps(GRADIENT_DECOMPOSED); }
 static void autograd_maps_are_pytorchs(void **state) { (void)state, text_maps(GRADIENT_AUTOGRAD); }
 static void jacobian_maps_are_pytorchs(void **state) { (void)state, text_maps(GRADIENT_JACOBIAN); }
+static void compact_maps_are_pytorchs(void **state) { (void)state, text_maps(GRADIENT_COMPACT); }
 
 /* ---- the three gradients, on models of several shapes --------------------------------------------------------- */
 enum { ROOM = 512 << 20 };
@@ -133,9 +136,9 @@ static void all_gradients_agree(void **state) {
     };
     derivatives d = {0, 0};
     for (size_t j = 0; j < 3 * sizeof SHAPES / sizeof *SHAPES; j++) {
-        real grid[4][256], de[4][64];
+        real grid[GRADIENTS][256], de[GRADIENTS][64];
         size_t cells = 0, i = j / 3;
-        for (size_t k = 0; k < 4; k++) {
+        for (size_t k = 0; k < GRADIENTS; k++) {
             bench b;
             clip_config c = seeded_config(SHAPES[i].image, SHAPES[i].patch, SHAPES[i].width, SHAPES[i].layers,
                                           SHAPES[i].heads, SHAPES[i].embed);
@@ -146,7 +149,7 @@ static void all_gradients_agree(void **state) {
             cells = b.x.gh * b.x.gw;
             bench_close(&b);
         }
-        for (size_t k = 1; k < 4; k++) {
+        for (size_t k = 1; k < GRADIENTS; k++) {
             assert_close(grid[0], grid[k], cells, BY_BUILD(1e-5, 1e-9));
             assert_derivative(&d, de[0], de[k], SHAPES[i].embed, BY_BUILD(1e-5, 1e-9));
         }
@@ -215,7 +218,7 @@ static void derivative_is_the_maps_slope(void **state) {
  */
 static void every_run_gives_the_same_bytes(void **state) {
     (void)state;
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < GRADIENTS; k++) {
         real grid[2][256], de[2][64];
         for (size_t run = 0; run < 2; run++) {
             bench b;
@@ -322,7 +325,7 @@ static void little_memory_is_a_fault(void **state) {
     uint64_t seed = 1;
     seeded_normal(&seed, pixels, 3 * 32 * 32);
     seeded_normal(&seed, e, 24);
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < GRADIENTS; k++) {
         bool enough = false;
         for (size_t size = 64; !enough; size += size / 16 + 64) {
             void *room = malloc(size);
@@ -480,6 +483,7 @@ int main(void) {
         cmocka_unit_test(decomposed_maps_are_pytorchs),
         cmocka_unit_test(autograd_maps_are_pytorchs),
         cmocka_unit_test(jacobian_maps_are_pytorchs),
+        cmocka_unit_test(compact_maps_are_pytorchs),
         cmocka_unit_test(all_gradients_agree),
         cmocka_unit_test(stored_types_make_no_difference),
         cmocka_unit_test(derivative_is_the_maps_slope),

@@ -14,7 +14,9 @@
 #include <cmocka.h>
 #include "x_skip.h"
 
-static const gradient_kind KINDS[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN};
+enum { GRADIENTS = 5 };
+static const gradient_kind KINDS[GRADIENTS] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN,
+                                               GRADIENT_COMPACT};
 static pool *cores;
 
 static void open_on(explained *x, fixture *fx, const clip_model *m, const char *size, size_t layers,
@@ -88,6 +90,7 @@ static void factored_inverts_as_pytorch(void **state) { (void)state, against_fix
 static void decomposed_inverts_as_pytorch(void **state) { (void)state, against_fixtures(GRADIENT_DECOMPOSED); }
 static void autograd_inverts_as_pytorch(void **state) { (void)state, against_fixtures(GRADIENT_AUTOGRAD); }
 static void jacobian_inverts_as_pytorch(void **state) { (void)state, against_fixtures(GRADIENT_JACOBIAN); }
+static void compact_inverts_as_pytorch(void **state) { (void)state, against_fixtures(GRADIENT_COMPACT); }
 
 /* A group of 40 masks, and some of them alone or in other places: the same bytes; factored's numbers. */
 enum { MANY = 40, GROUP_ITERS = 5, MANY_CELLS = 16, MANY_E = 24 };
@@ -142,7 +145,7 @@ static void a_group_knows_no_neighbours(void **state) {
 static void first_gradient_is_pytorchs(void **state) {
     (void)state;
     derivatives d = {0, 0};
-    for (size_t i = 0; i < FIXTURES * FIXTURE_SIZES * 4; i++) {
+    for (size_t i = 0; i < FIXTURES * FIXTURE_SIZES * GRADIENTS; i++) {
         fixture fx;
         explained x;
         fault f = {0};
@@ -168,12 +171,12 @@ static void all_gradients_agree(void **state) {
     derivatives d = {0, 0};
     for (size_t i = 0; i < FIXTURES; i++) {
         fixture fx;
-        real gradients[4][64], grids[4][256];
-        double losses[4];
+        real gradients[GRADIENTS][64], grids[GRADIENTS][256];
+        double losses[GRADIENTS];
         size_t h, w, E = 0, cells = 0;
         fixture_open(&fx, fixture_names[i]);
         real *mask = fixture_mask(&fx, 1, &h, &w);
-        for (size_t k = 0; k < 4; k++) {
+        for (size_t k = 0; k < GRADIENTS; k++) {
             explained x;
             target t;
             fault f = {0};
@@ -186,7 +189,7 @@ static void all_gradients_agree(void **state) {
             assert_true(maskinv_gradient(&x, &t, e, false, (real)0.3, &losses[k], grids[k], gradients[k], &f));
             arena_reset(&fx.memory, mark);
         }
-        for (size_t k = 1; k < 4; k++) {
+        for (size_t k = 1; k < GRADIENTS; k++) {
             assert_close(grids[0], grids[k], cells, BY_BUILD(1e-5, 1e-9));
             assert_derivative(&d, gradients[0], gradients[k], E, BY_BUILD(1e-5, 1e-9));
             assert_below(fabs(losses[0] - losses[k]), BY_BUILD(1e-5, 1e-9), "loss", __FILE__, __LINE__);
@@ -199,9 +202,9 @@ static void all_gradients_agree(void **state) {
 /* Pooled by the mean of tokens, the last layer's z is the image embedding: at the start its G is 0, not rounding. */
 static void a_layer_that_agrees_is_silent(void **state) {
     (void)state;
-    real gradients[4][64], grids[4][256];
+    real gradients[GRADIENTS][64], grids[GRADIENTS][256];
     size_t E = 0, cells = 0;
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < GRADIENTS; k++) {
         fixture fx;
         explained x;
         target t;
@@ -222,7 +225,7 @@ static void a_layer_that_agrees_is_silent(void **state) {
         }
         fixture_close(&fx);
     }
-    for (size_t k = 1; k < 4; k++) {
+    for (size_t k = 1; k < GRADIENTS; k++) {
         assert_close(grids[0], grids[k], cells, BY_BUILD(1e-5, 1e-9));
         assert_close(gradients[0], gradients[k], E, BY_BUILD(KINK, 1e-9));
     }
@@ -232,7 +235,7 @@ static void a_layer_that_agrees_is_silent(void **state) {
 static void gradient_is_the_losss_slope(void **state) {
     (void)state;
     if (sizeof(real) == sizeof(float)) SKIP("float has too few digits for differences; the double build does it");
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < GRADIENTS; k++) {
         fixture fx;
         explained x;
         target t;
@@ -347,7 +350,7 @@ static void invert_to(explained *x, const real *mask, size_t h, size_t w, outcom
 
 static void a_mask_knows_no_others(void **state) {
     (void)state;
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < GRADIENTS; k++) {
         fixture fx;
         explained x;
         size_t h, w, E;
@@ -377,7 +380,7 @@ static void a_mask_knows_no_others(void **state) {
 
 static void memory_is_given_back(void **state) {
     (void)state;
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < GRADIENTS; k++) {
         fixture fx;
         explained x;
         size_t h, w;
@@ -466,7 +469,7 @@ static void masks_of_any_size_and_filling(void **state) {
 
 static void faults_name_what_was_wrong(void **state) {
     (void)state;
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < GRADIENTS; k++) {
         seeded_model s;
         assert_true(seeded_make(&s, seeded_config(32, 8, 32, 2, 2, 24), CLIP_REAL, 3));
         fixture fx;
@@ -579,6 +582,7 @@ int main(void) {
         cmocka_unit_test(decomposed_inverts_as_pytorch),
         cmocka_unit_test(autograd_inverts_as_pytorch),
         cmocka_unit_test(jacobian_inverts_as_pytorch),
+        cmocka_unit_test(compact_inverts_as_pytorch),
         cmocka_unit_test(a_group_knows_no_neighbours),
         cmocka_unit_test(first_gradient_is_pytorchs),
         cmocka_unit_test(all_gradients_agree),
