@@ -188,12 +188,14 @@ backends:
 
 # ---- tests ---------------------------------------------------------------------------------------------
 # Each test/test_*.c is one cmocka program; test/x_*.c are shared by them. Three builds: the one in use, the core in
-# double, and the core with our own products. Fuzz targets replay their corpus, with sanitizers.
+# double, and the core with our own products. With sanitizers: what reads others' files, and the fuzz targets, which
+# replay their corpus.
 TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
 SHARED    = $(B)/test/libshared.a
 IN_DOUBLE = $(filter test_autograd test_explain test_methods test_maskinv test_caption,$(TESTS))
 IN_NONE   = $(filter test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
 FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
+IN_ASAN   = $(filter test_containers test_families test_pickle test_tokenizers,$(TESTS))
 CMOCKA    = $(shell $(PKG_CONFIG) --libs cmocka)
 
 $(B)/test/test_%: $(B)/test/test_%.o $(SHARED) $(LIB)
@@ -215,9 +217,9 @@ test: all
 	@$(MAKE) --no-print-directory programs WANTED="$(call run_in,$(BLAS),$(TESTS))"
 	@$(if $(IN_DOUBLE),$(MAKE) --no-print-directory programs DOUBLE=1 WANTED="$(call run_in,$(BLAS)-double,$(IN_DOUBLE))")
 	@$(if $(IN_NONE),$(MAKE) --no-print-directory programs BLAS=none WANTED="$(call run_in,none,$(IN_NONE))")
-	@$(if $(FUZZ),$(MAKE) --no-print-directory programs SAN=asan WANTED="$(call run_in,$(BLAS)-asan,$(FUZZ))")
+	@$(if $(FUZZ),$(MAKE) --no-print-directory programs SAN=asan WANTED="$(call run_in,$(BLAS)-asan,$(IN_ASAN) $(FUZZ))")
 	@sh test/run $(wildcard test/test_*.sh) $(call run_in,$(BLAS),$(TESTS)) $(call run_in,$(BLAS)-double,$(IN_DOUBLE)) \
-	    $(call run_in,none,$(IN_NONE)) $(call run_in,$(BLAS)-asan,$(FUZZ))
+	    $(call run_in,none,$(IN_NONE)) $(call run_in,$(BLAS)-asan,$(IN_ASAN) $(FUZZ))
 
 # ---- sanitizers, fuzzing ------------------------------------------------------------------------------------
 asan:

@@ -130,7 +130,7 @@ static bool npy_dict(const char *text, size_t n, npy_header *h, const char *name
             return err_set(e, "%s: npy: key '%s' is %s", name, key, bit ? "there twice" : "unknown");
         seen |= bit;
         if (bit == 1 && !quoted(&c, h->type, sizeof h->type))
-            return err_set(e, "%s: npy: descr is not a simple type", name);
+            return err_set(e, "%s: npy: descr, byte %zu of the header, is no simple type, expected one such as '<f4'", name, (size_t)(c.at - text));
         if (bit == 2 && !(h->columns_first = token(&c, "True")) && !token(&c, "False"))
             return err_set(e, "%s: npy: fortran_order True or False expected", name);
         if (bit == 4 && !npy_shape(&c, h, name, e)) return false;

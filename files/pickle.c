@@ -686,10 +686,10 @@ static bool check_keys(const machine *m, const pickle_value *dict) {
 
 static bool check(const machine *m, pickle_value *v, unsigned level, unsigned *depth) {
     *depth = 0;
-    if (v->mark == LOOKING) return err_set(m->e, "%s: a value contains itself", m->name);
+    if (v->mark == LOOKING) return err_set(m->e, "%s: %s contains itself, expected none that does", m->name, pickle_describe(v).text);
     if (v->mark) *depth = v->mark - 1u;
     if (level + *depth > PICKLE_DEPTH)
-        return err_set(m->e, "%s: values are nested deeper than %d", m->name, PICKLE_DEPTH);
+        return err_set(m->e, "%s: values are nested deeper than %d, %u levels found", m->name, PICKLE_DEPTH, level + *depth);
     if (v->mark || !has_items(v)) return true;
     v->mark = LOOKING;
     for (size_t i = 0; i < v->count; i++) {

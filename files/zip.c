@@ -35,7 +35,8 @@ static bool find_end(const zip *z, size_t *at, err *e) {
         if (is_signed(z->bytes + *at, 5, 6) && little(z->bytes + *at + 20, 2) <= z->length - *at - END) return true;
         if (*at == first) break;
     }
-    return err_set(e, "%s: a zip archive without its end record: file cut short?", z->name);
+    return err_set(e, "%s: no end record in its last %zu bytes, expected a zip archive's: file cut short?", z->name,
+                   z->length - first);
 }
 
 typedef struct {

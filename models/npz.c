@@ -65,7 +65,8 @@ static bool read_layout(const npz *n, array *a) {
         size_t d = h->columns_first ? i : h->rank - 1 - i;
         a->stride[d] = numbers;
         if (!size_mul(numbers, h->shape[d], &numbers))
-            return err_set(n->e, "%s: array %s: the product of its shape is too large", n->f->name, a->name);
+            return err_set(n->e, "%s: array %s: its shape has more numbers than can be counted, %zu bytes of them are there", n->f->name,
+                           a->name, a->entry->size - h->start);
     }
     if (!size_mul(numbers, each, &bytes) || bytes != a->entry->size - h->start)
         return err_set(n->e, "%s: array %s: its shape asks for %zu numbers of %s, %zu bytes are there", n->f->name, a->name,

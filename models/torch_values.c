@@ -133,7 +133,7 @@ static bool check_range(const file_tensor *w, const torch_storage *s, size_t off
         return err_set(e, "its last number is %zu of storage %.*s, which has %zu", last, (int)s->key_length, s->key,
                        s->count);
     if (numbers > s->count && numbers > SPREAD_MOST)
-        return err_set(e, "its shape has %zu numbers, its storage %zu", numbers, s->count);
+        return err_set(e, "its shape has %zu numbers, expected at most its storage's %zu (or one repeated)", numbers, s->count);
     return true;
 }
 
@@ -150,7 +150,7 @@ static bool read_rebuilt(const reader *r, const pickle_value *a, file_tensor *w)
         return err_set(r->e, "its numbers are of %s, expected Float, Half, BFloat16, Double, Long, Int, Short, Char, Byte "
                              "or Bool",
                        pickle_describe(a->items[0]->items[0]->items[1]).text);
-    if (a->items[1]->whole < 0) return err_set(r->e, "its offset is %" PRId64, a->items[1]->whole);
+    if (a->items[1]->whole < 0) return err_set(r->e, "its offset is %" PRId64 ", expected 0 or more", a->items[1]->whole);
     if (!read_sizes(a->items[2], "size", w->shape, &w->rank, r->e) ||
         !read_sizes(a->items[3], "stride", w->stride, &rank, r->e))
         return false;
@@ -158,7 +158,7 @@ static bool read_rebuilt(const reader *r, const pickle_value *a, file_tensor *w)
     size_t offset = (size_t)a->items[1]->whole, each = number_bytes(known->type);
     if (!check_range(w, known, offset, r->e)) return false;
     if (!known->data)
-        return err_set(r->e, "its storage %.*s is not in the file", (int)s.key_length, s.key);
+        return err_set(r->e, "its storage is not in the file, expected one of key %.*s", (int)s.key_length, s.key);
     if (known->bytes / each < known->count || known->bytes != known->count * each)
         return err_set(r->e, "its storage %.*s has %zu bytes, expected %zu for %zu numbers of %s", (int)s.key_length, s.key,
                        known->bytes, known->count * each, known->count, known->type);

@@ -144,7 +144,12 @@ static bool begins(const char *bytes, size_t length, const char *with) {
     return length >= strlen(with) && !memcmp(bytes, with, strlen(with));
 }
 
-/* vocab.txt begins with "[PAD]"; a .model with its first piece, a field of protobuf: 0x0A. */
+static bool ends(const char *name, const char *with) {
+    size_t n = strlen(name), m = strlen(with);
+    return n >= m && strcmp(name + n - m, with) == 0;
+}
+
+/* vocab.txt begins with "[PAD]"; a .model mostly with its first piece, a field of protobuf: 0x0A. */
 tokenizer *tokenizer_parse_as(const char *bytes, size_t length, const char *name, size_t most_merges, unsigned clean,
                               err *e) {
     size_t at = 0, n;
@@ -163,7 +168,8 @@ tokenizer *tokenizer_parse_as(const char *bytes, size_t length, const char *name
         uint32_t start = spellings_find(&w->pieces, "[CLS]", 5), end = spellings_find(&w->pieces, "[SEP]", 5);
         return tokenizer_make(&wordpiece_kind, w, clean, start, end, name, e);
     }
-    if (length > 2 && bytes[0] == '\n' && (unsigned char)bytes[1] < 0x80 && bytes[2] == '\n')
+    bool protobuf = length > 2 && bytes[0] == '\n' && (unsigned char)bytes[1] < 0x80 && bytes[2] == '\n';
+    if (protobuf || ends(name, ".model"))
         return sentencepiece_parse(bytes, length, name, clean, e);
     while (at < length && (bytes[at] == ' ' || (bytes[at] >= '\t' && bytes[at] <= '\r'))) at++;
     if (at < length && bytes[at] == '{') return tokenizer_json_parse(bytes, length, name, most_merges, clean, e);
