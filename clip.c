@@ -1,6 +1,5 @@
 /* clip.c - what a model consists of, and how its stored numbers become tensors (see clip.h). */
 #include "clip.h"
-#include "blocks.h"
 #include <math.h>
 #include <string.h>
 
@@ -164,9 +163,52 @@ bool clip_each_weight(clip_model *m, clip_visit *visit, void *arg) {
 
 bool clip_of_text(clip_kind kind) { return kind >= W_TEXT_BLOCK || (kind >= W_TOKEN && kind <= W_DECODER_PROJ); }
 
+/* ---- numbers stored 32 at a time: GGML's types (MODEL.md 7) ---------------------------------
+ *     Q4_0  d, 16 bytes           x = d (q - 8)      d, m: float16
+ *     Q4_1  d, m, 16 bytes        x = d q + m        q: 4 bits; low halves of the bytes are numbers 0 to 15, high ones 16
+ *     Q5_0  d, u32, 16 bytes      x = d (q - 16)     to 31; bit i of the u32 is the fifth of number i
+ *     Q5_1  d, m, u32, 16 bytes   x = d q + m
+ *     Q8_0  d, 32 bytes           x = d q            q: signed
+ */
+static const struct {
+    unsigned char bytes, bits, centre; /* centre: subtracted from q; 0: there is an m */
+} TYPES[] = {
+    [CLIP_Q4_0] = {18, 4, 8}, [CLIP_Q4_1] = {20, 4, 0}, [CLIP_Q5_0] = {22, 5, 16},
+    [CLIP_Q5_1] = {24, 5, 0}, [CLIP_Q8_0] = {34, 8, 0},
+};
+
+size_t clip_block_bytes(clip_type type) { return TYPES[type].bytes; }
+
+static real half_at(const unsigned char *p) {
+    uint16_t h = (uint16_t)(p[0] | p[1] << 8);
+    real x;
+    k_from_half(&h, &x, 1);
+    return x;
+}
+
+void clip_block_unpack(clip_type type, const unsigned char *p, real *x) {
+    real d = half_at(p), m = 0;
+    uint32_t fifth = 0;
+    p += 2;
+    if (TYPES[type].bits == 8) {
+        for (size_t i = 0; i < CLIP_BLOCK; i++) x[i] = d * (real)(p[i] < 128 ? p[i] : p[i] - 256);
+        return;
+    }
+    if (TYPES[type].centre) m = -d * (real)TYPES[type].centre;
+    else m = half_at(p), p += 2;
+    if (TYPES[type].bits == 5) {
+        for (unsigned k = 0; k < 4; k++) fifth |= (uint32_t)p[k] << 8 * k;
+        p += 4;
+    }
+    for (unsigned i = 0; i < CLIP_BLOCK; i++) {
+        unsigned q = (i < 16 ? p[i] & 15u : p[i - 16] >> 4) | (fifth >> i & 1) << 4;
+        x[i] = d * (real)q + m;
+    }
+}
+
 /* ---- stored numbers -> tensors -------------------------------------------------------------------- */
 size_t clip_bytes(clip_type type, size_t count) {
-    if (block_bytes(type)) return count / BLOCK * block_bytes(type);
+    if (clip_block_bytes(type)) return count / CLIP_BLOCK * clip_block_bytes(type);
     return count * (type == CLIP_REAL ? sizeof(real) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
@@ -174,8 +216,9 @@ size_t clip_bytes(clip_type type, size_t count) {
 static void convert(clip_type type, const unsigned char *p, real *out, size_t count) {
     enum { PIECE = 512 };
     union { uint16_t half[PIECE]; float single[PIECE]; } aligned;
-    for (size_t i = 0; block_bytes(type) && i < count; i += BLOCK) block_unpack(type, p + clip_bytes(type, i), out + i);
-    if (block_bytes(type)) return;
+    for (size_t i = 0; clip_block_bytes(type) && i < count; i += CLIP_BLOCK)
+        clip_block_unpack(type, p + clip_bytes(type, i), out + i);
+    if (clip_block_bytes(type)) return;
     for (size_t done = 0; done < count; done += PIECE) {
         size_t n = count - done < PIECE ? count - done : PIECE;
         memcpy(&aligned, p + clip_bytes(type, done), clip_bytes(type, n));
@@ -203,10 +246,10 @@ real clip_number(const clip_weight *w, size_t i) {
     real x;
     const unsigned char *p = w->data;
     if (w->leaf) return w->leaf->data[i];
-    if (block_bytes(w->type)) {
-        real block[BLOCK];
-        block_unpack(w->type, p + clip_bytes(w->type, i), block); /* i's block: the division drops the rest */
-        return block[i % BLOCK];
+    if (clip_block_bytes(w->type)) {
+        real block[CLIP_BLOCK];
+        clip_block_unpack(w->type, p + clip_bytes(w->type, i), block); /* i's block: the division drops the rest */
+        return block[i % CLIP_BLOCK];
     }
     if (w->type == CLIP_REAL) memcpy(&x, p + i * sizeof x, sizeof x);
     else convert(w->type, p + clip_bytes(w->type, i), &x, 1);

@@ -98,11 +98,15 @@ static inline size_t clip_depth(const clip_config *c) { return c->vision.layers 
 /* ---- weights: where they lie, as stored ------------------------------------------------------- */
 typedef enum {
     CLIP_F32, CLIP_F16, CLIP_BF16, CLIP_REAL,
-    /* 32 numbers of a row in one block, as clip.cpp quantises them (blocks.h) */
+    /* 32 numbers of a row in one block, as clip.cpp quantises them */
     CLIP_Q4_0, CLIP_Q4_1, CLIP_Q5_0, CLIP_Q5_1, CLIP_Q8_0
 } clip_type;
 /* Bytes that `count` numbers take as stored; of blocked types a multiple of 32. */
 size_t clip_bytes(clip_type type, size_t count);
+/* Of one block; 0: the type has none. Its CLIP_BLOCK numbers as real. */
+enum { CLIP_BLOCK = 32 };
+size_t clip_block_bytes(clip_type type);
+void clip_block_unpack(clip_type type, const unsigned char *p, real *x);
 typedef struct {
     const void *data;         /* [rows, cols]; NULL: not there. Any alignment. */
     clip_type type;

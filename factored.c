@@ -6,7 +6,7 @@
  * (`up`), 1/sigma_i into act', and xhat_i^T gamma W1^T = h_i - b1 - W1 beta is `h`:
  *   q_i = act'(h_i)/sigma_i . a,   m_i = h_i . q_i / D,   g_i = W_o^T u + q_i up [W_o] - m_i W_o^T xhat_i.
  * Each step is followed by its transpose. */
-#include "factored.h"
+#include "gradient.h"
 #include "simd.h"
 #include <string.h>
 

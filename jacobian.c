@@ -7,7 +7,7 @@
  *   (4.23)  g_i = G_z J_i^T,   dL/dG_z = sum_i dL/dg_i J_i                 [32,E] x [E,D], [32,D] x [D,E]
  * and J is read once for all of them. A group is always taken as full, and by our own product, to which every row is like
  * every other (OpenBLAS's last rows are summed in another order), so that no embedding knows of its neighbours. */
-#include "factored.h"
+#include "gradient.h"
 #include <string.h>
 
 /* ---- what is kept --------------------------------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
  */
 #ifndef MAP_H
 #define MAP_H
-#include "base.h"
+#include "gemm.h"
 
 /* Bilinear interpolation along one side, half-pixel centres, edges repeated: out[i] = sum_k w[i][k] in[at[i] + k]. */
 enum { LERP_TAPS = 3 };
@@ -43,4 +43,14 @@ bool map_from_grid(const real *grid, size_t gh, size_t gw, size_t scale, size_t 
                    fault *f);
 /* Bilinear, no antialias: in [h,w] -> out [oh,ow]. (image.h has a map_resize of its own.) */
 bool map_fit(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow, arena *memory, fault *f);
+
+/* PAMR: a mask drawn to the edges of a picture (pamr.c; Araslanov & Roth 2020; MODEL.md 6.4).
+ *
+ *     const size_t dilations[] = {8, 16};
+ *     if (!explain_pamr(picture, 3, h, w, masks, 20, 10, dilations, 2, &memory, cores, &f)) ...   // masks [20,h,w]
+ */
+enum { PAMR_DILATIONS = 8 };
+/* image [channels,h,w] guides masks [count,h,w], in place. Scratch: 8 dilations h w + 2 h w reals. Fault: MEMORY. */
+bool explain_pamr(const real *image, size_t channels, size_t h, size_t w, real *masks, size_t count, size_t steps,
+                  const size_t *dilations, size_t dilation_count, arena *memory, pool *cores, fault *f);
 #endif

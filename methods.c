@@ -1,5 +1,5 @@
 /* methods.c - the explainers (see methods.h; formulas and sources: MODEL.md 6). */
-#include "methods_rows.h"
+#include "methods.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,7 +1,6 @@
 /* methods_dense.c - SC-CLIP and ResCLIP, and CLIPtrase's attention: rows of methods.c's table that need more than one changed
  * block (MODEL.md 6.4 to 6.6). Blocks are counted from 1; papers name those of 12 layers, other depths take the nearest. */
-#include "methods_rows.h"
-#include "pamr.h"
+#include "methods.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* pamr.c - pixel-adaptive mask refinement (see pamr.h; MODEL.md 6.4). */
-#include "pamr.h"
+/* pamr.c - pixel-adaptive mask refinement (see map.h; MODEL.md 6.4). */
+#include "map.h"
 #include <math.h>
 #include <string.h>
 

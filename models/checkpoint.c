@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "blocks.h"
 #include "files/json.h"
 #include "models/folder.h"
 #include "models/model.h"
@@ -238,7 +237,7 @@ enum { PIECE = 2048 };
 /* Of blocked types the scale, a float16, and the offset behind it where there is one. */
 static size_t count_odd_blocks(const unsigned char *p, clip_type type, size_t n) {
     size_t odd = 0, halves = type == CLIP_Q4_1 || type == CLIP_Q5_1 ? 2 : 1;
-    for (size_t i = 0; i < n; i += BLOCK, p += block_bytes(type))
+    for (size_t i = 0; i < n; i += CLIP_BLOCK, p += clip_block_bytes(type))
         for (size_t k = 0; k < halves; k++) odd += (p[2 * k + 1] & 0x7c) == 0x7c;
     return odd;
 }
@@ -246,7 +245,7 @@ static size_t count_odd_blocks(const unsigned char *p, clip_type type, size_t n)
 /* Exponent bits all set: NaN or infinity. How many of n <= PIECE numbers are. */
 static size_t count_odd(const unsigned char *p, clip_type type, size_t n) {
     uint32_t odd = 0;
-    if (block_bytes(type)) return count_odd_blocks(p, type, n);
+    if (clip_block_bytes(type)) return count_odd_blocks(p, type, n);
     if (type == CLIP_F32) {
         uint32_t x[PIECE];
         memcpy(x, p, n * sizeof *x);
@@ -261,7 +260,7 @@ static size_t count_odd(const unsigned char *p, clip_type type, size_t n) {
 
 static bool find_odd(const clip_weight *w, size_t *at) {
     const unsigned char *p = w->data;
-    size_t count = w->rows * w->cols, step = block_bytes(w->type) ? BLOCK : 1;
+    size_t count = w->rows * w->cols, step = clip_block_bytes(w->type) ? CLIP_BLOCK : 1;
     for (size_t i = 0; i < count; i += PIECE) {
         size_t n = count - i < PIECE ? count - i : PIECE;
         if (!count_odd(p + clip_bytes(w->type, i), w->type, n)) continue;

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "methods.h"
-#include "pamr.h"
+#include "map.h"
 #include "x_fixture.h"
 #include "sys/threads.h"
 

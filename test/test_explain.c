@@ -1,6 +1,6 @@
 /* test_explain.c - LeGrad against PyTorch in float64, its three gradients against each other, interpolation against its
  * definition. Also built in double and with our own products. */
-#include "factored.h"
+#include "gradient.h"
 #include "sys/threads.h"
 #include "x_fixture.h"
 #include "x_seeded.h"

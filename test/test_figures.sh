@@ -3,7 +3,7 @@
 # explainer (test/figures.c on a seeded model). Built without BLAS, vectors and fused multiply-add, so that only IEEE
 # arithmetic and libm's exp, erf, pow and sqrt are left. Another libm may differ in a last digit: where the bytes differ, the
 # numbers must still agree to six digits, and on this processor's x86-64 with glibc the bytes must too. A change that means to
-# change a number changes its line in test/data/figures-1.0.0.txt and says why in CHANGELOG.md.
+# change a number changes its line in test/data/figures-1.0.0.txt and says why in docs/CHANGELOG.md.
 cd "$(dirname "$0")/.." || exit 1
 out=$(mktemp -d) || exit 1
 trap 'rm -rf "$out"' EXIT

@@ -1,6 +1,6 @@
 /* test_maskinv.c - the inversion against PyTorch in float64, its gradient against central differences, its pieces
  * against their definitions. Also built in double and with our own products. */
-#include "factored.h"
+#include "gradient.h"
 #include "maskinv.h"
 #include "sys/threads.h"
 #include "x_fixture.h"

@@ -36,6 +36,11 @@ extra=$(for f in *.c *.h; do
 done)
 verdict "the top level is the core" "$extra"
 
+echo "[ RUN      ] the top level holds at most 45 files"
+count=$(git ls-files 2>/dev/null | grep -vc /)
+[ "$count" -gt 0 ] || count=$(find . -maxdepth 1 -type f ! -name '*.a' ! -name '*.so.*' ! -perm -u+x | wc -l) # no git here
+verdict "the top level holds at most 45 files" "$([ "$count" -le 45 ] || echo "$count: a room is missing, or a file too many")"
+
 echo "[ RUN      ] every folder of sources is a room"
 extra=$(for d in */; do
     d=${d%/}
