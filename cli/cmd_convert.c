@@ -1,5 +1,6 @@
 /* cmd_convert.c - maskinv convert: any checkpoint as safetensors in open_clip's layout. */
 #include "cli/cli.h"
+#include "os/os.h"
 #include <string.h>
 
 typedef struct {
@@ -40,10 +41,32 @@ static bool copy_file(const char *from, const char *to, err *e) {
     return ok;
 }
 
+static const char *const names[] = {"merges.txt",     "vocab.json",            "bpe_simple_vocab_16e6.txt", "vocab.txt",
+                                    "spiece.model",   "sentencepiece.model",   "bpe_simple_vocab_16e6.txt.gz",
+                                    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                    "tokenizer.model", "sentencepiece.bpe.model"};
+
+/* Nothing that is there may be lost: neither the weights that are read, nor may another model's tokenizer be taken for
+ * this one's. */
+static bool check_folder(cli *c, const char *out) {
+    const tensors *t = checkpoint_tensors(c->weights);
+    const char *folder = checkpoint_folder(c->weights);
+    char path[4200], mine[4200], other[4200];
+    snprintf(path, sizeof path, "%s/open_clip_model.safetensors", out);
+    bool there = os_path_real(path, mine, sizeof mine);
+    for (size_t i = 0; there && i < tensors_count(t); i++)
+        if (os_path_real(tensors_at(t, i)->file, other, sizeof other) && !strcmp(mine, other))
+            return err_set(&c->e, "--out: %s is the model that is read, expected another folder", path);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", out, names[i]);
+        snprintf(other, sizeof other, "%s/%s", folder, names[i]);
+        if (file_exists(path) && !(*folder && file_exists(other)) && !(!i && tensors_merges(t)))
+            return err_set(&c->e, "--out: %s is another model's, expected a folder without tokenizer", path);
+    }
+    return true;
+}
+
 static bool copy_words(cli *c, const char *out) {
-    static const char *const names[] = {"merges.txt",   "vocab.json",           "bpe_simple_vocab_16e6.txt", "vocab.txt",
-                                        "spiece.model", "sentencepiece.model",  "bpe_simple_vocab_16e6.txt.gz",
-                                        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"};
     const char *folder = checkpoint_folder(c->weights), *merges = tensors_merges(checkpoint_tensors(c->weights));
     char from[4200], to[4200];
     for (size_t i = 0; *folder && i < sizeof names / sizeof *names; i++) {
@@ -60,8 +83,8 @@ static bool copy_words(cli *c, const char *out) {
 }
 
 static bool convert(cli *c, const options *o) {
-    clip_model m = *c->model; /* the walk hands out weights that may be changed; these are not */
-    if (!checkpoint_write(o->out, &m, o->type, &c->e) || !copy_words(c, o->out)) return false;
+    if (!check_folder(c, o->out) || !checkpoint_convert(c->weights, o->out, o->type, &c->e) || !copy_words(c, o->out))
+        return false;
     const tensors *t = checkpoint_tensors(c->weights);
     printf("%s: %s (%s) as %s in open_clip's layout\n", o->out, checkpoint_name(c->weights), tensors_container(t), o->type);
     for (size_t i = 0; i < tensors_notes(t); i++) printf("not taken over: %s\n", tensors_note(t, i));

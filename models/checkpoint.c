@@ -219,7 +219,15 @@ const tensors *checkpoint_tensors(const checkpoint *c) { return c->weights; }
 
 /* Whose way with texts: big_vision's archives are read by Hugging Face's names, but not tokenized so. */
 static const char *speaker(const checkpoint *c) {
+    if (*c->speech.layout) return c->speech.layout;
     return strstr(tensors_container(c->weights), "npz") ? "big_vision" : checkpoint_layout(c);
+}
+
+token_settings checkpoint_texts(const checkpoint *c) {
+    token_settings s = c->speech;
+    bool clips = !c->model.config.text_unmasked && c->model.config.read == CLIP_READ_LARGEST; /* cleaned alike everywhere */
+    snprintf(s.layout, sizeof s.layout, "%s", clips || !strncmp(speaker(c), "open_clip", 9) ? "" : speaker(c));
+    return s;
 }
 
 const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e) {

@@ -17,6 +17,7 @@
 #include "files/files.h"
 #include "models/safetensors.h"
 #include "models/tensors.h"
+#include "models/tokens.h"
 #include "text/tokenizer.h"
 
 typedef struct checkpoint checkpoint;
@@ -45,6 +46,7 @@ enum { CHECKPOINT_NAME = WEIGHT_NAME };
 void checkpoint_weight_name(const checkpoint *c, clip_kind kind, size_t layer, char out[CHECKPOINT_NAME]);
 
 const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e); /* owned by c */
+token_settings checkpoint_texts(const checkpoint *c);          /* how texts are cleaned for it */
 /* Full scan of the weights in use for NaN and infinities; names the first one's tensor and index. */
 bool checkpoint_check_finite(const checkpoint *c, err *e);
 
@@ -52,4 +54,6 @@ bool checkpoint_check_finite(const checkpoint *c, err *e);
  * whole or not at all. Weights may be leaves (training). Numbers that are not finite, or not in F16, are an error
  * naming the tensor. */
 bool checkpoint_write(const char *folder, clip_model *m, const char *type, err *e);
+/* The same of an opened one, whose config then says how its texts are cleaned, whatever layout it came from. */
+bool checkpoint_convert(const checkpoint *c, const char *folder, const char *type, err *e);
 #endif

@@ -30,6 +30,10 @@ static bool read_invert(const json_scope *root, clip_config *c) {
     if (c->invert.size % c->patch)
         return err_set(s.e, "%s: maskinv_cfg.size is %zu, expected a multiple of the patch, %zu", s.file, c->invert.size,
                        c->patch);
+    const cJSON *texts = cJSON_GetObjectItemCaseSensitive(s.object, "texts");
+    const char *layout = cJSON_IsString(texts) ? texts->valuestring : "";
+    if (texts && strcmp(layout, "Hugging Face") && strcmp(layout, "big_vision"))
+        return json_wrong(&s, "texts", texts, "\"Hugging Face\" or \"big_vision\"");
     c->invert.lr = (real)lr;
     c->invert.alpha = (real)alpha;
     return true;

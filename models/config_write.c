@@ -1,5 +1,6 @@
 /* config_write.c - a config in open_clip's form, whatever form it was read from (see config.h). */
 #include "models/config.h"
+#include <string.h>
 #include "models/config_parts.h"
 #include "models/names.h"
 #include "models/pixels.h"
@@ -71,9 +72,21 @@ static void write_vit(FILE *f, const clip_config *c) {
 }
 
 /* ---- text side ---------------------------------------------------------------------------------------------- */
-static void write_text(FILE *f, const clip_config *c) {
+/* What open_clip does to texts before its tokenizer; of SigLIP from other layouts it is what they call canonicalize. */
+static void write_cleaning(FILE *f, const clip_config *c, const token_settings *texts) {
+    const char *clean = *texts->clean ? texts->clean : *texts->layout && c->text_unmasked ? "canonicalize" : "";
+    if (clean[strspn(clean, "abcdefghijklmnopqrstuvwxyz_")]) clean = ""; /* not open_clip's: refused where texts are read */
+    if (!*clean && !texts->strip_sep) return;
+    fprintf(f, "      \"tokenizer_kwargs\": {");
+    if (*clean) fprintf(f, "\"clean\": \"%s\"%s", clean, texts->strip_sep ? ", " : "");
+    if (texts->strip_sep) fprintf(f, "\"strip_sep_token\": true");
+    fprintf(f, "},\n");
+}
+
+static void write_text(FILE *f, const clip_config *c, const token_settings *texts) {
     static const char *const reads[] = {[CLIP_READ_EOS] = "eos", [CLIP_READ_LAST] = "last", [CLIP_READ_FIRST] = "first"};
     write_tower(f, &c->text, c->act_text);
+    if (texts) write_cleaning(f, c, texts);
     if (c->text_unmasked) fprintf(f, "      \"no_causal_mask\": true,\n");
     if (c->text_class) fprintf(f, "      \"embed_cls\": true,\n      \"output_tokens\": true,\n");
     if (c->read != CLIP_READ_LARGEST) fprintf(f, "      \"pool_type\": \"%s\",\n", reads[c->read]);
@@ -114,7 +127,20 @@ static bool check_words(const clip_config *c, err *e) {
     return true;
 }
 
-bool config_write(FILE *f, const clip_config *c, err *e) {
+/* Our own: what the model likes for MaskInversion, and whose way with texts it was published with. */
+static void write_own(FILE *f, const clip_config *c, const char *layout) {
+    const char *comma = "";
+    bool settings = c->invert.lr > 0 || c->invert.alpha > 0 || c->invert.iters || c->invert.layers || c->invert.size;
+    if (!settings && !*layout) return;
+    fprintf(f, ",\n  \"maskinv_cfg\": {");
+    if (settings)
+        fprintf(f, "\"lr\": %.9g, \"alpha\": %.9g, \"iters\": %zu, \"layers\": %zu, \"size\": %zu", (double)c->invert.lr,
+                (double)c->invert.alpha, c->invert.iters, c->invert.layers, c->invert.size), comma = ", ";
+    if (*layout) fprintf(f, "%s\"texts\": \"%s\"", comma, layout);
+    fprintf(f, "}");
+}
+
+bool config_write(FILE *f, const clip_config *c, const token_settings *texts, err *e) {
     if (!check_words(c, e)) return false;
     bool quick = (own_act(c) ? c->act_text : c->act_vision) == ACT_QUICK_GELU;
     fprintf(f, "{\n  \"model_cfg\": {\n    \"embed_dim\": %zu,\n    \"quick_gelu\": %s,\n", c->embed, quick ? "true" : "false");
@@ -123,14 +149,11 @@ bool config_write(FILE *f, const clip_config *c, err *e) {
     fprintf(f, "    \"vision_cfg\": {\n");
     (clip_is_resnet(c) ? write_resnet : names_with_timm(c) ? write_timm : write_vit)(f, c);
     fprintf(f, "    },\n    \"text_cfg\": {\n");
-    write_text(f, c);
+    write_text(f, c, texts);
     write_decoder(f, c);
     fprintf(f, "\n  },\n");
     if (!pixels_write(f, c, e)) return false;
-    if (c->invert.lr > 0 || c->invert.alpha > 0 || c->invert.iters || c->invert.layers || c->invert.size)
-        fprintf(f,
-                ",\n  \"maskinv_cfg\": {\"lr\": %.9g, \"alpha\": %.9g, \"iters\": %zu, \"layers\": %zu, \"size\": %zu}",
-                (double)c->invert.lr, (double)c->invert.alpha, c->invert.iters, c->invert.layers, c->invert.size);
+    write_own(f, c, texts ? texts->layout : "");
     fprintf(f, "\n}\n");
     return true;
 }

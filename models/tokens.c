@@ -26,6 +26,8 @@ token_settings tokens_settings(const char *json, size_t length) {
     const cJSON *kwargs = cJSON_GetObjectItemCaseSensitive(text, "tokenizer_kwargs");
     const cJSON *clean = cJSON_GetObjectItemCaseSensitive(kwargs, "clean");
     if (cJSON_IsString(clean)) snprintf(s.clean, sizeof s.clean, "%s", clean->valuestring);
+    const cJSON *layout = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "maskinv_cfg"), "texts");
+    if (cJSON_IsString(layout)) snprintf(s.layout, sizeof s.layout, "%s", layout->valuestring);
     s.strip_sep = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(kwargs, "strip_sep_token"));
     json_free(root);
     return s;

@@ -137,7 +137,7 @@ static bool join(char *out, const char *folder, const char *file, err *e) {
     return err_set(e, "%.200s...: path is longer than %d bytes", folder, PATH_BYTES - 1);
 }
 
-bool checkpoint_write(const char *folder, clip_model *m, const char *type, err *e) {
+static bool write_all(const char *folder, clip_model *m, const token_settings *texts, const char *type, err *e) {
     char weights[PATH_BYTES], config[PATH_BYTES];
     if (strcmp(type, "F16") != 0 && strcmp(type, "F32") != 0 && strcmp(type, "BF16") != 0)
         return err_set(e, "%s: weights are written as F16, F32 or BF16, not \"%s\"", folder, type);
@@ -147,7 +147,17 @@ bool checkpoint_write(const char *folder, clip_model *m, const char *type, err *
     out_file f;
     if (!out_open(&f, config, e)) return false;
     /* The config goes into place last, and only when the weights have. */
-    if (config_write(f.stream, &m->config, e) && write_weights(weights, m, type, e)) return out_close(&f, e);
+    if (config_write(f.stream, &m->config, texts, e) && write_weights(weights, m, type, e)) return out_close(&f, e);
     out_abandon(&f);
     return false;
+}
+
+bool checkpoint_write(const char *folder, clip_model *m, const char *type, err *e) {
+    return write_all(folder, m, NULL, type, e);
+}
+
+bool checkpoint_convert(const checkpoint *c, const char *folder, const char *type, err *e) {
+    clip_model m = *checkpoint_model(c); /* the walk hands out weights that may be changed; these are not */
+    token_settings texts = checkpoint_texts(c);
+    return write_all(folder, &m, &texts, type, e);
 }

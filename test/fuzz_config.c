@@ -11,7 +11,7 @@ static void check_written(const clip_config *c) {
     if (c->act_vision != c->act_text) return; /* open_clip has no words for it */
     FILE *f = fmemopen(text, sizeof text, "w");
     if (!f) return;
-    bool ok = config_write(f, c, &e);
+    bool ok = config_write(f, c, NULL, &e);
     long length = ftell(f);
     fclose(f);
     if (!ok && strstr(e.text, "can be written")) return;

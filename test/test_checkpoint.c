@@ -741,7 +741,7 @@ static void test_config_written_and_read(void **state) {
         c.mean[1] = (real)0.1f;
         if (i > 2) c.invert.lr = (real)0.3f, c.invert.alpha = (real)0.7f, c.invert.iters = 30, c.invert.layers = 2;
         FILE *f = fopen(in_folder("c.json"), "wb");
-        assert_true(config_write(f, &c, &e));
+        assert_true(config_write(f, &c, NULL, &e));
         fclose(f);
         size_t length;
         char *text = slurp(in_folder("c.json"), &length);

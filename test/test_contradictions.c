@@ -98,7 +98,7 @@ static void test_size_of_maskinv(void **state) {
         fail_msg("%s", e.text);
     assert_int_equal(c.invert.size, 320);
     FILE *f = fmemopen(text, sizeof text, "w");
-    assert_true(config_write(f, &c, &e));
+    assert_true(config_write(f, &c, NULL, &e));
     fclose(f);
     assert_true(parse(text, &back));
     assert_int_equal(back.invert.size, 320);

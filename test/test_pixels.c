@@ -216,7 +216,7 @@ static void test_written_and_read_back(void **state) {
         c.act_text = c.act_vision;
         FILE *f = fmemopen(text, sizeof text, "w");
         assert_non_null(f);
-        bool written = config_write(f, &c, &e);
+        bool written = config_write(f, &c, NULL, &e);
         fclose(f);
         assert_true(written == (c.pixels.resize != RESIZE_NONE));
         if (!written) continue;

@@ -1,0 +1,175 @@
+/* test_convert.c - maskinv convert: every container as safetensors in open_clip's layout, which then gives the same
+ * embeddings of the same pictures and texts; and nothing is lost by a bad place to write to. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "x_cli.h"
+
+/* Folder or file, what stands before its expected numbers' names, and whether its tokenizer lies beside it. */
+static const struct { const char *model, *prefix; bool speaks; } ROWS[] = {
+    {"siglip-hf", "", true}, {"siglip2-hf-sharded", "", true}, {"siglip-openclip", "", true},
+    {"siglip-bigvision-npz", "", true}, {"coca-openclip-bin", "", false}, {"eva02-openclip", "", false},
+    {"eva02-original-pt", "", false}, {"eva01-openclip", "", true}, {"eva02e-openclip", "", false},
+    {"clipa-openclip", "", true}, {"resnet-openclip", "", false}, {"resnet-openai-torchscript", "", false},
+    {"vit-openai-torchscript", "", false}, {"longclip-pt", "", false}, {"alphaclip-pth", "", false},
+    {"openclip-train-pt", "", false}, {"clip-hf-bin", "", false}, {"metaclip2-hf", "", true},
+    {"layerscale-openclip", "", false}, {"timm-vit-openclip", "", false}, {"pe-core-openclip", "", false},
+    {"clip-gguf/tiny_ggml-model-f16.gguf", "f16.", true}, {"clip-gguf/tiny_ggml-model-q4_0.gguf", "q4_0.", true},
+    {"clip-gguf/tiny_ggml-model-q4_1.gguf", "q4_1.", true}, {"clip-gguf/tiny_ggml-model-q5_0.gguf", "q5_0.", true},
+    {"clip-gguf/tiny_ggml-model-q5_1.gguf", "q5_1.", true}, {"clip-gguf/tiny_ggml-model-q8_0.gguf", "q8_0.", true},
+};
+enum { MODELS = sizeof ROWS / sizeof *ROWS };
+
+/* What tokenizers treat differently: case, punctuation, entities, accents, what NFKC folds, blanks. */
+static const char TEXT[] = "A photo_of a DOG's  tail & caf&eacute; <b>! \xC3\xA9t\xC3\xA9 \xEF\xAC\x81ne";
+
+static void model_path(size_t row, char path[300]) { snprintf(path, 300, DATA "checkpoints/%s", ROWS[row].model); }
+
+/* The fixture's own ids, "1,2,3". */
+static void ids_of(size_t row, char out[2000]) {
+    char path[300], name[40];
+    err e = {0};
+    snprintf(path, sizeof path, DATA "checkpoints/%.*s/expected.safetensors", (int)strcspn(ROWS[row].model, "/"), ROWS[row].model);
+    snprintf(name, sizeof name, "%stext.ids", ROWS[row].prefix);
+    safetensors *s = st_open(path, &e);
+    const st_tensor *t = s ? st_find(s, name) : NULL;
+    if (!t) fail_msg("%s: no %s", path, name);
+    for (size_t i = 0, at = 0; i < st_size(t); i++) {
+        int64_t id;
+        memcpy(&id, t->data + 8 * i, sizeof id);
+        at += (size_t)snprintf(out + at, 2000 - at, i ? ",%d" : "%d", (int)id);
+        assert_true(at < 2000);
+    }
+    st_free(s);
+}
+
+static npy_array embedded(const char *model, const char *how, const char *value) {
+    if (run("embed", "-m", model, how, value, "-o", scratch("e.npy"), NULL) != 0) fail_msg("%s", said.err);
+    return array_at(scratch("e.npy"));
+}
+
+/* Within `most` of the largest number. */
+static void assert_same(const char *a, const char *b, const char *how, const char *value, double most) {
+    npy_array x = embedded(a, how, value), y = embedded(b, how, value);
+    double largest = 0, off = 0;
+    assert_int_equal(x.rank, y.rank);
+    assert_memory_equal(x.shape, y.shape, x.rank * sizeof *x.shape);
+    for (size_t i = 0; i < x.shape[0] * x.shape[1]; i++) {
+        largest = fmax(largest, fabs((double)x.data[i]));
+        off = fmax(off, fabs((double)x.data[i] - (double)y.data[i]));
+    }
+    if (!(off <= most * largest)) fail_msg("%s: %s: %g of %g off, expected %g of it", a, how, off, largest, most);
+    npy_free(&x);
+    npy_free(&y);
+}
+
+static void convert_all(const char *type, double most) {
+    for (size_t i = 0; i < MODELS; i++) {
+        char path[300], ids[2000], out[300];
+        model_path(i, path);
+        ids_of(i, ids);
+        snprintf(out, sizeof out, "%s", scratch("%s%zu", type, i));
+        if (run("convert", "-m", path, "-o", out, "--type", type, NULL) != 0) fail_msg("%s", said.err);
+        assert_same(path, out, "-i", IMAGE, most);
+        assert_same(path, out, "--ids", ids, most);
+        if (ROWS[i].speaks) assert_same(path, out, "-t", TEXT, most);
+    }
+}
+
+static void as_float32(void **state) { (void)state, convert_all("F32", 1e-6); }
+static void as_float16(void **state) { (void)state, convert_all("F16", 5e-3); }
+static void as_bfloat16(void **state) { (void)state, convert_all("BF16", 4e-2); }
+
+/* What was converted converts to itself, and says the same of its family and pixels. */
+static void twice_is_once(void **state) {
+    for (size_t i = 0; i < MODELS; i++) {
+        char path[300], once[300], twice[300];
+        model_path(i, path);
+        snprintf(once, sizeof once, "%s", scratch("once%zu", i));
+        snprintf(twice, sizeof twice, "%s", scratch("twice%zu", i));
+        assert_int_equal(run("convert", "-m", path, "-o", once, "--type", "F32", NULL), 0);
+        assert_int_equal(run("convert", "-m", once, "-o", twice, "--type", "F32", NULL), 0);
+        static const char *const files[] = {"open_clip_model.safetensors", "open_clip_config.json"};
+        for (size_t k = 0; k < 2; k++) {
+            char a[400], b[400];
+            snprintf(a, sizeof a, "%s/%s", once, files[k]);
+            snprintf(b, sizeof b, "%s/%s", twice, files[k]);
+            if (!same_files(a, b)) fail_msg("%s: %s is another when converted again", ROWS[i].model, files[k]);
+        }
+    }
+    (void)state;
+}
+
+/* ---- bad places ---------------------------------------------------------------------------------------------- */
+static char *kept;
+static size_t kept_length;
+static void keep(const char *path) { kept = bytes_at(path, &kept_length); }
+static void assert_kept(const char *path) {
+    size_t n;
+    char *now = bytes_at(path, &n);
+    assert_int_equal(n, kept_length);
+    assert_memory_equal(now, kept, n);
+    mem_free(now);
+    mem_free(kept);
+}
+
+static void assert_says(int code, const char *words) {
+    assert_int_equal(code, 1);
+    if (!strstr(said.err, words)) fail_msg("\"%s\" does not say \"%s\"", said.err, words);
+}
+
+static void nothing_is_lost(void **state) {
+    const char *model = DATA "checkpoints/openclip-train-pt";
+    char out[300], weights[400], link[400];
+    err e = {0};
+    snprintf(out, sizeof out, "%s", scratch("kept"));
+    snprintf(weights, sizeof weights, "%s/open_clip_model.safetensors", out);
+    assert_int_equal(run("convert", "-m", model, "-o", out, "--type", "F32", NULL), 0);
+
+    keep(weights); /* onto itself: by its folder, its file, a link */
+    snprintf(link, sizeof link, "%s", scratch("link"));
+    assert_int_equal(symlink(out, link), 0);
+    assert_says(run("convert", "-m", out, "-o", out, NULL), "is the model that is read, expected another folder");
+    assert_says(run("convert", "-m", weights, "-o", out, NULL), "is the model that is read");
+    assert_says(run("convert", "-m", out, "-o", link, NULL), "is the model that is read");
+    assert_kept(weights);
+
+    keep(weights); /* what cannot be read, or not be written as asked, replaces nothing */
+    assert_says(run("convert", "-m", DATA "containers/hostile/row.gguf", "-o", out, NULL), "row.gguf");
+    assert_says(run("convert", "-m", scratch("nowhere"), "-o", out, NULL), "no such file");
+    assert_kept(weights);
+
+    keep(weights); /* a file where a folder should be; a folder where the file should be */
+    assert_says(run("convert", "-m", model, "-o", weights, NULL), "open_clip_model.safetensors");
+    assert_kept(weights);
+    assert_true(folder_make(scratch("taken/open_clip_model.safetensors/x"), &e));
+    assert_says(run("convert", "-m", model, "-o", scratch("taken"), NULL), "open_clip_model.safetensors");
+    assert_false(file_exists(scratch("taken/open_clip_config.json")));
+
+    put_bytes(scratch("kept/spiece.model"), "x", 1); /* another's tokenizer would be taken for this one's */
+    keep(weights);
+    assert_says(run("convert", "-m", model, "-o", out, NULL), "spiece.model is another model's");
+    assert_kept(weights);
+    (void)state;
+}
+
+static int end(void **state) {
+    (void)state;
+    scratch_remove();
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(as_float32),  cmocka_unit_test(as_float16),    cmocka_unit_test(as_bfloat16),
+        cmocka_unit_test(twice_is_once), cmocka_unit_test(nothing_is_lost),
+    };
+    return cmocka_run_group_tests_name("convert", tests, NULL, end);
+}
