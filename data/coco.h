@@ -7,7 +7,7 @@
 #ifndef COCO_H
 #define COCO_H
 #include "data/reader.h"
-#include "data/segmentation.h"
+#include "masks/segmentation.h"
 
 typedef struct {
     uint64_t id;

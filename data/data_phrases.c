@@ -1,6 +1,6 @@
 /* data_phrases.c - PhraseCut: phrases of Visual Genome's pictures, each with the polygons of what it means. */
 #include "data/reader.h"
-#include "data/segmentation.h"
+#include "masks/segmentation.h"
 #include "files/files.h"
 #include <string.h>
 

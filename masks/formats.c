@@ -1,5 +1,6 @@
-/* formats.c - the table of files that hold masks, and the two formats read here: pictures and npy (see formats.h). */
+/* formats.c - the table of files that hold masks, and two of its formats: pictures and npy (see formats.h). */
 #include "masks/formats.h"
+#include "masks/mask_json.h"
 #include "pictures/png.h"
 #include <math.h>
 #include <string.h>
@@ -59,7 +60,7 @@ static bool read_indices(const mask_file *f, raster *r, err *e) {
     size_t n = f->bytes.length, length;
     unsigned char *copy = mem_alloc(n, 1);
     if (!copy) return err_set(e, "%s: no memory for %zu bytes", f->path, n);
-    bool ok = raster_parse_as(f->bytes.data, n, f->path, f->stored, r, e); /* a damaged file says so before it is sealed anew */
+    bool ok = raster_parse_as(f->bytes.data, n, f->path, f->frame.stored, r, e); /* a damaged file says so before it is sealed anew */
     if (ok) mem_free(r->data);
     memcpy(copy, f->bytes.data, n);
     copy[PNG_COLOUR] = 0;
@@ -67,7 +68,7 @@ static bool read_indices(const mask_file *f, raster *r, err *e) {
         if (!memcmp(copy + at + 4, "tRNS", 4)) memcpy(copy + at + 4, "prVt", 4), seal(copy + at, length);
         if (!memcmp(copy + at + 4, "IHDR", 4)) seal(copy + at, length);
     }
-    ok = ok && raster_parse_as(copy, n, f->path, f->stored, r, e);
+    ok = ok && raster_parse_as(copy, n, f->path, f->frame.stored, r, e);
     mem_free(copy);
     return ok;
 }
@@ -126,7 +127,7 @@ static bool picture_read_plane(mask_file *f, size_t plane, mask_view view, mask_
     *p = (mask_plane){0};
     if (labels && palette) {
         if (!read_indices(f, &r, e)) return false;
-    } else if (!raster_parse_as(f->bytes.data, f->bytes.length, f->path, f->stored, &r, e)) {
+    } else if (!raster_parse_as(f->bytes.data, f->bytes.length, f->path, f->frame.stored, &r, e)) {
         return false;
     }
     bool coloured = is_coloured(&r), ok = true;
@@ -197,12 +198,13 @@ static void npy_close(mask_file *f) { mem_free(f->own); }
 /* ---- the table: the first row that says yes ------------------------------------------------------------------------ */
 static const mask_format FORMATS[] = {
     {"npy", npy_is, npy_open, npy_read_plane, NULL, npy_close},
+    {"JSON", mask_json_is, mask_json_open, mask_json_read, mask_json_name, mask_json_close},
     {"picture", picture_is, picture_open, picture_read_plane, NULL, NULL},
 };
 static const char *const ENDINGS[] = {".png", ".jpg", ".jpeg", ".bmp", ".npy"};
 
-bool mask_file_open(const char *path, bool stored, mask_file *f, err *e) {
-    *f = (mask_file){.path = path, .stored = stored};
+bool mask_file_open(const char *path, const mask_frame *frame, mask_file *f, err *e) {
+    *f = (mask_file){.path = path, .frame = *frame};
     if (!file_map_open(path, &f->bytes, e)) return false;
     for (f->how = FORMATS; !f->how->is(f->bytes.data, f->bytes.length);) f->how++;
     if (f->how->open(f, e)) return true;

@@ -2,7 +2,7 @@
  *
  *     mask_file f;
  *     mask_plane p;
- *     if (!mask_file_open("labels.png", false, &f, &e)) ...          // f.planes of them
+ *     if (!mask_file_open("labels.png", &(mask_frame){0}, &f, &e)) ... // f.planes of them
  *     if (!f.how->read(&f, 0, MASK_LABELS, &p, &e)) ...              // p.value [p.height, p.width]
  *     mask_plane_free(&p);
  *     mask_file_close(&f);
@@ -29,12 +29,19 @@ typedef struct {
     double see_through; /* share whose alpha is not */
 } mask_plane;
 
+/* The photograph whose regions are asked for, as far as it is known. */
+typedef struct {
+    const char *photo;    /* its file's name; NULL: not known */
+    size_t width, height; /* 0: not known */
+    bool stored;          /* pixels as they are stored, EXIF orientation not honoured */
+} mask_frame;
+
 typedef struct mask_format mask_format;
 typedef struct {
     const char *path;
     file_map bytes;
     const mask_format *how;
-    bool stored;   /* pixels as they are stored, EXIF orientation not honoured */
+    mask_frame frame;
     size_t planes; /* masks in it */
     void *own;     /* the format's, between open and close */
 } mask_file;
@@ -44,11 +51,12 @@ struct mask_format {
     bool (*is)(const unsigned char *bytes, size_t length);
     bool (*open)(mask_file *f, err *e); /* sets planes (and own) */
     bool (*read)(mask_file *f, size_t plane, mask_view view, mask_plane *out, err *e);
-    bool (*name_of)(const mask_file *f, size_t plane, char *name, size_t size); /* NULL: planes are numbered */
+    /* NULL: planes are numbered. Else each is a region by itself, called as the file has it (false: it has no name). */
+    bool (*name_of)(const mask_file *f, size_t plane, char *name, size_t size);
     void (*close)(mask_file *f);                                                /* NULL: nothing to do */
 };
 
-bool mask_file_open(const char *path, bool stored, mask_file *f, err *e);
+bool mask_file_open(const char *path, const mask_frame *frame, mask_file *f, err *e);
 void mask_file_close(mask_file *f);
 void mask_plane_free(mask_plane *p);
 /* Does the name end as files of masks do? Folders are looked through for these. */

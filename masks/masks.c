@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LABELS_MOST = 4096, NAME_MOST = 160 };
+enum { LABELS_MOST = 4096, NAME_MOST = 160, LABEL_MOST = 128 };
 
 /* ---- items ------------------------------------------------------------------------------------------------- */
 static char *copied(const char *text, size_t n) {
@@ -47,12 +47,20 @@ static bool read_box(const masks *m, const mask_item *i, mask_image *out, err *e
     return true;
 }
 
+static bool is_empty(const mask_plane *p) {
+    for (size_t i = 0; i < p->width * p->height; i++)
+        if (p->value[i] != 0) return false;
+    return true;
+}
+
+/* Of a list, an empty one has no pixels (out->soft NULL) and is no error. */
 static bool read_item(const mask_item *i, mask_file *f, mask_image *out, char said[MASK_SAYS], err *e) {
     mask_view view = i->pick == PICK_LABEL ? MASK_LABELS : i->pick == PICK_ALPHA ? MASK_ALPHA : MASK_SHOWN;
     mask_plane p;
     *said = 0;
     if (!f->how->read(f, i->plane, view, &p, e)) return false;
     if (i->pick == PICK_ALPHA) p.see_through = 0;
+    if (i->listed && is_empty(&p)) return mask_plane_free(&p), *out = (mask_image){0}, true;
     bool ok = i->pick == PICK_LABEL ? mask_of_label(&p, i->label, i->path, out, e)
                                       : mask_of_plane(&p, i->file, out, said, e);
     mask_plane_free(&p);
@@ -79,6 +87,7 @@ static bool look_at(masks *m, mask_item *i, mask_file *f, err *e) {
     if (!(f ? read_item(i, f, &seen, said, e) : read_box(m, i, &seen, e))) return false;
     say(m, i->path, said);
     i->width = seen.width, i->height = seen.height;
+    if (!seen.soft) return true;
     if (seen.width * seen.height > m->largest) m->largest = seen.width * seen.height;
     keep(m, i, &seen);
     mask_free(&seen);
@@ -122,7 +131,63 @@ static bool add_labels(masks *m, const char *path, mask_file *f, err *e) {
     return ok;
 }
 
+/* ---- a list of regions -------------------------------------------------------------------------------------------- */
+static void drop_item(masks *m) {
+    mask_item *i = &m->item[--m->count];
+    mem_free(i->file), mem_free(i->path), mem_free(i->name), mem_free(i->called), mem_free(i->bytes);
+}
+
+static bool add_listed(masks *m, const char *path, size_t plane, const char *label, mask_file *f, err *e) {
+    char *named = mem_alloc(strlen(path) + 24, 1);
+    if (named) sprintf(named, "%s:%zu", path, plane);
+    mask_item *i = named ? add_item(m, named, path, e) : NULL;
+    if (!named) err_set(e, "%s: no memory", path);
+    mem_free(named);
+    if (!i) return false;
+    i->plane = plane, i->listed = true;
+    if (*label && !(i->called = copied(label, strlen(label)))) return err_set(e, "%s: no memory", path);
+    return look_at(m, i, f, e);
+}
+
+/* What was left out of a list, in one line. */
+static void say_left_out(const masks *m, const char *path, size_t many, size_t all, const char *why) {
+    char line[1400];
+    snprintf(line, sizeof line, "%zu of %zu regions %s", many, all, why);
+    if (many) say(m, path, line);
+}
+
+/* All that are called so (NULL: all); the empty and the broken ones are left out, and that is said. */
+static bool add_list_of(masks *m, const char *path, const char *wanted, mask_file *f, err *e) {
+    size_t taken = 0, empty = 0, broken = 0, n = strlen(path);
+    err wrong = {0};
+    char label[LABEL_MOST], first[200] = "", why[1100];
+    for (size_t k = 0; k < f->planes; k++) {
+        bool named = f->how->name_of(f, k, label, sizeof label);
+        if (named && !*first) snprintf(first, sizeof first, ": region %zu is called '%.100s'", k, label);
+        if (wanted && strcmp(label, wanted) != 0) continue;
+        size_t before = m->count;
+        bool read = add_listed(m, path, k, label, f, e);
+        if (read && m->item[before].width) {
+            taken++;
+            continue;
+        }
+        while (m->count > before) drop_item(m);
+        if (!read && !broken) wrong = *e;
+        *(read ? &empty : &broken) += 1;
+    }
+    if (!taken && broken) return *e = wrong, false;
+    if (!taken && !empty)
+        return err_set(e, "%s: none of its %zu regions is called '%s'%s", path, f->planes, wanted ? wanted : "", first);
+    if (!taken) return err_set(e, "%s: the mask is empty: none of its %zu regions has a pixel", path, empty);
+    snprintf(why, sizeof why, "cannot be read and are left out: %s", wrong.text + (strncmp(wrong.text, path, n) ? 0 : n + 2));
+    say_left_out(m, path, empty, taken + empty + broken, "have no pixel and are left out");
+    say_left_out(m, path, broken, taken + empty + broken, why);
+    *e = (err){0};
+    return true;
+}
+
 static bool add_planes(masks *m, const char *name, const char *path, mask_file *f, err *e) {
+    if (f->how->name_of) return add_list_of(m, path, NULL, f, e);
     for (size_t k = 0; k < f->planes; k++) {
         mask_item *i = add_item(m, name, path, e);
         if (!i) return false;
@@ -141,10 +206,22 @@ static bool label_of(const char *text, unsigned *label) {
     return *label < 1u << 24;
 }
 
+/* Of a list: one by its number, or all of a name. */
+static bool add_of_list(masks *m, const char *name, const char *path, const char *part, mask_file *f, err *e) {
+    unsigned plane;
+    char label[LABEL_MOST];
+    if (*part == '#' || !label_of(part, &plane)) return add_list_of(m, path, part, f, e);
+    if (plane >= f->planes) return err_set(e, "%s: regions 0 to %zu are in it", name, f->planes - 1);
+    f->how->name_of(f, plane, label, sizeof label);
+    if (!add_listed(m, path, plane, label, f, e)) return false;
+    return m->item[m->count - 1].width || err_set(e, "%s: the mask is empty", name);
+}
+
 /* One part of a file: its alpha, a label, or where it holds several masks, one of them. */
 static bool add_part(masks *m, const char *name, const char *path, const char *part, mask_file *f, err *e) {
     unsigned label = 0;
     bool alpha = !strcmp(part, "alpha");
+    if (f->how->name_of) return add_of_list(m, name, path, part, f, e);
     if (!alpha && !label_of(part, &label))
         return err_set(e, "%s: '%s' found after the file's name, a label's number, a colour #RRGGBB or alpha expected", name,
                        part);
@@ -157,11 +234,16 @@ static bool add_part(masks *m, const char *name, const char *path, const char *p
     return look_at(m, i, f, e);
 }
 
+static mask_frame frame_of(const masks *m) {
+    return (mask_frame){m->wishes.photo, m->wishes.width, m->wishes.height, m->wishes.stored};
+}
+
 static bool add_file(masks *m, const char *name, const char *path, const char *part, err *e) {
     mask_file f;
-    if (!mask_file_open(path, m->wishes.stored, &f, e)) return false;
+    mask_frame frame = frame_of(m);
+    if (!mask_file_open(path, &frame, &f, e)) return false;
     bool ok = part                ? add_part(m, name, path, part, &f, e)
-              : m->wishes.labels && f.planes == 1 ? add_labels(m, path, &f, e)
+              : m->wishes.labels && f.planes == 1 && !f.how->name_of ? add_labels(m, path, &f, e)
                                  : add_planes(m, name, path, &f, e);
     mask_file_close(&f);
     return ok;
@@ -231,17 +313,32 @@ static size_t slot_of(const name_table *t, const masks *m, const char *name) {
     return at;
 }
 
-/* The file's name without folder and ending, and what was picked from it. */
+/* What the file calls it, as a file can be called: what is no letter, digit, - or . becomes _. */
+static void label_name(const char *label, char *out, size_t size) {
+    size_t n = 0;
+    for (const unsigned char *p = (const unsigned char *)label; *p && n + 1 < size; p++) {
+        bool plain = *p >= 0x80 || (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+                     *p == '-' || (*p == '.' && n);
+        out[n++] = (char)(plain ? *p : '_');
+    }
+    out[n] = 0;
+}
+
+/* The file's name without folder and ending, and what was picked from it; or what the file calls it. */
 static void plain_name(const mask_item *i, char out[NAME_MOST + 48]) {
     const char *file = i->path ? i->path : i->file, *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file;
     const char *dot = i->path ? strrchr(base, '.') : NULL;
     size_t n = dot && dot > base ? (size_t)(dot - base) : strlen(base);
     if (n > NAME_MOST) n = NAME_MOST;
+    if (i->called) {
+        label_name(i->called, out, NAME_MOST);
+        return;
+    }
     snprintf(out, NAME_MOST + 48, "%s%.*s", i->path ? "" : "box_", (int)n, base);
     size_t end = strlen(out);
     if (i->pick == PICK_LABEL) snprintf(out + end, 48, strchr(i->file, '#') ? "_%06x" : "_%u", i->label);
     if (i->pick == PICK_ALPHA) snprintf(out + end, 48, "_alpha");
-    if (i->plane) snprintf(out + end, 48, "_%zu", i->plane);
+    if (i->plane || i->listed) snprintf(out + end, 48, "_%zu", i->plane);
     for (char *p = out; !i->path && *p; p++)
         if (*p == ',') *p = '_';
 }
@@ -283,10 +380,20 @@ bool masks_open(masks *m, const mask_wishes *w, err *e) {
     return name_all(m, e);
 }
 
+/* The item's file stays open for the next ones in it. */
+static bool open_again(masks *m, const mask_item *i, err *e) {
+    mask_frame frame = frame_of(m);
+    if (m->opened && !strcmp(m->opened, i->path)) return true;
+    if (m->opened) mask_file_close(&m->open);
+    m->opened = NULL;
+    if (!mask_file_open(i->path, &frame, &m->open, e)) return false;
+    m->opened = i->path;
+    return true;
+}
+
 const mask_image *masks_at(masks *m, size_t index, err *e) {
     const mask_item *i = &m->item[index];
     char said[MASK_SAYS];
-    mask_file f;
     if (m->current == index) return &m->now;
     m->current = SIZE_MAX;
     mask_free(&m->now);
@@ -299,11 +406,7 @@ const mask_image *masks_at(masks *m, size_t index, err *e) {
     } else if (i->pick == PICK_BOX) {
         ok = read_box(m, i, &m->now, e);
     } else {
-        ok = mask_file_open(i->path, m->wishes.stored, &f, e);
-        if (ok) {
-            ok = read_item(i, &f, &m->now, said, e);
-            mask_file_close(&f);
-        }
+        ok = open_again(m, i, e) && read_item(i, &m->open, &m->now, said, e);
         if (ok && (m->now.width != i->width || m->now.height != i->height))
             ok = err_set(e, "%s: has changed since it was looked at", i->file);
     }
@@ -313,12 +416,8 @@ const mask_image *masks_at(masks *m, size_t index, err *e) {
 }
 
 void masks_close(masks *m) {
-    for (size_t i = 0; i < m->count; i++) {
-        mem_free(m->item[i].file);
-        mem_free(m->item[i].path);
-        mem_free(m->item[i].name);
-        mem_free(m->item[i].bytes);
-    }
+    if (m->opened) mask_file_close(&m->open);
+    while (m->count) drop_item(m);
     mem_free(m->item);
     mask_free(&m->now);
     *m = (masks){0};

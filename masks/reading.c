@@ -141,7 +141,7 @@ bool mask_read(const char *path, mask_image *m, err *e) {
     mask_file f;
     mask_plane p;
     *m = (mask_image){0};
-    if (!mask_file_open(path, false, &f, e)) return false;
+    if (!mask_file_open(path, &(mask_frame){0}, &f, e)) return false;
     bool ok = f.how->read(&f, 0, MASK_SHOWN, &p, e) && mask_of_plane(&p, path, m, said, e);
     if (ok || p.value) mask_plane_free(&p);
     mask_file_close(&f);

@@ -1,6 +1,6 @@
 /* fuzz_masks.c - any bytes as COCO's segmentation field, as PhraseCut's polygons, and as compressed run lengths: what
  * is drawn is 0 or counts, and run lengths made of it come back as it was. */
-#include "data/segmentation.h"
+#include "masks/segmentation.h"
 #include "masks/rle.h"
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* segmentation.c - COCO's and PhraseCut's masks out of JSON (see segmentation.h). */
-#include "data/segmentation.h"
+#include "masks/segmentation.h"
 #include "masks/polygon.h"
 #include "masks/rle.h"
 #include <string.h>
