@@ -1,6 +1,6 @@
 /* face.c - models, errors, pictures and embeddings of the library's face (see face.h). */
 #include "face/room.h"
-#include "masks/reading.h"
+#include "masks/masks.h"
 #include "models/texts.h"
 #include <math.h>
 #include <string.h>
@@ -151,6 +151,34 @@ bool mi_mask_read(const char *path, mi_mask *mask) {
 void mi_mask_free(mi_mask *mask) {
     mem_free((void *)(uintptr_t)mask->soft);
     *mask = (mi_mask){0};
+}
+
+/* The masks one by one; what is held goes over to the caller. */
+static bool take_masks(masks *m, mi_mask **out, err *e) {
+    if (!(*out = mem_alloc(m->count, sizeof **out))) return err_set(e, "no memory for %zu masks", m->count);
+    for (size_t i = 0; i < m->count; i++) {
+        const mask_image *one = masks_at(m, i, e);
+        if (!one) return mi_masks_free(*out, i), *out = NULL, false;
+        (*out)[i] = (mi_mask){one->soft, one->width, one->height};
+        m->now = (mask_image){0}, m->current = SIZE_MAX;
+    }
+    return true;
+}
+
+bool mi_masks_read(const char *name, const char *photo, const mi_image *image, mi_mask **out, size_t *count) {
+    masks m;
+    mask_wishes w = {.files = &name, .count = 1, .photo = photo};
+    if (image) w.width = image->width, w.height = image->height;
+    *out = NULL, *count = 0;
+    bool ok = masks_open(&m, &w, error_of_thread()) && take_masks(&m, out, &last);
+    if (ok) *count = m.count;
+    masks_close(&m);
+    return ok;
+}
+
+void mi_masks_free(mi_mask *out, size_t count) {
+    for (size_t i = 0; i < count; i++) mi_mask_free(&out[i]);
+    mem_free(out);
 }
 
 bool call_picture(const mi_image *image, picture *p, err *e) {

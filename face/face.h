@@ -57,6 +57,11 @@ bool mi_image_parse(const void *bytes, size_t size, mi_image *image);
 void mi_image_free(mi_image *image);
 bool mi_mask_read(const char *path, mi_mask *mask);
 void mi_mask_free(mi_mask *mask);
+/* All the masks that one -k of the command line names: FILE, FILE:7, FILE.npy:2, FILE.json (COCO's or SAM's regions),
+ * FILE.json:dog, a folder, a pattern. image: the photograph, for JSON's polygons without sides; photo: its file's name,
+ * for tables of many pictures; both may be NULL. */
+bool mi_masks_read(const char *name, const char *photo, const mi_image *image, mi_mask **masks, size_t *count);
+void mi_masks_free(mi_mask *masks, size_t count);
 
 /* ---- embeddings ------------------------------------------------------------------------------- */
 /* As the model gives them, not normalised. squash: the whole picture in a square, as invert sees it, instead of the

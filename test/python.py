@@ -55,6 +55,18 @@ def paths_give_the_command_lines_bytes():
 
 
 @test
+def json_holds_many():
+    path = out + "/two.json"
+    both = [np.asarray(m.invert(data + "image.png", k).maps[0]).shape for k in masks]
+    regions = [{"segmentation": {"size": [h, w], "counts": [0, h * w // 2, h * w - h * w // 2]}} for h, w in both]
+    json.dump(regions, open(path, "w"))
+    r = m.invert(data + "image.png", path, iters=1)
+    assert r.embeddings.shape == (2, m.embed_size) and r.maps[0].shape == both[0]
+    assert m.invert(data + "image.png", [path + ":1", masks[0]], iters=1).embeddings.shape[0] == 2
+    raises("regions 0 to 1 are in it", lambda: m.invert(data + "image.png", path + ":2"))
+
+
+@test
 def arrays_dicts_and_pil_give_them_too():
     try:
         from PIL import Image

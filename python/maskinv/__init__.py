@@ -74,6 +74,8 @@ _FUNCTIONS = {
     "mi_image_free": (None, [c.POINTER(_Image)]),
     "mi_mask_read": (c.c_bool, [c.c_char_p, c.POINTER(_Mask)]),
     "mi_mask_free": (None, [c.POINTER(_Mask)]),
+    "mi_masks_read": (c.c_bool, [c.c_char_p, c.c_char_p, c.POINTER(_Image), c.POINTER(c.POINTER(_Mask)), c.POINTER(_N)]),
+    "mi_masks_free": (None, [c.POINTER(_Mask), _N]),
     "mi_embed_image": (c.c_bool, [_P, c.POINTER(_Image), c.c_bool, _N, _P]),
     "mi_embed_texts": (c.c_bool, [_P, _TEXTS, _N, _P]),
     "mi_embed_queries": (c.c_bool, [_P, _TEXTS, _N, _TEXTS, _N, _P]),
@@ -184,6 +186,19 @@ def _mask(x: Any) -> _Held:
     return _Held(_Mask, np.ascontiguousarray(a, dtype=np.float32))
 
 
+class _Named:
+    """The masks that one -k of the command line names, for one call."""
+
+    def __init__(self, name: PathLike, photo: Any, image: _Held):
+        self.items, self.count = c.POINTER(_Mask)(), c.c_size_t()
+        _must(_lib.mi_masks_read(os.fsencode(name), os.fsencode(photo) if _is_path(photo) else None, c.byref(image.it),
+                                 c.byref(self.items), c.byref(self.count)))
+
+    def free(self) -> None:
+        _lib.mi_masks_free(self.items, self.count)
+        self.count = c.c_size_t()
+
+
 def _mask_list(masks: Any) -> List[Any]:
     if _is_path(masks) or isinstance(masks, dict) or hasattr(masks, "convert"):
         return [masks]
@@ -256,7 +271,8 @@ class Model:
                size: int = 0, iters: int = 0, layers: int = 0, lr: Optional[float] = None,
                alpha: Optional[float] = None, decay: Optional[float] = None, gradient: Optional[str] = None,
                explainer: Optional[str] = None, progress: Optional[Progress] = None) -> Result:
-        """MaskInversion: an embedding for each mask. What is not given is as `maskinv invert` has it. progress(mask, step)
+        """MaskInversion: an embedding for each mask: an array, a PIL picture, SAM's dict, or what -k names, which may be
+        several (a folder, an .npy of many, COCO's or SAM's .json). What is not given is as `maskinv invert` has it. progress(mask, step)
         is called after each step; where it returns False the run stops after that mask, with an Error."""
         m, e, items = self._it(), self.embed_size, _mask_list(masks)
         o = _lib.mi_invert_defaults()
@@ -280,15 +296,18 @@ class Model:
         if progress:
             o.progress = _STEP(step)
         units = self.embed_query(texts, templates) if len(texts) else None
-        held: List[_Held] = []
+        held: List[Any] = []
         try:
             held.append(_image(image))
-            held.extend(_mask(x) for x in items)
-            count = len(items)
-            array = (_Mask * max(count, 1))(*[h.it for h in held[1:]])
+            given: List[_Mask] = []
+            for x in items:
+                held.append(_Named(x, image, held[0]) if _is_path(x) else _mask(x))
+                given.extend(held[-1].items[:held[-1].count.value] if _is_path(x) else [held[-1].it])
+            count = len(given)
+            array = (_Mask * max(count, 1))(*given)
             embeddings = np.empty((count, e), np.float32)
             losses = np.empty((count, _lib.mi_invert_steps(m, c.byref(o))), np.float32)
-            maps = [np.empty((h.it.height, h.it.width), np.float32) for h in held[1:]]
+            maps = [np.empty((k.height, k.width), np.float32) for k in given]
             whole = np.empty(e, np.float32)
             rooms = (c.c_void_p * max(count, 1))(*[a.ctypes.data for a in maps])
             r = _InvertResult(embeddings.ctypes.data, losses.ctypes.data, rooms, whole.ctypes.data)
