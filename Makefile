@@ -262,6 +262,8 @@ model: all
 man: maskinv
 	./maskinv --man >docs/maskinv.1.tmp-man && mv docs/maskinv.1.tmp-man docs/maskinv.1
 
+include web/web.mk
+
 VERSION    = $(shell sed -n 's/^.define MASKINV_VERSION "\(.*\)"/\1/p' face/face.h)
 LIBDIR     = $(PREFIX)/lib
 INCLUDE    = $(DESTDIR)$(PREFIX)/include/maskinv

@@ -99,6 +99,39 @@ typedef struct {          /* the caller's room; NULL where not wanted */
 bool mi_invert(mi_model *m, const mi_image *image, const mi_mask *masks, size_t count, const mi_invert_options *o,
                mi_invert_result *r);
 
+/* ---- the same, step by step: for those who want to watch ------------------------------------------ */
+/* A picture opened once, whose regions are then inverted one after another, a step a call, with every number at hand:
+ *     mi_session *s = mi_session_open(m, &photo, NULL);
+ *     mi_session_mask(s, &mask);
+ *     for (mi_step step; mi_session_step(s, &step) && step.count < 10;) draw(step.map, step.loss);
+ * Steps give mi_invert's numbers to the byte. One thread at a time. */
+typedef struct mi_session mi_session;
+typedef struct {                  /* equations: MODEL.md 4 and 5. Rows belong to the session until its next call */
+    size_t count;                 /* steps made, this one included */
+    size_t rows, columns, layers; /* of the grid; of explained layers */
+    double loss, dice;            /* L (5.3) and Dice (5.2), both before the update */
+    double inside, all, region;   /* Dice's sums: of M m, of M, of m */
+    double low, high;             /* of R enlarged: M is (R - low)/(high - low) (4.4) */
+    double cosine;                /* of e and c, before the update */
+    double length, slope, moved;  /* |e| before, |dL/de|, |e after - e before| */
+    const float *embedding;       /* [E] e after the update */
+    const float *before;          /* [E] e that map and loss are of */
+    const float *slopes;          /* [E] dL/de */
+    const float *image;           /* [E] c, the whole picture's, where e starts */
+    const float *map;             /* [mask height, mask width] M (5.1) */
+    const float *grid;            /* [rows, columns] R (4.3) */
+    const float *pull;            /* [rows, columns] dDice/dR (5.6): what is negative is asked to grow */
+    const float *share;           /* [rows, columns] of the region in each patch, 0..1 */
+} mi_step;
+mi_session *mi_session_open(mi_model *m, const mi_image *image, const mi_invert_options *o);
+bool mi_session_mask(mi_session *s, const mi_mask *mask); /* begins again, with this region; it is copied */
+void mi_session_rates(mi_session *s, double lr, double alpha, double decay); /* from the next step on; negative: as it is */
+bool mi_session_step(mi_session *s, mi_step *step);
+/* R of each explained layer by itself, for the last step's e: [layers, rows, columns], whose sum is step.grid. False and an
+ * error for other explainers than legrad with a closed form. */
+bool mi_session_layers(mi_session *s, float *grids);
+void mi_session_close(mi_session *s); /* NULL is nothing; before its model */
+
 /* ---- explanations ------------------------------------------------------------------------------- */
 typedef struct {
     const char *method;           /* NULL: "legrad"; mi_method_name */

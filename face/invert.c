@@ -1,22 +1,13 @@
 /* invert.c - MaskInversion of the library's face (see face.h): what cmd_invert.c does, on arrays. */
 #include "face/room.h"
-#include "maskinv.h"
-#include "methods.h"
 #include <string.h>
 
 mi_invert_options mi_invert_defaults(void) { return (mi_invert_options){.lr = -1, .alpha = -1, .decay = -1}; }
 
 typedef struct {
-    call c;
-    mi_model *m;
-    const mi_invert_options *o;
+    invert_job j;
     mi_invert_result *r;
-    size_t side, layers, mask;
-    gradient_kind gradient;
-    invert_options invert;
-    explained x;
-    explainer method;
-    explain_other other;
+    size_t mask;
     bool stopped;
 } job;
 
@@ -40,7 +31,7 @@ size_t mi_invert_steps(const mi_model *m, const mi_invert_options *o) {
 
 static bool is_legrad(const mi_invert_options *o) { return !o->explainer || !strcmp(o->explainer, "legrad"); }
 
-static bool choose_gradient(job *j) {
+static bool choose_gradient(invert_job *j) {
     static const char *const names[] = {"factored", "decomposed", "autograd"};
     static const gradient_kind kinds[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD};
     const char *asked = j->o->gradient;
@@ -49,7 +40,7 @@ static bool choose_gradient(job *j) {
     return err_set(j->c.e, "gradient: '%s' found, factored, decomposed or autograd expected", asked);
 }
 
-static bool choose_explainer(job *j) {
+static bool choose_explainer(invert_job *j) {
     const mi_invert_options *o = j->o;
     if (is_legrad(o)) return true;
     const method *how = method_find(o->explainer);
@@ -60,7 +51,7 @@ static bool choose_explainer(job *j) {
     return !(o->layers && !how->free) || err_set(j->c.e, "layers: %s leaves no choice of them", how->name);
 }
 
-static bool choose(job *j) {
+bool invert_choose(invert_job *j) {
     const clip_config *m = &j->m->model->config;
     const mi_invert_options *o = j->o;
     if (!(o->lr <= 1e6 && o->alpha <= 1e6 && o->decay <= 1e6) || o->iters > 1000000)
@@ -74,7 +65,7 @@ static bool choose(job *j) {
     return call_side(j->m, o->side, 2, &j->side, j->c.e);
 }
 
-static bool check_mask(const mi_mask *m, size_t index, err *e) {
+bool invert_check_mask(const mi_mask *m, size_t index, err *e) {
     size_t pixels;
     bool some = false;
     if (!m->soft || !m->width || !m->height || !size_mul(m->width, m->height, &pixels))
@@ -90,7 +81,7 @@ static bool check_mask(const mi_mask *m, size_t index, err *e) {
 }
 
 /* ---- the work ------------------------------------------------------------------------------------- */
-static bool forward(job *j, const mi_image *image) {
+bool invert_forward(invert_job *j, const mi_image *image) {
     fault f = {0};
     explain_options eo = {.layers = j->layers, .gradient = j->gradient, .steps = j->invert.iters};
     if (!is_legrad(j->o)) eo.other = &j->other;
@@ -98,27 +89,27 @@ static bool forward(job *j, const mi_image *image) {
     if (!pixels) return false;
     bool ok = explain_open(&j->x, j->m->model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
     mem_free(pixels);
-    if (ok && j->r->image) memcpy(j->r->image, j->x.embedding, j->m->model->config.embed * sizeof(float));
     return ok || call_fault(&j->c, &f);
 }
 
 static void step_done(void *arg, size_t step) {
     job *j = arg;
-    if (!j->o->progress(j->o->progress_arg, j->mask, step)) j->stopped = true;
+    if (!j->j.o->progress(j->j.o->progress_arg, j->mask, step)) j->stopped = true;
 }
 
-static bool invert_mask(job *j, const mi_mask *mask, size_t i) {
+static bool invert_mask(job *i, const mi_mask *mask, size_t index) {
+    invert_job *j = &i->j;
     size_t embed = j->m->model->config.embed, mark = arena_mark(&j->c.memory);
-    mi_invert_result *r = j->r;
+    mi_invert_result *r = i->r;
     fault f = {0};
-    real *e = r->embeddings ? r->embeddings + i * embed : arena_alloc(&j->c.memory, embed, sizeof *e);
-    real *losses = r->losses ? r->losses + i * j->invert.iters : arena_alloc(&j->c.memory, j->invert.iters, sizeof *e);
+    real *e = r->embeddings ? r->embeddings + index * embed : arena_alloc(&j->c.memory, embed, sizeof *e);
+    real *losses = r->losses ? r->losses + index * j->invert.iters : arena_alloc(&j->c.memory, j->invert.iters, sizeof *e);
     if (!e || !losses) return err_set(j->c.e, "%zu bytes of memory are too little for the losses", j->c.bytes);
-    invert_result result = {.embedding = e, .losses = losses, .map_after = r->maps ? r->maps[i] : NULL};
-    j->mask = i;
+    invert_result result = {.embedding = e, .losses = losses, .map_after = r->maps ? r->maps[index] : NULL};
+    i->mask = index;
     if (!maskinv_invert(&j->x, mask->soft, mask->height, mask->width, &j->invert, &result, &f))
-        return call_fault(&j->c, &f), err_prefix(j->c.e, "mask %zu", i);
-    if (!all_finite(e, embed)) return err_set(j->c.e, "mask %zu: its embedding is not finite; a smaller lr may help", i);
+        return call_fault(&j->c, &f), err_prefix(j->c.e, "mask %zu", index);
+    if (!all_finite(e, embed)) return err_set(j->c.e, "mask %zu: its embedding is not finite; a smaller lr may help", index);
     arena_reset(&j->c.memory, mark);
     return true;
 }
@@ -126,16 +117,18 @@ static bool invert_mask(job *j, const mi_mask *mask, size_t i) {
 bool mi_invert(mi_model *m, const mi_image *image, const mi_mask *masks, size_t count, const mi_invert_options *o,
                mi_invert_result *r) {
     mi_invert_options standard = mi_invert_defaults();
-    job *j = mem_alloc(1, sizeof *j);
-    if (!j) return err_set(error_of_thread(), "no memory to invert");
-    j->m = m, j->o = o ? o : &standard, j->r = r;
-    bool ok = call_begin(&j->c, m) && choose(j);
-    for (size_t i = 0; ok && i < count; i++) ok = check_mask(&masks[i], i, j->c.e);
-    if (ok && j->o->progress) j->invert.progress = step_done, j->invert.progress_arg = j;
-    ok = ok && forward(j, image);
-    for (size_t i = 0; ok && i < count; i++)
-        ok = invert_mask(j, &masks[i], i) && (!j->stopped || err_set(j->c.e, "stopped after mask %zu", i));
+    job *i = mem_alloc(1, sizeof *i);
+    if (!i) return err_set(error_of_thread(), "no memory to invert");
+    invert_job *j = &i->j;
+    j->m = m, j->o = o ? o : &standard, i->r = r;
+    bool ok = call_begin(&j->c, m) && invert_choose(j);
+    for (size_t k = 0; ok && k < count; k++) ok = invert_check_mask(&masks[k], k, j->c.e);
+    if (ok && j->o->progress) j->invert.progress = step_done, j->invert.progress_arg = i;
+    ok = ok && invert_forward(j, image);
+    if (ok && r->image) memcpy(r->image, j->x.embedding, m->model->config.embed * sizeof(float));
+    for (size_t k = 0; ok && k < count; k++)
+        ok = invert_mask(i, &masks[k], k) && (!i->stopped || err_set(j->c.e, "stopped after mask %zu", k));
     call_end(&j->c, m);
-    mem_free(j);
+    mem_free(i);
     return ok;
 }

@@ -7,6 +7,8 @@
 #ifndef FACE_ROOM_H
 #define FACE_ROOM_H
 #include "face/face.h"
+#include "maskinv.h"
+#include "methods.h"
 #include "models/checkpoint.h"
 #include "os/os.h"
 #include "pictures/image.h"
@@ -45,4 +47,23 @@ float *call_pixels(const mi_model *m, const mi_image *image, size_t side, err *e
 bool call_side(const mi_model *m, size_t asked, size_t times, size_t *side, err *e);
 bool call_fault(call *c, const fault *f);
 bool all_finite(const float *v, size_t n);
+
+/* ---- one picture to be inverted (invert.c, session.c) ---------------------------------------------- */
+typedef struct {
+    call c;
+    mi_model *m;
+    const mi_invert_options *o;
+    size_t side, layers;
+    gradient_kind gradient;
+    invert_options invert;
+    explained x; /* after invert_forward */
+    explainer method;
+    explain_other other;
+} invert_job;
+/* What is asked, looked at and completed from the model's config: after call_begin. */
+bool invert_choose(invert_job *j);
+/* One forward pass. */
+bool invert_forward(invert_job *j, const mi_image *image);
+/* Some pixels, all within 0..1, not all 0. */
+bool invert_check_mask(const mi_mask *m, size_t index, err *e);
 #endif
