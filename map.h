@@ -50,6 +50,17 @@ bool map_fit(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow
  *     if (!explain_pamr(picture, 3, h, w, masks, 20, 10, dilations, 2, &memory, cores, &f)) ...   // masks [20,h,w]
  */
 enum { PAMR_DILATIONS = 8 };
+/* Weights of one picture, for any number of masks. */
+typedef struct {
+    size_t h, w, dilations, dilation[PAMR_DILATIONS];
+    real *weights, *other; /* [8 dilations, h, w], [h,w] */
+    pool *cores;
+} pamr;
+/* image [channels,h,w]; the weights stay in memory. Faults: RANGE (dilations), MEMORY. */
+bool pamr_open(pamr *r, const real *image, size_t channels, size_t h, size_t w, const size_t *dilations, size_t dilation_count,
+               arena *memory, pool *cores, fault *f);
+/* mask [h,w], in place. */
+void pamr_refine(const pamr *r, real *mask, size_t steps);
 /* image [channels,h,w] guides masks [count,h,w], in place. Scratch: 8 dilations h w + 2 h w reals. Fault: MEMORY. */
 bool explain_pamr(const real *image, size_t channels, size_t h, size_t w, real *masks, size_t count, size_t steps,
                   const size_t *dilations, size_t dilation_count, arena *memory, pool *cores, fault *f);

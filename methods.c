@@ -53,17 +53,33 @@ static ag_tensor *gem_of(const head_inputs *in, ag_tensor *a, real tau) {
     return ag_softmax(in->t, ag_scores(in->t, a, a, H, tau), false);
 }
 
+/* Picture b of a batch. */
+static ag_tensor *picture_of(const head_inputs *in, const ag_tensor *a, size_t b) {
+    return a ? ag_constant(in->t, a->data + b * a->rows * a->cols, 1, a->rows, a->cols) : NULL;
+}
+
+/* Of one picture: tau is its own. y [n,D] = LN1(x). */
+static ag_tensor *gem_attention(const head_inputs *in, const real *y, size_t b) {
+    size_t rows = in->x->rows, cols = in->x->cols;
+    double length = 0;
+    for (size_t i = 0; i < rows; i++) length += sqrt((double)k_dot(y + i * cols, y + i * cols, cols));
+    real tau = (real)(length / (double)rows) * in->factor;
+    ag_tensor *sum = ag_add(in->t, gem_of(in, picture_of(in, in->q, b), tau), gem_of(in, picture_of(in, in->k, b), tau));
+    return ag_scale(in->t, ag_add(in->t, sum, gem_of(in, picture_of(in, in->v, b), tau)), (real)(1.0 / 3), 0);
+}
+
 static ag_tensor *attend_gem(const head_inputs *in) {
     ag_tensor *y = in->tower->post_norm ? in->x : clip_norm(in->t, &in->w->ln1_gamma, &in->w->ln1_beta, in->tower->eps, in->x);
-    if (!y) return NULL;
-    double length = 0;
-    for (size_t i = 0; i < y->rows; i++) {
-        const real *row = y->data + i * y->cols;
-        length += sqrt((double)k_dot(row, row, y->cols));
+    size_t n = in->x->rows, one = in->tower->heads * n * n;
+    ag_tensor *all = y ? ag_new(in->t, in->x->batch * in->tower->heads, n, n) : NULL;
+    for (size_t b = 0; all && b < in->x->batch; b++) {
+        ag_mark mark = ag_tape_mark(in->t);
+        ag_tensor *A = gem_attention(in, y->data + b * n * in->x->cols, b);
+        if (!A) return NULL;
+        memcpy(all->data + b * one, A->data, one * sizeof(real));
+        ag_tape_reset(in->t, mark);
     }
-    real tau = (real)(length / (double)y->rows) * in->factor;
-    ag_tensor *sum = ag_add(in->t, gem_of(in, in->q, tau), gem_of(in, in->k, tau));
-    return ag_scale(in->t, ag_add(in->t, sum, gem_of(in, in->v, tau)), (real)(1.0 / 3), 0);
+    return all;
 }
 
 /* ---- features: the second path --------------------------------------------------------------------------- */
@@ -79,7 +95,7 @@ method_settings method_defaults(void) {
     return (method_settings){(real)2, (real).3, (real)2.2, (real).7, (real).5, BASE_NACLIP};
 }
 
-/* What one changed block adds to the second path, from the plain path's x [1,n,D]. */
+/* What one changed block adds to the second path, from the plain path's x [batch,n,D]. */
 static ag_tensor *second_path(explainer *x, const clip_block_weights *w, ag_tensor *in) {
     const method *r = x->how;
     const clip_tower *tower = &x->model->config.vision;
@@ -92,7 +108,7 @@ static ag_tensor *second_path(explainer *x, const clip_block_weights *w, ag_tens
     return y;
 }
 
-/* plain and second [1,n,D] walk through the last blocks side by side, in place. */
+/* plain and second [batch,n,D] walk through the last blocks side by side, in place. */
 static bool walk_both(explainer *x, ag_tensor *plain, ag_tensor *second) {
     size_t layers = x->model->config.vision.layers, numbers = ag_size(plain);
     for (size_t i = layers - x->blocks; i < layers; i++) {
@@ -123,20 +139,21 @@ static void pooled_token(const explainer *x, const real *tokens, real *out) {
 static bool open_features(explainer *x, ag_tensor *patches) {
     const method *r = x->how;
     size_t E = x->model->config.embed, D = x->model->config.vision.width;
-    ag_tensor *kept = ag_new(&x->tape, 1, x->n, E);
+    size_t rows = x->batch * x->n;
+    ag_tensor *kept = ag_new(&x->tape, x->batch, x->n, E);
     ag_mark mark = ag_tape_mark(&x->tape);
     ag_tensor *in = clip_embed(&x->tape, x->model, patches, x->gh, x->gw, r->position);
     ag_tensor *plain =
         clip_blocks(&x->tape, &x->run, x->model->blocks, in, 0, x->model->config.vision.layers - x->blocks);
-    ag_tensor *second = ag_new(&x->tape, 1, x->n, D);
+    ag_tensor *second = ag_new(&x->tape, x->batch, x->n, D);
     if (!kept || !plain || !second) return false;
-    if (r->chain) memcpy(second->data, plain->data, x->n * D * sizeof(real));
-    else memset(second->data, 0, x->n * D * sizeof(real));
+    if (r->chain) memcpy(second->data, plain->data, rows * D * sizeof(real));
+    else memset(second->data, 0, rows * D * sizeof(real));
     if (!walk_both(x, plain, second)) return false;
-    pooled_token(x, plain->data, second->data);
+    for (size_t b = 0; b < x->batch; b++) pooled_token(x, plain->data + b * x->n * D, second->data + b * x->n * D);
     ag_tensor *out = clip_project(&x->tape, x->model, second);
     if (!out) return false;
-    memcpy(kept->data, out->data, x->n * E * sizeof(real));
+    memcpy(kept->data, out->data, rows * E * sizeof(real));
     x->tokens = kept->data;
     ag_tape_reset(&x->tape, mark);
     return true;
@@ -158,17 +175,18 @@ static void feature_surgery(real *cosine, size_t cells, size_t texts) { /* [1+ce
     }
 }
 
-/* F.t of every patch and text, [n,count] with the class token's row first. */
+/* F.t of every patch and text, [batch n,count], each picture's class token first. */
 static ag_tensor *cosines(explainer *x, ag_tensor *t) {
-    ag_tensor *F = ag_normalize(&x->tape, ag_constant(&x->tape, x->tokens, 1, x->n, x->model->config.embed));
+    ag_tensor *F = ag_normalize(&x->tape, ag_constant(&x->tape, x->tokens, x->batch, x->n, x->model->config.embed));
     return ag_matmul(&x->tape, F, NO_T, t, T);
 }
 
 static bool give_grids(const explainer *x, const ag_tensor *cosine, size_t count, real *grids) {
     size_t cells = x->n - 1;
     if (!cosine) return false;
-    for (size_t c = 0; c < count; c++)
-        for (size_t i = 0; i < cells; i++) grids[c * cells + i] = cosine->data[(1 + i) * count + c];
+    for (size_t b = 0; b < x->batch; b++)
+        for (size_t c = 0; c < count; c++)
+            for (size_t i = 0; i < cells; i++) *grids++ = cosine->data[(b * x->n + 1 + i) * count + c];
     return true;
 }
 
@@ -184,7 +202,8 @@ static bool surgery_grids(explainer *x, const real *texts, size_t count, const r
     ag_tensor *t = ag_constant(&x->tape, texts, 1, count, E);
     if (count == 1) t = ag_sub(&x->tape, t, ag_constant(&x->tape, empty, 1, 1, E)); /* F.(t - t_empty) */
     ag_tensor *cosine = cosines(x, t);
-    if (cosine && count > 1) feature_surgery(cosine->data, x->n - 1, count);
+    for (size_t b = 0; cosine && count > 1 && b < x->batch; b++)
+        feature_surgery(cosine->data + b * x->n * count, x->n - 1, count);
     return give_grids(x, cosine, count, grids);
 }
 
@@ -393,13 +412,38 @@ static bool open_legrad(explainer *x, const real *pixels, const real *usual, fau
     return explain_open(&x->legrad, x->model, pixels, x->height, x->width, &o, x->memory, x->cores, f);
 }
 
+/* Patches [batch,gh*gw,..] of pixels [batch,3,height,width]; what is beyond the last whole patch is left out. */
+static ag_tensor *whole_patches(explainer *x, const real *pixels) {
+    size_t p = x->model->config.patch, h = x->gh * p, w = x->gw * p, side = x->height * x->width;
+    ag_tape *t = &x->tape;
+    if (x->batch == 1 && h == x->height && w == x->width) return clip_patches(t, x->model, pixels, h, w);
+    ag_tensor *all = NULL;
+    real *whole = arena_alloc(x->memory, 3 * h, w * sizeof *whole);
+    if (!whole) fault_memory(&t->fault, "patches", x->memory, 3 * h * w * sizeof *whole);
+    for (size_t b = 0; whole && b < x->batch; b++) {
+        for (size_t row = 0; row < 3 * h; row++)
+            memcpy(whole + row * w, pixels + (3 * b + row / h) * side + row % h * x->width, w * sizeof *whole);
+        if (b == 0 && !(all = ag_new(t, x->batch, x->gh * x->gw, (x->model->config.alpha ? 4 : 3) * p * p))) break;
+        ag_mark mark = ag_tape_mark(t);
+        ag_tensor *one = clip_patches(t, x->model, whole, h, w);
+        if (!one) return NULL;
+        memcpy(all->data + b * ag_size(one), one->data, ag_size(one) * sizeof(real));
+        ag_tape_reset(t, mark);
+    }
+    return all;
+}
+
 static bool open_row(explainer *x, const method *how, bool steered, const clip_model *m, const real *pixels, size_t height,
                      size_t width, const method_options *o, arena *memory, pool *cores, fault *f) {
     size_t p = m->config.patch, layers = clip_depth(&m->config), asked = o ? o->blocks : 0;
     *x = (explainer){.how = how, .steered = steered, .model = m, .memory = memory, .cores = cores, .height = height, .width = width,
-                     .gh = height / p, .gw = width / p, .n = 1 + (height / p) * (width / p)};
+                     .batch = o && o->batch ? o->batch : 1, .gh = height / p, .gw = width / p, .n = 1 + (height / p) * (width / p)};
     if (how->family != FAMILY_LEGRAD && (clip_has_pooler(&m->config) || m->config.no_class_token))
         return fault_set(f, FAULT_FAMILY, how->name, NULL, 0); /* the token that it reads is not there */
+    if (x->batch > 1 && how->family != FAMILY_FEATURES)
+        return fault_set(f, FAULT_RANGE, "pictures at once", (size_t[]){x->batch, 1, 1}, 3);
+    if (how->family != FAMILY_LEGRAD && (height < p || width < p))
+        return fault_set(f, FAULT_SHAPE, "patches", (size_t[]){3, height, width, 3, p, p}, 6);
     size_t own = how->blocks || how->family == FAMILY_FEATURES ? how->blocks : layers;
     if (asked > layers) return fault_set(f, FAULT_RANGE, "blocks", (size_t[]){asked, 1, layers}, 3);
     x->blocks = asked ? asked : own < layers ? own : layers; /* a model with fewer layers has all of them changed */
@@ -408,7 +452,7 @@ static bool open_row(explainer *x, const method *how, bool steered, const clip_m
     bool ok = ag_tape_init(&x->tape, memory, cores, wants_gradient(x) ? TAPE_NODES : 1);
     x->tape.recording = false;
     if (ok) x->run = clip_image_run(&x->tape, m, x->gh, x->gw);
-    ag_tensor *patches = ok ? clip_patches(&x->tape, m, pixels, height, width) : NULL;
+    ag_tensor *patches = ok ? whole_patches(x, pixels) : NULL;
     x->settings = o && o->settings ? *o->settings : method_defaults();
     if (patches && how->open) ok = how->open(x, patches, pixels);
     else if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);

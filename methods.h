@@ -25,7 +25,8 @@ struct method { /* a row; what a family does not ask for is left out */
     method_family family;
     size_t blocks; /* features: last blocks changed unless told; others: last layers looked at (0: all) */
     bool free;     /* another number of blocks may be asked for */
-    bool together; /* texts are compared with one another, or one with the empty text, each averaged over templates */
+    bool together; /* texts are compared with one another, or one with the empty text */
+    size_t templates; /* of the built-in ones in which its authors embed a name, unless told otherwise; 0: the text alone */
     /* features: the second path (MODEL.md 6), and how its tokens meet the texts */
     ag_tensor *(*attend)(const head_inputs *); /* in softmax(q k^T)'s place; NULL: every token attends to itself alone */
     bool chain;    /* the second path starts as the first block's input, and each block adds to it; else: at zero */
@@ -58,21 +59,21 @@ struct method { /* a row; what a family does not ask for is left out */
     ROW("maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FEATURES, 1, true,          \
         .residual = true, .mlp = true, .position = POSITION_CUBIC, .score = method_cosine_grids, .map = map_of_grid)                                      \
     ROW("surgery", "a second path of v-v attention, redundant features removed", "CLIP Surgery, eq. 3-8", FEATURES, 6, \
-        true, .together = true, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR,                     \
+        true, .together = true, .templates = 85, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR,                     \
         .score = surgery_grids, .map = map_of_unit_grid)                                                               \
     ROW("sclip", "q-q plus k-k attention in the last block", "SCLIP, eq. 4", FEATURES, 1, true,                        \
-        .attend = attend_qq_kk, .residual = true, .mlp = true, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)              \
+        .templates = 80, .attend = attend_qq_kk, .residual = true, .mlp = true, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)              \
     ROW("clearclip", "q-q attention, no residual, no MLP", "ClearCLIP, eq. 6", FEATURES, 1, true,                      \
-        .attend = attend_qq, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)                                                \
+        .templates = 80, .attend = attend_qq, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)                                                \
     ROW("gem", "normalised self-self attention of q, k and v, a second path", "GEM, eq. 4-6", FEATURES, 6, true,       \
         .attend = attend_gem, .chain = true, .score = method_cosine_grids, .map = map_of_grid)                                \
     ROW("naclip", "k-k attention pulled to the neighbourhood, no residual, no MLP", "NACLIP, eq. 5-7", FEATURES, 1,    \
-        true, .attend = attend_kk_near, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)        \
+        true, .templates = 80, .attend = attend_kk_near, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)        \
     ROW("resclip", "NACLIP's attention with middle blocks' added, and labels that hold together", "ResCLIP, eq. 4-9",   \
-        FEATURES, 1, false, .open = method_open_resclip, .position = POSITION_CLAMPED, .score = method_resclip_grids,  \
+        FEATURES, 1, false, .templates = 80, .open = method_open_resclip, .position = POSITION_CLAMPED, .score = method_resclip_grids,  \
         .map = map_of_grid)                                                                                            \
     ROW("scclip", "outliers repaired, patches gathered by likeness, two passes", "SC-CLIP, eq. 3-10", FEATURES, 1,     \
-        false, .open = method_open_scclip, .position = POSITION_CLAMPED, .score = method_cosine_grids,                 \
+        false, .templates = 80, .open = method_open_scclip, .position = POSITION_CLAMPED, .score = method_cosine_grids,                 \
         .map = map_of_grid)                                                                                            \
     ROW("cliptrase", "q-q, k-k and v-v attention summed in the last block", "CLIPtrase, eq. 4", FEATURES, 1, false,    \
         .attend = method_attend_qkv, .residual = true, .mlp = true, .position = POSITION_CLAMPED,                      \
@@ -89,6 +90,7 @@ typedef struct {
     size_t blocks;                   /* 0: the method's own number */
     const method_settings *settings; /* NULL: the defaults */
     const real *usual;               /* legrad of SigLIP: explain_options.usual */
+    size_t batch;                    /* pictures of one size side by side; 0: one. Of the features family */
 } method_options;
 typedef struct method_kept method_kept; /* methods_dense.c */
 
@@ -98,10 +100,10 @@ struct explainer {
     const clip_model *model;
     arena *memory;
     pool *cores;
-    size_t height, width, gh, gw, n, blocks;
+    size_t batch, height, width, gh, gw, n, blocks;
     ag_tape tape;
     clip_run run;
-    real *tokens;       /* features: [n,E] projected, not normalised; row 0 is the plain path's: the image embedding */
+    real *tokens;       /* features: [batch,n,E] projected, not normalised; row 0 is the plain path's: the image embedding */
     ag_tensor **A;      /* gradient: [H,n,n] of each layer looked at, lowest first; attention: [1,n,n], heads' mean */
     ag_tensor *z;       /* gradient: [1,1,E] the image embedding */
     ag_tensor *z_unit;  /* and its direction */
@@ -110,15 +112,20 @@ struct explainer {
     explained legrad;
 };
 
-/* One forward pass over pixels [3,height,width]. Keeps what it needs in memory. Faults: RANGE (blocks), SHAPE (pixels),
- * MEMORY, TAPE. */
+/* One forward pass over pixels [batch,3,height,width]. Keeps what it needs in memory. Of sides that are no multiples of
+ * the patch the rest is not seen (but by ResCLIP's PAMR); LeGrad refuses them. Faults: RANGE (blocks, batch), SHAPE
+ * (pixels), MEMORY, TAPE. */
 bool method_open(explainer *x, const method *how, const clip_model *m, const real *pixels, size_t height, size_t width,
                  const method_options *o, arena *memory, pool *cores, fault *f);
-/* texts [count,E] of unit length -> grids [count,gh,gw], relevance as the method defines it, not normalised.
+/* texts [count,E] of unit length -> grids [batch,count,gh,gw], relevance as the method defines it, not normalised.
  * empty [E]: the unit embedding of the empty text; only Surgery with one text needs it (RANGE when it is missing). */
 bool method_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids, fault *f);
 /* One grid -> map [height,width] in 0..1, in the order the method's code does it. Fault: FLAT. */
 bool method_map(explainer *x, const real *grid, real *map, fault *f);
+
+/* SC-CLIP's local outlier factor (MODEL.md 6.6): patches [P,D] -> which are outliers [P], and their scores [P] (NULL: not
+ * asked for). Fault: MEMORY. */
+bool method_outliers(const real *patches, size_t P, size_t D, double *scores, bool *outlier, arena *memory, fault *f);
 
 /* CLIP Surgery's points for SAM (MODEL.md 6): the grid taken to half its side, unit, cells of at least 0.8 (half of all
  * at most) and as many of the lowest; in pixels of a photograph [height,width]. points [gh/2 * gw/2 * 2] is the

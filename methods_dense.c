@@ -33,7 +33,8 @@ static bool fits(explainer *x) {
 
 /* ---- walking the plain blocks ------------------------------------------------------------------------ */
 typedef void seen(explainer *x, void *arg, size_t block, const real *out, const ag_tensor *A);
-/* Blocks 1 to L-1 over x_0, in place; after each, see(its number, its output [n,D], its attention [H,n,n] where wanted). */
+/* Blocks 1 to L-1 over x_0, in place; after each, see(its number, its output [B,n,D], its attention [B H,n,n] where wanted);
+ * B pictures side by side. */
 static bool walk(explainer *x, ag_tensor *tokens, bool attention, seen *see, void *arg) {
     const clip_model *m = x->model;
     for (size_t b = 1; b < m->config.vision.layers; b++) {
@@ -49,11 +50,11 @@ static bool walk(explainer *x, ag_tensor *tokens, bool attention, seen *see, voi
 }
 
 /* ==== SC-CLIP ============================================================================================== */
-typedef struct { real *middle, *low, *total; size_t pre, post, from, to; } levels; /* [n,D]: x_pre, x_post, sum of x_from..x_to */
+typedef struct { real *middle, *low, *total; size_t pre, post, from, to; } levels; /* [B,n,D]: x_pre, x_post, sum of x_from..x_to */
 
 static void keep_levels(explainer *x, void *arg, size_t b, const real *out, const ag_tensor *A) {
     levels *l = arg;
-    size_t numbers = x->n * x->model->config.vision.width;
+    size_t numbers = x->batch * x->n * x->model->config.vision.width;
     (void)A;
     if (b == l->pre) memcpy(l->middle, out, numbers * sizeof *out);
     if (b == l->post) memcpy(l->low, out, numbers * sizeof *out);
@@ -61,10 +62,18 @@ static void keep_levels(explainer *x, void *arg, size_t b, const real *out, cons
 }
 
 /* ---- LOF as released: delta squared distances; rho_i = k/K_i, K_i the k-th nearest; score = mean_j rho_j / rho_i ---- */
+enum { SUMS = 8 }; /* side by side, so that they become vectors */
 static double distance2(const real *a, const real *b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-    return sum;
+    double sum[SUMS] = {0}, all = 0;
+    size_t i = 0;
+    for (; i + SUMS <= n; i += SUMS)
+        for (size_t k = 0; k < SUMS; k++) {
+            double d = (double)(a[i + k] - b[i + k]);
+            sum[k] += d * d;
+        }
+    for (; i < n; i++) sum[0] += (double)(a[i] - b[i]) * (double)(a[i] - b[i]);
+    for (size_t k = 0; k < SUMS; k++) all += sum[k];
+    return all;
 }
 
 /* The k nearest others of patch i, nearest first, into near; all distances of i are in d [P]. */
@@ -78,36 +87,45 @@ static void nearest(const double *d, size_t P, size_t i, size_t k, uint32_t *nea
     }
 }
 
-/* Patches [P,D] -> which are outliers: score above the .95 quantile. Scratch from the arena. */
-static bool find_outliers(explainer *x, const real *patches, size_t P, bool *outlier) {
-    enum { MOST = 30 };
-    size_t D = x->model->config.vision.width, k = MOST < (P - 1) / 2 ? MOST : (P - 1) / 2, mark = arena_mark(x->memory);
-    double *d = arena_alloc(x->memory, P, sizeof *d), *density = arena_alloc(x->memory, P, sizeof *density);
-    double *score = arena_alloc(x->memory, P, 2 * sizeof *score);
-    uint32_t *near = arena_alloc(x->memory, P * (k + 1), sizeof *near);
-    memset(outlier, 0, P * sizeof *outlier);
-    if (!d || !density || !score || !near) return fault_memory(&x->tape.fault, "LOF", x->memory, P * k * sizeof *near);
-    for (size_t i = 0; i < P && k; i++) {
-        for (size_t j = 0; j < P; j++) d[j] = distance2(patches + i * D, patches + j * D, D);
-        nearest(d, P, i, k, near + i * k);
-        density[i] = (double)k / d[near[i * k + k - 1]];
+static double density_of(const real *patches, size_t P, size_t D, size_t i, size_t k, double *d, uint32_t *near) {
+    for (size_t j = 0; j < P; j++) d[j] = distance2(patches + i * D, patches + j * D, D);
+    nearest(d, P, i, k, near);
+    return (double)k / d[near[k - 1]];
+}
+
+/* Scores [P] -> which are above their .95 quantile, interpolated at .95 (P-1). sorted [P] is scratch. */
+static void above_quantile(const double *score, double *sorted, size_t P, bool *outlier) {
+    for (size_t i = 0; i < P; i++) {
+        size_t at = i;
+        for (; at && score[i] < sorted[at - 1]; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = score[i];
     }
-    double *sorted = score + P;
+    double rank = .95 * (double)(P - 1);
+    size_t low = (size_t)rank, high = low + 1 < P ? low + 1 : P - 1;
+    double limit = sorted[low] + (rank - (double)low) * (sorted[high] - sorted[low]);
+    for (size_t i = 0; i < P; i++) outlier[i] = score[i] > limit;
+}
+
+bool method_outliers(const real *patches, size_t P, size_t D, double *scores, bool *outlier, arena *memory, fault *f) {
+    enum { MOST = 30 };
+    size_t k = MOST < (P - 1) / 2 ? MOST : (P - 1) / 2, mark = arena_mark(memory);
+    double *d = arena_alloc(memory, P, sizeof *d), *density = arena_alloc(memory, P, sizeof *density);
+    double *score = arena_alloc(memory, P, 2 * sizeof *score);
+    uint32_t *near = arena_alloc(memory, P * (k + 1), sizeof *near);
+    memset(outlier, 0, P * sizeof *outlier);
+    if (!d || !density || !score || !near) {
+        arena_reset(memory, mark);
+        return fault_memory(f, "LOF", memory, P * k * sizeof *near);
+    }
+    for (size_t i = 0; i < P && k; i++) density[i] = density_of(patches, P, D, i, k, d, near + i * k);
     for (size_t i = 0; i < P && k; i++) {
         double sum = 0;
         for (size_t j = 0; j < k; j++) sum += density[near[i * k + j]];
-        double s = score[i] = sum / (double)k / density[i];
-        size_t at = i;
-        for (; at && s < sorted[at - 1]; at--) sorted[at] = sorted[at - 1];
-        sorted[at] = s;
+        score[i] = sum / (double)k / density[i];
     }
-    if (k) {
-        double rank = .95 * (double)(P - 1);
-        size_t low = (size_t)rank, high = low + 1 < P ? low + 1 : P - 1;
-        double limit = sorted[low] + (rank - (double)low) * (sorted[high] - sorted[low]);
-        for (size_t i = 0; i < P; i++) outlier[i] = score[i] > limit;
-    }
-    arena_reset(x->memory, mark);
+    if (k) above_quantile(score, score + P, P, outlier);
+    if (scores && k) memcpy(scores, score, P * sizeof *scores);
+    arena_reset(memory, mark);
     return true;
 }
 
@@ -165,63 +183,85 @@ static void middle_attention(const real *M, size_t P, real *A) {
     }
 }
 
-/* last(t, c) = W_o ((A_M + softmax Z(k,k))/2) v + b_o + .3 c: patches only. out [P,D] */
-static bool last_block(explainer *x, real *t, const real *class_token, const real *A_M, real *out) {
-    size_t D = x->model->config.vision.width, P = x->gh * x->gw, H = x->model->config.vision.heads;
+/* last(t, c) = W_o ((A_M + softmax Z(k,k))/2) v + b_o + .3 c: patches only. t, out [B,P,D]; A_M [B,P,P]; class tokens are the
+ * first rows of tokens [B,n,D] */
+static bool last_block(explainer *x, real *t, const real *tokens, const real *A_M, real *out) {
+    size_t D = x->model->config.vision.width, P = x->gh * x->gw, H = x->model->config.vision.heads, B = x->batch;
     ag_tape *tape = &x->tape;
     ag_mark mark = ag_tape_mark(tape);
-    head_inputs in = method_inputs(x, &x->model->blocks[x->model->config.vision.layers - 1], ag_constant(tape, t, 1, P, D));
+    head_inputs in = method_inputs(x, &x->model->blocks[x->model->config.vision.layers - 1], ag_constant(tape, t, B, P, D));
     ag_tensor *A = in.k ? method_self_attention(&in, in.k) : NULL;
-    for (size_t h = 0; A && h < H; h++)
-        for (size_t i = 0; i < P * P; i++) A->data[h * P * P + i] = (A->data[h * P * P + i] + A_M[i]) / 2;
+    for (size_t h = 0; A && h < B * H; h++)
+        for (size_t i = 0; i < P * P; i++) A->data[h * P * P + i] = (A->data[h * P * P + i] + A_M[h / H * P * P + i]) / 2;
     ag_tensor *y = A ? clip_merge(tape, &x->run, in.w, ag_mix(tape, A, NO_T, in.v, H, 1), NULL) : NULL;
-    for (size_t i = 0; y && i < P; i++) {
+    for (size_t i = 0; y && i < B * P; i++) {
         memcpy(out + i * D, y->data + i * D, D * sizeof(real));
-        k_axpy((real).3, class_token, out + i * D, D);
+        k_axpy((real).3, tokens + i / P * x->n * D, out + i * D, D);
     }
     ag_tape_reset(tape, mark);
     return y != NULL;
 }
 
-typedef struct { real *M, *N, *A, *weights, *a, *b; bool *outlier; } scclip_room;
+/* N, A_M [B,P,P], t, y [B,P,D]; M, weights [P,P] and scratch [P,D] of one picture at a time; outlier [B,P] */
+typedef struct { real *M, *N, *A, *weights, *scratch, *t, *y; bool *outlier; } scclip_room;
 
-/* Steps 3 to 5: two passes through the last block, u + u' in `sum` [P,D]. */
+/* Steps 3 to 5: two passes through the last block, u + u' in sum [B,n,D], each picture's row 0 left as it is. */
 static bool two_passes(explainer *x, const real *last, const levels *l, scclip_room *r, real *sum) {
-    size_t D = x->model->config.vision.width, P = x->gh * x->gw;
-    repair(x, l->middle + D, r->outlier, r->a);
-    alike(x, r->a, r->b, r->M);
-    alike(x, l->low + D, r->b, r->N);
-    middle_attention(r->M, P, r->A);
-    repair(x, last + D, r->outlier, r->a);
-    gather(x, r->a, r->M, r->weights, r->b);
-    if (!last_block(x, r->b, last, r->A, r->a)) return false;
-    gather(x, r->a, r->N, r->weights, sum);
-    memcpy(r->b, l->total + D, P * D * sizeof(real));
-    if (!last_block(x, r->b, l->total, r->A, r->a)) return false;
-    gather(x, r->a, r->N, r->weights, r->b);
-    k_axpy(1, r->b, sum, P * D);
+    size_t D = x->model->config.vision.width, P = x->gh * x->gw, all = x->n * D;
+    for (size_t b = 0; b < x->batch; b++) {
+        const bool *outlier = r->outlier + b * P;
+        real *t = r->t + b * P * D;
+        repair(x, l->middle + b * all + D, outlier, t);
+        alike(x, t, r->scratch, r->M);
+        alike(x, l->low + b * all + D, r->scratch, r->N + b * P * P);
+        middle_attention(r->M, P, r->A + b * P * P);
+        repair(x, last + b * all + D, outlier, r->scratch);
+        gather(x, r->scratch, r->M, r->weights, t);
+    }
+    if (!last_block(x, r->t, last, r->A, r->y)) return false;
+    for (size_t b = 0; b < x->batch; b++) {
+        gather(x, r->y + b * P * D, r->N + b * P * P, r->weights, sum + b * all + D);
+        memcpy(r->t + b * P * D, l->total + b * all + D, P * D * sizeof(real));
+    }
+    if (!last_block(x, r->t, l->total, r->A, r->y)) return false;
+    for (size_t b = 0; b < x->batch; b++) {
+        gather(x, r->y + b * P * D, r->N + b * P * P, r->weights, r->scratch);
+        k_axpy(1, r->scratch, sum + b * all + D, P * D);
+    }
     return true;
+}
+
+static bool scclip_rooms(explainer *x, levels *l, scclip_room *r) {
+    size_t L = x->model->config.vision.layers, D = x->model->config.vision.width, P = x->gh * x->gw, B = x->batch;
+    *l = (levels){take(x, B * x->n, D), take(x, B * x->n, D), take(x, B * x->n, D), at_depth(9, L), at_depth(4, L), at_depth(4, L), at_depth(10, L)};
+    *r = (scclip_room){take(x, P, P), take(x, B * P, P), take(x, B * P, P), take(x, P, P), take(x, P, D), take(x, B * P, D), take(x, B * P, D),
+                       arena_alloc(x->memory, B * P, sizeof(bool))};
+    if (!r->outlier) fault_memory(&x->tape.fault, "LOF", x->memory, B * P);
+    return x->tape.fault.code == FAULT_NONE;
 }
 
 bool method_open_scclip(explainer *x, ag_tensor *patches, const real *pixels) {
     const clip_model *m = x->model;
-    size_t D = m->config.vision.width, L = m->config.vision.layers, E = m->config.embed, P = x->gh * x->gw;
+    size_t D = m->config.vision.width, E = m->config.embed, P = x->gh * x->gw, all = x->n * D;
+    levels l;
+    scclip_room r;
     (void)pixels;
     if (!fits(x)) return false;
-    ag_tensor *kept = ag_new(&x->tape, 1, x->n, E);
+    ag_tensor *kept = ag_new(&x->tape, x->batch, x->n, E);
     ag_mark mark = ag_tape_mark(&x->tape);
     ag_tensor *tokens = clip_embed(&x->tape, m, patches, x->gh, x->gw, x->how->position);
-    levels l = {take(x, x->n, D), take(x, x->n, D), take(x, x->n, D), at_depth(9, L), at_depth(4, L), at_depth(4, L), at_depth(10, L)};
-    scclip_room r = {take(x, P, P), take(x, P, P), take(x, P, P), take(x, P, P), take(x, P, D), take(x, P, D), arena_alloc(x->memory, P, sizeof(bool))};
-    real *sum = take(x, x->n, D);
-    if (!kept || !tokens || x->tape.fault.code || !r.outlier) return false;
-    memset(l.total, 0, x->n * D * sizeof(real));
-    if (!walk(x, tokens, false, keep_levels, &l) || !find_outliers(x, tokens->data + D, P, r.outlier)) return false;
-    memcpy(sum, tokens->data, D * sizeof(real)); /* row 0 stands in for the class token that this method has not */
-    if (!two_passes(x, tokens->data, &l, &r, sum + D)) return false;
-    ag_tensor *out = clip_project(&x->tape, m, ag_constant(&x->tape, sum, 1, x->n, D));
+    real *sum = take(x, x->batch, all);
+    if (!scclip_rooms(x, &l, &r) || !kept || !tokens || !sum) return false;
+    memset(l.total, 0, x->batch * all * sizeof(real));
+    if (!walk(x, tokens, false, keep_levels, &l)) return false;
+    for (size_t b = 0; b < x->batch; b++) {
+        if (!method_outliers(tokens->data + b * all + D, P, D, NULL, r.outlier + b * P, x->memory, &x->tape.fault)) return false;
+        memcpy(sum + b * all, tokens->data + b * all, D * sizeof(real)); /* row 0 stands in for the class token that this method has not */
+    }
+    if (!two_passes(x, tokens->data, &l, &r, sum)) return false;
+    ag_tensor *out = clip_project(&x->tape, m, ag_constant(&x->tape, sum, x->batch, x->n, D));
     if (!out) return false;
-    memcpy(kept->data, out->data, x->n * E * sizeof(real));
+    memcpy(kept->data, out->data, ag_size(kept) * sizeof(real));
     x->tokens = kept->data;
     ag_tape_reset(&x->tape, mark);
     return true;
@@ -229,9 +269,9 @@ bool method_open_scclip(explainer *x, ag_tensor *patches, const real *pixels) {
 
 /* ==== ResCLIP ============================================================================================== */
 struct method_kept { /* what the second pass needs, which waits for the texts */
-    ag_tensor *last; /* [1,n,D] x_{L-1} */
-    real *A_c;       /* [H,n,n] mean attention of the blocks of (6.5)'s step 1 */
-    const real *pixels;
+    ag_tensor *last; /* [B,n,D] x_{L-1} */
+    real *A_c;       /* [B H,n,n] mean attention of the blocks of (6.5)'s step 1 */
+    const real *pixels; /* [B,3,height,width] */
     size_t blocks[4], count;
 };
 
@@ -245,7 +285,7 @@ static void add_attention(explainer *x, void *arg, size_t b, const real *out, co
 
 bool method_open_resclip(explainer *x, ag_tensor *patches, const real *pixels) {
     const clip_model *m = x->model;
-    size_t L = m->config.vision.layers, all = m->config.vision.heads * x->n;
+    size_t L = m->config.vision.layers, all = x->batch * m->config.vision.heads * x->n;
     if (!fits(x)) return false;
     method_kept *k = x->kept = arena_alloc(x->memory, 1, sizeof *k);
     if (!k) return fault_memory(&x->tape.fault, "ResCLIP", x->memory, sizeof *k);
@@ -259,12 +299,12 @@ bool method_open_resclip(explainer *x, ag_tensor *patches, const real *pixels) {
     return walk(x, k->last, true, add_attention, k);
 }
 
-/* (6.5)  One pass through the last block; S [n,n] or NULL. Projected tokens [n,E] into x->tokens. */
+/* (6.5)  One pass through the last block; S [B,n,n] or NULL. Projected tokens [B,n,E] into x->tokens. */
 static bool resclip_pass(explainer *x, const real *S, real *tokens) {
     const method_settings *o = &x->settings;
     const method_kept *k = x->kept;
     const clip_model *m = x->model;
-    size_t n = x->n, H = m->config.vision.heads;
+    size_t n = x->n, H = m->config.vision.heads, all = x->batch * H * n * n;
     ag_tape *t = &x->tape;
     ag_mark mark = ag_tape_mark(t);
     head_inputs in = method_inputs(x, &m->blocks[m->config.vision.layers - 1], k->last);
@@ -273,12 +313,12 @@ static bool resclip_pass(explainer *x, const real *S, real *tokens) {
     ag_tensor *sides[2] = {near ? in.k : in.q, sclip ? in.k : NULL};
     for (int s = 0; s < 2 && sides[s] && !t->fault.code; s++) {
         ag_tensor *z = ag_scores(t, sides[s], sides[s], H, in.factor);
-        for (size_t i = 0; z && S && i < H * n * n; i++)
-            z->data[i] = o->tau_s * ((1 - o->lambda_s) * z->data[i] + o->lambda_s * S[i % (n * n)]);
+        for (size_t i = 0; z && S && i < all; i++)
+            z->data[i] = o->tau_s * ((1 - o->lambda_s) * z->data[i] + o->lambda_s * S[i / (H * n * n) * n * n + i % (n * n)]);
         z = ag_softmax(t, omega ? ag_add(t, z, omega) : z, false);
         A = A ? ag_add(t, A, z) : z;
     }
-    for (size_t i = 0; A && i < H * n * n; i++) /* RCS: A <- tau_r ((1 - lambda_r) A + lambda_r A_c) */
+    for (size_t i = 0; A && i < all; i++) /* RCS: A <- tau_r ((1 - lambda_r) A + lambda_r A_c) */
         A->data[i] = o->tau_r * ((1 - o->lambda_r) * A->data[i] + o->lambda_r * k->A_c[i]);
     ag_tensor *y = A ? clip_merge(t, &x->run, in.w, ag_mix(t, A, NO_T, in.v, H, 1), NULL) : NULL;
     if (y && sclip) {
@@ -286,7 +326,7 @@ static bool resclip_pass(explainer *x, const real *S, real *tokens) {
         y = ag_add(t, y, clip_mlp(t, &x->run, in.w, y, NULL));
     }
     ag_tensor *out = y ? clip_project(t, m, y) : NULL;
-    if (out) memcpy(tokens, out->data, n * m->config.embed * sizeof(real));
+    if (out) memcpy(tokens, out->data, ag_size(out) * sizeof(real));
     ag_tape_reset(t, mark);
     x->tokens = tokens;
     return out != NULL;
@@ -369,23 +409,30 @@ static void label_matrix(const explainer *x, const uint32_t *label, real *row, r
     for (size_t i = 0; i < n * n; i++) S[i] /= most;
 }
 
-bool method_resclip_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
+typedef struct { real *maps, *row; uint32_t *label; } sfr_room; /* [Q,height,width], [n], [P + Q] */
+
+/* Steps 3 to 5 of one picture: its first grids [Q,P] -> S [n,n]. */
+static bool sfr_matrix(explainer *x, const real *pixels, const real *grids, size_t count, sfr_room *r, real *S) {
     static const size_t dilations[] = {8, 16};
+    size_t P = x->n - 1, plane = x->height * x->width;
+    fault *f = &x->tape.fault;
+    for (size_t q = 0; q < count; q++)
+        if (!map_fit(grids + q * P, x->gh, x->gw, r->maps + q * plane, x->height, x->width, x->memory, f)) return false;
+    if (!explain_pamr(pixels, 3, x->height, x->width, r->maps, count, 10, dilations, 2, x->memory, x->cores, f)) return false;
+    patch_labels(x, r->maps, count, x->settings.temp_thd, r->label + P, r->label);
+    label_matrix(x, r->label, r->row, S);
+    return true;
+}
+
+bool method_resclip_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
     const method_kept *k = x->kept;
     size_t n = x->n, P = n - 1, plane = x->height * x->width, mark = arena_mark(x->memory);
-    real *tokens = take(x, n, x->model->config.embed), *S = take(x, n, n), *row = take(x, 1, n);
-    uint32_t *label = arena_alloc(x->memory, P + count, sizeof *label);
-    real *maps = take(x, count, plane);
-    fault *f = &x->tape.fault;
-    bool ok = tokens && S && row && maps && label && resclip_pass(x, NULL, tokens) &&
+    real *tokens = take(x, x->batch * n, x->model->config.embed), *S = take(x, x->batch * n, n);
+    sfr_room r = {take(x, count, plane), take(x, 1, n), arena_alloc(x->memory, P + count, sizeof *r.label)};
+    bool ok = tokens && S && r.maps && r.row && r.label && resclip_pass(x, NULL, tokens) &&
               method_cosine_grids(x, texts, count, empty, grids);
-    for (size_t q = 0; ok && q < count; q++)
-        ok = map_fit(grids + q * P, x->gh, x->gw, maps + q * plane, x->height, x->width, x->memory, f);
-    ok = ok && explain_pamr(k->pixels, 3, x->height, x->width, maps, count, 10, dilations, 2, x->memory, x->cores, f);
-    if (ok) {
-        patch_labels(x, maps, count, x->settings.temp_thd, label + P, label);
-        label_matrix(x, label, row, S);
-    }
+    for (size_t b = 0; ok && b < x->batch; b++)
+        ok = sfr_matrix(x, k->pixels + 3 * b * plane, grids + b * count * P, count, &r, S + b * n * n);
     ok = ok && resclip_pass(x, S, tokens) && method_cosine_grids(x, texts, count, empty, grids);
     x->tokens = NULL;
     arena_reset(x->memory, mark);

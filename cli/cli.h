@@ -95,13 +95,14 @@ invert_options cli_invert(const clip_config *m, size_t iters, double lr, double 
 size_t peak_bytes(void);
 
 /* ---- texts ------------------------------------------------------------------------------------- */
-/* The templates of the flags; when they name none: the built-in ones where `builtin`, else none. mem_free kept. */
+/* The templates of the flags; when they name none: the first `builtin` of the built-in ones. --templates builtin: those, or
+ * all where builtin is 0. mem_free kept. */
 typedef struct {
     const char *const *item;
     size_t count;
     const char **kept;
 } template_set;
-bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out);
+bool cli_templates(cli *c, const text_options *o, size_t builtin, template_set *out);
 /* Says so where a text, put into the template `within` (NULL: alone), is longer than the context, or looks wrongly decoded. */
 bool cli_say_text(cli *c, const tokenizer *tokens, const char *text, const char *within, size_t context);
 /* SigLIP's maps are corrected by what "a photo of a" looks at (MODEL.md 4.20): that text's unit embedding [E] in *out (mem_free
@@ -126,4 +127,5 @@ int cmd_merge(int argc, char **argv);
 int cmd_dataset(int argc, char **argv);
 int cmd_caption(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
+int cmd_segment(int argc, char **argv);
 #endif

@@ -3,7 +3,7 @@
  * In this order: model, settings, photograph, texts or embeddings and folder are looked at first; then each method runs
  * (one forward pass for all texts) and its maps are written; the sheet and the points come last.
  */
-#include "cli/cli.h"
+#include "cli/dense_flags.h"
 #include "files/json.h"
 #include "methods.h"
 #include "pictures/sheet.h"
@@ -16,8 +16,7 @@ typedef struct {
     text_options text;
     size_t size, layers, blocks;
     bool points, argmax, multi, grids;
-    double tau_r, lambda_r, tau_s, lambda_s, temp_thd;
-    const char *base;
+    method_flags method_flags;
 } options;
 
 #define CHOICE(name, what, source, family, blocks, free, ...) name "|"
@@ -45,13 +44,7 @@ static const flag flags[] = {
      .help = "print the points that CLIP Surgery hands to SAM, as JSON"},
     {"grids", 0, FLAG_SWITCH, offsetof(options, grids), NULL,
      .help = "DIR/grids.npy too: [texts, gh, gw], what the method says of each patch, before enlarging and min-max"},
-    {"base", 0, FLAG_CHOICE, offsetof(options, base), "naclip|sclip|clearclip", .standard = "naclip",
-     .help = "resclip: whose attention it begins with"},
-    {"tau-r", 0, FLAG_NUMBER, offsetof(options, tau_r), "X", 0, 1e3, .help = "resclip: what rows of attention sum to; not given: 2"},
-    {"lambda-r", 0, FLAG_NUMBER, offsetof(options, lambda_r), "X", 0, 1, .help = "resclip: the middle blocks' share; not given: 0.3"},
-    {"tau-s", 0, FLAG_NUMBER, offsetof(options, tau_s), "X", 0, 1e3, .help = "resclip: sharpness of the second pass; not given: 2.2"},
-    {"lambda-s", 0, FLAG_NUMBER, offsetof(options, lambda_s), "X", 0, 1, .help = "resclip: the labels' share; not given: 0.7"},
-    {"temp-thd", 0, FLAG_NUMBER, offsetof(options, temp_thd), "X", 0, 1, .help = "resclip: pixels less sure than this are the first text's; not given: 0.5"},
+    CLI_METHOD_FLAGS(options),
     CLI_COMMON_FLAGS(options),
 };
 
@@ -65,9 +58,11 @@ const command explain_command = {
     0,
     "DIR gets 0.map.npy, 1.map.npy... [size, size] in 0..1, and 0.map.png... as heat over the photograph, one for "
     "each\n"
-    "text or row; with --method all METHOD.0.map.npy... Surgery takes the built-in templates unless told otherwise; "
-    "with one\n"
-    "text it compares with the empty text.\n\n"
+    "text or row; with --method all METHOD.0.map.npy... Where no template is given, naclip, sclip, clearclip, resclip "
+    "and\n"
+    "scclip take the 80 published for ImageNet and Surgery those and its 5, as their code does; with one text it compares "
+    "with\n"
+    "the empty text.\n\n"
     "Methods:\n" METHOD_LIST(IN_WORDS),
     cmd_explain,
 };
@@ -84,7 +79,7 @@ typedef struct {
     size_t method_count;
     float *pixels;       /* [3,side,side] */
     float *rows;         /* [count,E] unit: the texts, or the embeddings */
-    float *surgery_rows; /* the same, for Surgery, when its templates are others */
+    float *own_rows[2];  /* the same in the 80 or 85 templates of methods that have their own (OWN), unless told otherwise */
     float *empty;        /* [E] the empty text, for Surgery of one text */
     const char **names;  /* [count] */
     char (*numbers)[32]; /* names of embeddings */
@@ -158,15 +153,28 @@ static bool read_embeddings(job *j) {
     return true;
 }
 
-/* The texts as the flags have them; those of Surgery, and its empty text, where it is among the methods. */
+static const size_t OWN[2] = {80, 85};
+
+static bool any_with(const job *j, size_t templates) {
+    for (size_t i = 0; i < j->method_count; i++)
+        if (j->methods[i]->templates == templates) return true;
+    return false;
+}
+
+/* The texts as the flags have them, or as the methods' authors do where the flags say nothing; Surgery's empty text. */
 static bool embed_texts(job *j) {
     const text_options *o = &j->o.text;
-    template_set surgery = {0};
-    bool own = any_surgery(j) && !o->file && !o->templates.count;
+    bool own = !o->templates.count && (!o->file || !strcmp(o->file, "builtin")), ok = true;
     if (!j->o.embeddings && !cli_texts(&j->c, o, &j->rows)) return false;
-    if (!any_surgery(j)) return true;
-    bool ok = cli_templates(&j->c, o, true, &surgery);
-    if (ok && own && !j->o.embeddings) ok = cli_embed(&j->c, &surgery, o->texts.item, j->count, &j->surgery_rows);
+    for (size_t i = 0; own && ok && !j->o.embeddings && i < 2; i++) {
+        template_set t = {0};
+        if (!any_with(j, OWN[i])) continue;
+        ok = cli_templates(&j->c, o, OWN[i], &t) && cli_embed(&j->c, &t, o->texts.item, j->count, &j->own_rows[i]);
+        mem_free(t.kept);
+    }
+    if (!ok || !any_surgery(j)) return ok;
+    template_set surgery = {0};
+    ok = cli_templates(&j->c, o, 85, &surgery);
     if (ok && j->count == 1 && !cli_embed(&j->c, &surgery, (const char *const[]){""}, 1, &j->empty))
         ok = err_prefix(&j->c.e, "the empty text, for surgery of one %s", j->o.embeddings ? "row" : "text");
     mem_free(surgery.kept);
@@ -253,7 +261,7 @@ static bool write_argmax(job *j, const run *r) {
     ok = ok && path_of(j, r, path, sizeof path, "argmax.png") &&
          palette_write_png(path, index, w, h, (const unsigned char(*)[3])palette, j->count, &j->c.e) &&
          path_of(j, r, path, sizeof path, "argmax.legend.png") &&
-         legend_write(path, &j->photo, index, j->names, j->count, &j->c.e);
+         legend_write(path, &j->photo, index, j->names, j->count, false, j->c.line, &j->c.e);
     mem_free(index);
     mem_free(here);
     mem_free(best);
@@ -318,17 +326,6 @@ static bool print_points(job *j) {
 }
 
 /* ---- methods -------------------------------------------------------------------------------------------------- */
-static method_settings settings_of(const options *o) {
-    method_settings s = method_defaults();
-    if (!isnan(o->tau_r)) s.tau_r = (real)o->tau_r;
-    if (!isnan(o->lambda_r)) s.lambda_r = (real)o->lambda_r;
-    if (!isnan(o->tau_s)) s.tau_s = (real)o->tau_s;
-    if (!isnan(o->lambda_s)) s.lambda_s = (real)o->lambda_s;
-    if (!isnan(o->temp_thd)) s.temp_thd = (real)o->temp_thd;
-    s.base = !strcmp(o->base, "sclip") ? BASE_SCLIP : !strcmp(o->base, "clearclip") ? BASE_CLEARCLIP : BASE_NACLIP;
-    return s;
-}
-
 static bool write_grids(job *j, const run *r) {
     char path[4096];
     if (!j->o.grids || !j->o.out) return true;
@@ -336,14 +333,21 @@ static bool write_grids(job *j, const run *r) {
            npy_write(path, r->grids, (size_t[]){j->count, r->x.gh, r->x.gw}, 3, &j->c.e);
 }
 
+/* The texts' rows for this method. */
+static const float *rows_of(const job *j, const method *how) {
+    for (size_t i = 0; i < 2; i++)
+        if (how->templates == OWN[i] && j->own_rows[i]) return j->own_rows[i];
+    return j->rows;
+}
+
 static bool open_run(job *j, run *r) {
     fault f = {0};
-    bool surgery = r->how->together;
     size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
-    const method_settings settings = settings_of(&j->o);
+    method_settings settings = method_defaults();
+    cli_method_settings(&j->o.method_flags, &settings);
     float *usual = NULL;
     if (r->how->family == FAMILY_LEGRAD && !cli_usual(&j->c, &usual)) return false;
-    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){blocks, &settings, usual},
+    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){.blocks = blocks, .settings = &settings, .usual = usual},
                           &j->c.memory, j->c.cores, &f);
     mem_free(usual);
     r->cells = r->x.gh * r->x.gw;
@@ -351,8 +355,7 @@ static bool open_run(job *j, run *r) {
     r->map = r->grids ? arena_alloc(&j->c.memory, j->side, j->side * sizeof *r->map) : NULL;
     if (ok && !r->map)
         return err_set(&j->c.e, "--memory: %zu bytes are too little for %zu maps", j->c.memory.size, j->count);
-    ok = ok &&
-         method_grids(&r->x, surgery && j->surgery_rows ? j->surgery_rows : j->rows, j->count, j->empty, r->grids, &f);
+    ok = ok && method_grids(&r->x, rows_of(j, r->how), j->count, j->empty, r->grids, &f);
     return ok ? true : (cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", r->how->name));
 }
 
@@ -423,7 +426,7 @@ int cmd_explain(int argc, char **argv) {
     }
     bool ok = explain(j);
     mem_free(j->rows);
-    mem_free(j->surgery_rows);
+    mem_free(j->own_rows[0]), mem_free(j->own_rows[1]);
     mem_free(j->empty);
     mem_free(j->names);
     mem_free(j->numbers);

@@ -3,7 +3,7 @@
 #include "text/repair.h"
 #include <string.h>
 
-bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *out) {
+bool cli_templates(cli *c, const text_options *o, size_t builtin, template_set *out) {
     const char *file = o->file ? o->file : builtin && !o->templates.count ? "builtin" : NULL;
     *out = (template_set){o->templates.item, o->templates.count, NULL};
     if (o->file && o->templates.count)
@@ -11,6 +11,7 @@ bool cli_templates(cli *c, const text_options *o, bool builtin, template_set *ou
     if (!file) return true;
     if (!templates_read(file, &out->kept, &out->count, &c->e)) return err_prefix(&c->e, "--templates");
     out->item = out->kept;
+    if (builtin && !strcmp(file, "builtin")) out->count = builtin;
     return true;
 }
 
@@ -54,7 +55,7 @@ bool cli_embed(cli *c, const template_set *templates, const char *const *texts, 
 bool cli_texts(cli *c, const text_options *o, float **out) {
     template_set templates;
     *out = NULL;
-    bool ok = cli_templates(c, o, false, &templates);
+    bool ok = cli_templates(c, o, 0, &templates);
     ok = ok && (!o->texts.count || cli_embed(c, &templates, o->texts.item, o->texts.count, out));
     mem_free(templates.kept);
     return ok;

@@ -33,14 +33,14 @@ static bool choose(job *j) {
 }
 
 /* ---- texts, embeddings ---------------------------------------------------------------------------- */
-/* Unit rows of the texts in their templates; surgery's are its own where none are given. */
+/* Unit rows of the texts in their templates; the method's own where none are given. */
 static bool embed(job *j, const char *const *texts, size_t count, float *out) {
     const char *const *templates = j->o->templates, **own = NULL;
     size_t template_count = j->o->template_count;
     if (!call_words(&j->c, j->m)) return false;
-    if (is_surgery(j) && !template_count) {
+    if (j->how->templates && !template_count) {
         if (!templates_read("builtin", &own, &template_count, j->c.e)) return false;
-        templates = own;
+        templates = own, template_count = j->how->templates;
     }
     bool ok = texts_embed(j->m->weights, texts, count, templates, template_count, &j->c.memory, j->c.cores, out, j->c.e);
     mem_free(own);

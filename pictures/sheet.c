@@ -248,41 +248,59 @@ void class_colour(size_t i, unsigned char rgb[3]) {
 }
 
 /* Half photograph, half the class's colour; counts the pixels of each class. */
-static void blend_classes(picture *small, const picture *photo, const unsigned char *index, size_t *seen) {
+static void blend_classes(picture *small, const picture *photo, const unsigned char *index, bool background, size_t *seen) {
     for (size_t y = 0; y < small->height; y++)
         for (size_t x = 0; x < small->width; x++) {
             size_t from = y * photo->height / small->height * photo->width + x * photo->width / small->width;
             unsigned char colour[3], *p = small->rgb + 3 * (y * small->width + x);
             class_colour(index[from], colour);
+            if (background && index[from] == 0) memcpy(colour, GREY, 3);
             for (int c = 0; c < 3; c++) p[c] = (unsigned char)((p[c] + colour[c]) / 2);
             seen[index[from]]++;
         }
 }
 
-static void legend_line(sheet *s, long x, size_t i, const char *name, double share) {
-    char line[256];
-    unsigned char colour[3];
-    long y = (long)(GAP + i * LINE);
-    class_colour(i, colour);
+static void legend_line(sheet *s, long x, size_t line, const unsigned char colour[3], const char *name, double share) {
+    char text[256];
+    long y = (long)(GAP + line * LINE);
     picture_fill(&s->page, x, y, SWATCH, SWATCH, colour);
-    snprintf(line, sizeof line, "%5.1f%% %.200s", 100 * share, name);
-    label(s, x + SWATCH + 8, y, line, TEXT_PLAIN, INK, LEGEND - SWATCH - 8 - GAP);
+    snprintf(text, sizeof text, "%5.1f%% %.200s", 100 * share, name);
+    label(s, x + SWATCH + 8, y, text, TEXT_PLAIN, INK, LEGEND - SWATCH - 8 - GAP);
+}
+
+/* The classes that get a line, in its order; returns their number. */
+static size_t legend_order(const size_t *seen, size_t count, size_t *order) {
+    size_t lines = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (count > LEGEND_ALL && !seen[i]) continue;
+        size_t at = lines++;
+        for (; count > LEGEND_ALL && at && seen[order[at - 1]] < seen[i]; at--) order[at] = order[at - 1];
+        order[at] = i;
+    }
+    return lines;
 }
 
 bool legend_write(const char *path, const picture *photo, const unsigned char *index, const char *const *names,
-                  size_t count, err *e) {
-    size_t seen[CLASS_MOST] = {0}, lines = 2 * GAP + count * LINE;
+                  size_t count, bool background, const char *foot, err *e) {
+    size_t seen[CLASS_MOST] = {0}, order[CLASS_MOST], feet = foot ? FOOT_LINES * TEXT_LINE_SMALL + 12 : 0;
     bool small = photo->width < LEGEND_PICTURE && photo->height < LEGEND_PICTURE;
     sheet s = {0};
-    bool ok = picture_within(photo, small ? LEGEND_PICTURE : OVERLAY_SIDE, small, &s.photo, e);
-    size_t width = s.photo.width, height = s.photo.height > lines ? s.photo.height : lines;
-    ok = ok && picture_new(width + GAP + LEGEND, height, &s.page, e);
+    if (!picture_within(photo, small ? LEGEND_PICTURE : OVERLAY_SIDE, small, &s.photo, e)) return false;
+    blend_classes(&s.photo, photo, index, background, seen);
+    size_t width = s.photo.width, lines = legend_order(seen, count, order), high = 2 * GAP + lines * LINE;
+    size_t height = (s.photo.height > high ? s.photo.height : high) + feet;
+    bool ok = picture_new(width + GAP + LEGEND, height, &s.page, e);
     if (ok) {
         picture_fill(&s.page, 0, 0, s.page.width, height, WHITE);
-        blend_classes(&s.photo, photo, index, seen);
         picture_paste(&s.page, &s.photo, 0, 0);
-        for (size_t i = 0; i < count; i++)
-            legend_line(&s, (long)(width + GAP), i, names[i], (double)seen[i] / (double)(width * s.photo.height));
+        for (size_t i = 0; i < lines; i++) {
+            unsigned char colour[3];
+            class_colour(order[i], colour);
+            if (background && order[i] == 0) memcpy(colour, GREY, 3);
+            legend_line(&s, (long)(width + GAP), i, colour, names[order[i]],
+                        (double)seen[order[i]] / (double)(width * s.photo.height));
+        }
+        if (foot) sheet_foot(&s, foot);
         ok = picture_write_png(path, &s.page, e);
     }
     sheet_free(&s);

@@ -45,7 +45,9 @@ enum { CLASS_MOST = 256 };
 /* Colours that differ, the same for the same number. */
 void class_colour(size_t i, unsigned char rgb[3]);
 /* index [photo.height, photo.width] over the photograph, and beside it each class's colour, name and share of the
- * pixels. */
+ * pixels; of many classes (LEGEND_ALL) those that are there alone, largest first. background: class 0 is none, its pixels are
+ * the photograph, paled. */
+enum { LEGEND_ALL = 16 };
 bool legend_write(const char *path, const picture *photo, const unsigned char *index, const char *const *names,
-                  size_t count, err *e);
+                  size_t count, bool background, const char *foot, err *e);
 #endif

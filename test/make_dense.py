@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Keeps of a folder of dense fixtures (grids of NACLIP, ResCLIP, SC-CLIP, CLIPtrase and PAMR's masks in float64, stored as
-float32) what test_dense.c reads:
-    python3 test/make_dense.py FIXTURES/dense        # writes test/data/dense/*.safetensors"""
-import json, os, struct, sys
+"""Keeps of a folder of dense fixtures (grids of NACLIP, ResCLIP, SC-CLIP, CLIPtrase, PAMR's masks, CLIPtrase's clusters, the
+segmentation protocol in float64, stored as float32) what test_dense.c and test_segment.c read:
+    python3 test/make_dense.py FIXTURES/dense        # writes test/data/dense/*.safetensors and picture.png"""
+import json, os, shutil, struct, sys
 
 def read(path):
     raw = open(path, 'rb').read(); n = struct.unpack('<Q', raw[:8])[0]; head = json.loads(raw[8:8 + n]); meta = head.pop('__metadata__', {})
@@ -15,11 +15,16 @@ def write(path, tensors, meta):
     h = json.dumps(head).encode(); h += b' ' * (-len(h) % 8)
     open(path, 'wb').write(struct.pack('<Q', len(h)) + h + body)
 
+def wanted(k):
+    if k in ('square.u8', 'wide.u8', 'queries', 'scclip.queries', 'cliptrase.queries') or k.startswith('protocol.'): return True
+    if not k.startswith(('square.', 'wide.authors.', 'odd.authors.')): return False
+    return k.endswith(('.grid', '.lof', '.outliers')) or '.cliptrase.' in k and not k.endswith('.grid')
+
 here = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'data', 'dense')
-for name in ('nano-hf-f32', 'nano12-openclip-f16'):
-    t, meta = read(f'{sys.argv[1]}/{name}.safetensors')
-    keep = {k: v for k, v in t.items() if k in ('square.u8', 'wide.u8', 'queries', 'scclip.queries', 'cliptrase.queries') or k.endswith('.grid') and (k.startswith('square.') or k.startswith('wide.authors.'))}
-    p = json.loads(meta['parameters'])
-    write(f'{here}/{name}.safetensors', keep, {k: str(p[k]) for k in ('square.threshold', 'wide.authors.threshold')})
+for name in ('nano-hf-f32', 'nano12-openclip-f16', 'nanogelu-openclip-bf16'):
+    t, meta = read(f'{sys.argv[1]}/{name}.safetensors'); p = json.loads(meta['parameters'])
+    numbers = {k: ('F32', [1], struct.pack('<f', v)) for k, v in p.items() if k.endswith(('threshold', '.eps'))}
+    write(f'{here}/{name}.safetensors', {**{k: v for k, v in t.items() if wanted(k)}, **numbers}, {})
 t, _ = read(f'{sys.argv[1]}/pieces.safetensors')
-write(f'{here}/pamr.safetensors', {k: t[k] for k in ('pamr.image', 'pamr.mask', 'pamr.10.8-16', 'pamr.50.1-2-4-8-12-24')}, {})
+write(f'{here}/pieces.safetensors', {k: v for k, v in t.items() if not k.startswith(('anomaly', 'sfr'))}, {})
+shutil.copy(f'{sys.argv[1]}/picture.png', here)

@@ -107,7 +107,7 @@ static void pamr_is_the_authors(void **state) {
     err e = {{0}};
     size_t n, m;
     (void)state;
-    if (!(x.expected = st_open("test/data/dense/pamr.safetensors", &e))) fail_msg("%s", e.text);
+    if (!(x.expected = st_open("test/data/dense/pieces.safetensors", &e))) fail_msg("%s", e.text);
     x.room = mem_reserve((size_t)1 << 30);
     arena_init(&x.memory, x.room, (size_t)1 << 26);
     pool *cores = pool_start(2);
