@@ -3,7 +3,7 @@
 command -v curl >/dev/null || { echo "[ RUN      ] weights_get"; echo "[  SKIPPED ] weights_get: no curl here"; exit 0; }
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
-repo=$dir/hub/timm/vit_base_patch32_clip_224.openai/resolve/main
+repo=$dir/hub/openai/clip-vit-base-patch32/resolve/3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268 # as weights/models pins it
 source=test/data/nano-openclip-f16
 mkdir -p "$repo"
 cp $source/open_clip_config.json $source/open_clip_model.safetensors "$repo"
@@ -35,6 +35,50 @@ takes_the_other_layout() {
 says_what_is_missing() { get ViT-L-14; [ $? -eq 1 ] && says "offers neither" && [ ! -e "$dir/out/ViT-L-14" ]; }
 refuses_unknown_names() { get ViT-Z-99; [ $? -eq 2 ] && says "ViT-Z-99" && { get; [ $? -eq 2 ]; } && says "ViT-H-14-laion2B"; }
 
+# A table of our own, since no published file is small: name, source, revision, MB, licence, sha256, words, purpose.
+own_table() {
+    sum=$(sha256sum test/data/containers/base.pt | cut -d ' ' -f 1)
+    small=test/data/checkpoints
+    good=$dir/hub/people/shards/resolve/abc
+    mkdir -p "$good" "$dir/hub/people/pickles/resolve/main"
+    cp test/data/containers/base.pt "$dir/hub/one.pt"
+    cp $small/siglip2-hf-sharded/*.json $small/siglip2-hf-sharded/*.safetensors "$good"
+    cp $small/coca-openclip-bin/*.json $small/coca-openclip-bin/*.bin "$dir/hub/people/pickles/resolve/main"
+    cat >"$dir/table" <<END
+# a comment
+one   https://example.org/path/one.pt - 1 MIT $sum clip one file
+bad   https://example.org/path/one.pt - 1 MIT 0000000000000000000000000000000000000000000000000000000000000000 clip another's sum
+shards people/shards abc 1 card - own in shards, with its own tokenizer
+pickles people/pickles main 1 MIT - clip a .bin
+END
+}
+with_table() { MASKINV_MODELS=$dir/table get "$@"; }
+checks_sums() {
+    own_table && with_table one && says "sha256 as expected" && cmp test/data/containers/base.pt "$dir/out/one/one.pt" &&
+        with_table one && says "already there" && echo more >>"$dir/hub/one.pt" && rm "$dir/out/one/one.pt" &&
+        { with_table one; [ $? -eq 1 ]; } && says "its sha256 is .*, expected $sum" && [ ! -e "$dir/out/one/one.pt" ] && [ ! -e "$dir/out/one/one.pt.part" ] &&
+        { with_table bad; [ $? -eq 1 ]; } && says "expected 00000"
+}
+finds_a_changed_file() { # of the same length, kept from another day
+    own_table && with_table one && { printf x | dd of="$dir/out/one/one.pt" conv=notrunc 2>/dev/null; } &&
+        { with_table one; [ $? -eq 1 ]; } && says "remove it to fetch it again"
+}
+fetches_shards_and_words() {
+    own_table && with_table shards && says "stands on its card" && says "is complete" && ./maskinv embed -m "$dir/out/shards" -t "a cat" -o "$dir/e.npy"
+}
+refuses_shards_elsewhere() {
+    sed 's/model-00001-of-00002/..\/model-00001-of-00002/' "$good/model.safetensors.index.json" >"$dir/x" && mv "$dir/x" "$good/model.safetensors.index.json" &&
+        rm -r "$dir/out/shards" && { with_table shards; [ $? -eq 1 ]; } && says "expected a file beside it"
+}
+fetches_pickles() { with_table pickles && says "no revision is pinned" && ./maskinv info -m "$dir/out/pickles" >/dev/null; }
+lists_forty() { # each with a size or "?", a licence and a purpose; none twice; pins and sums look like such
+    rows=$(sed -e '/^#/d' -e '/^ *$/d' weights/models)
+    [ "$(printf '%s\n' "$rows" | wc -l)" -ge 40 ] && printf '%s\n' "$rows" | awk '
+        seen[$1]++ || NF < 8 || $3 !~ /^([0-9a-f]+|main|-)$/ || ($3 ~ /^[0-9a-f]+$/ && length($3) != 40) ||
+        ($6 != "-" && ($6 !~ /^[0-9a-f]+$/ || length($6) != 64)) || $4 !~ /^([0-9]+|-)$/ || $7 !~ /^(clip|own)$/ { print "wrong row: " $0; bad = 1 }
+        END { exit bad }'
+}
+
 try fetches
 try is_there_already
 try resumes
@@ -44,4 +88,10 @@ try refuses_a_cut_file
 try takes_the_other_layout
 try says_what_is_missing
 try refuses_unknown_names
+try checks_sums
+try finds_a_changed_file
+try fetches_shards_and_words
+try refuses_shards_elsewhere
+try fetches_pickles
+try lists_forty
 exit $failed
