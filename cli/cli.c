@@ -1,5 +1,6 @@
 /* cli.c - what the commands share (see cli.h). */
 #include "cli/cli.h"
+#include "files/json.h"
 #include "files/longtext.h"
 #include "regions/regions.h"
 #include "os/os.h"
@@ -28,7 +29,9 @@ static int words_without_meaning(const char *word) {
 /* "maskinv 1.0.0  ·  maskinv invert -t 'a cat'"; what does not fit is cut. */
 static void remember_line(cli *c, int argc, char **argv) {
     longtext line = {0};
-    say(&line, "%s  \xC2\xB7  maskinv", "maskinv " MASKINV_VERSION);
+    say(&line, "%s  \xC2\xB7  ", "maskinv " MASKINV_VERSION);
+    size_t before = line.length;
+    say(&line, "maskinv");
     for (int i = 0; i < argc; i++) {
         int without = words_without_meaning(argv[i]);
         if (without) {
@@ -38,7 +41,7 @@ static void remember_line(cli *c, int argc, char **argv) {
         bool plain = argv[i][0] && !argv[i][strcspn(argv[i], " \t\n'\"$*?&;|<>()")];
         say(&line, plain ? " %s" : " '%s'", argv[i]);
     }
-    if (!line.failed) snprintf(c->line, sizeof c->line, "%s", line.text);
+    if (!line.failed) snprintf(c->line, sizeof c->line, "%s", line.text), c->command_line = c->line + before;
     mem_free(line.text);
 }
 
@@ -68,6 +71,7 @@ int cli_end(cli *c, void *options, bool ok) {
     if (!ok) fprintf(stderr, "maskinv %s: %s\n", c->command->name, c->e.text);
     pool_stop(c->cores);
     checkpoint_free(c->weights);
+    mem_free(c->templates);
     mem_release(c->room, c->room_bytes);
     flags_free(c->command, options);
     return ok ? 0 : c->code;
@@ -98,14 +102,23 @@ void cli_warn(cli *c, const char *format, ...) {
 }
 
 void cli_progress(cli *c, const char *what, size_t done, size_t of) {
-    if (seconds_now() - c->start < 2 || !os_terminal(stderr)) return;
-    fprintf(stderr, "\r%-20s %zu of %zu, %.0f s ", what, done, of, seconds_now() - c->start);
+    double now = seconds_now();
+    if (c->progress_of != of || done < c->progress_done || !c->progress_since)
+        c->progress_since = now, c->progress_from = done, c->progress_of = of; /* another job begins */
+    c->progress_done = done;
+    if (now - c->start < 2 || !os_terminal(stderr)) return;
+    fprintf(stderr, "\r%-20.40s %zu", what, done);
+    if (of) fprintf(stderr, " of %zu", of);
+    fprintf(stderr, ", %.0f s", now - c->start);
+    if (of && done > c->progress_from)
+        fprintf(stderr, ", %.0f s left", (now - c->progress_since) / (double)(done - c->progress_from) * (double)(of - done));
+    fprintf(stderr, "    ");
     fflush(stderr);
     c->progressing = true;
 }
 
 void cli_progress_end(cli *c) {
-    if (c->progressing) fprintf(stderr, "\r%60s\r", "");
+    if (c->progressing) fprintf(stderr, "\r%79s\r", "");
     c->progressing = false;
 }
 
@@ -134,10 +147,7 @@ bool cli_open_model(cli *c, const common_options *o) {
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
     size_t patch = c->model->config.patch, gh, gw;
     *side = asked ? asked : config_side(&c->model->config, times);
-    c->side_from = asked                             ? "--size"
-                   : times == 1                      ? "the model's image"
-                   : c->model->config.invert.size ? "the model's config"
-                                                     : "twice the model's image";
+    c->side_from = asked ? "--size" : config_side_from(&c->model->config, times);
     if (clip_grid(&c->model->config, *side, *side, &gh, &gw)) return true;
     size_t below = *side / patch * patch;
     if (!below)
@@ -146,12 +156,36 @@ bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
                    below, below + patch);
 }
 
+void cli_say_side(const cli *c, size_t side) { printf("at %zu x %zu pixels (%s)\n", side, side, c->side_from); }
+
+/* The command that wrote a result.json; empty where it does not say, or is no JSON. */
+static void command_of(const char *path, char *out, size_t room) {
+    size_t length;
+    char *text = file_read(path, (size_t)1 << 30, &length, NULL);
+    cJSON *root = text ? json_parse(text, length, path, NULL) : NULL;
+    const cJSON *wrote = cJSON_GetObjectItemCaseSensitive(root, "command");
+    snprintf(out, room, "%s", cJSON_IsString(wrote) ? wrote->valuestring : "");
+    json_free(root);
+    mem_free(text);
+}
+
+/* The same command again replaces its own results; those of another are said to go. */
+static void say_replaced(cli *c, const char *dir, const char *path, const char *name) {
+    char wrote[sizeof c->line];
+    if (!file_exists(path)) return;
+    command_of(path, wrote, sizeof wrote);
+    if (c->command_line && !strcmp(wrote, c->command_line)) return;
+    cli_warn(c, "--out %s holds the results of another run%s%.200s%s: %s and files of the same names are replaced, others stay", dir,
+             *wrote ? " (" : "", wrote, *wrote ? ")" : "", name);
+}
+
 bool cli_folder(cli *c, const char *dir, const char *name) {
     char path[4096];
     if (!strcmp(dir, "-"))
         return cli_usage(c, "--out -: standard output holds one array at most; a folder's name is expected (./- for one of that name)");
     if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path)
         return err_set(&c->e, "--out: the path is too long");
+    say_replaced(c, dir, path, name);
     return folder_make(dir, &c->e) && out_check(path, &c->e);
 }
 

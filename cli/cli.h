@@ -65,6 +65,11 @@ typedef struct {
     size_t room_bytes;
     char line[1024];  /* the command as it was typed, and this version: for the foot of what it makes */
     const char *side_from; /* "--size", "the model's config"... */
+    const char **templates; /* those that the texts stood in, till the end; NULL: they stood alone */
+    size_t template_count;
+    const char *command_line; /* its part without the version */
+    double progress_since;    /* for the time that is left: when this job began, with how much done, of how much */
+    size_t progress_from, progress_of, progress_done;
     bool progressing; /* a progress line stands on the terminal */
     err e;
 } cli;
@@ -81,13 +86,16 @@ int cli_flush(void);
 bool cli_usage(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
 bool cli_fault(cli *c, const fault *f);
 void cli_warn(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
-/* A line on standard error: on a terminal only, and not in the first two seconds. */
+/* A line on standard error, with the time that is left: on a terminal only, and not in the first two seconds. of 0: unknown. */
 void cli_progress(cli *c, const char *what, size_t done, size_t of);
 void cli_progress_end(cli *c);
 /* The side of the squashed square: as asked, or what the model likes (config_side); a multiple of the patch. c->side_from
  * says where it came from. */
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side);
-/* Makes the folder of --out, and looks whether DIR/name can be written: now, not after the work. */
+/* "at 96 x 96 pixels (the model's config)" on standard output. */
+void cli_say_side(const cli *c, size_t side);
+/* Makes the folder of --out, and looks whether DIR/name can be written: now, not after the work. What another run left there
+ * is said to be replaced. */
 bool cli_folder(cli *c, const char *dir, const char *name);
 /* The flag where it was given (iters > 0, the others no NaN), else what the model's config likes, else the paper's. */
 invert_options cli_invert(const clip_config *m, size_t iters, double lr, double alpha);

@@ -1,7 +1,6 @@
 /* cmd_eval.c - maskinv eval: region embeddings and maps, compared on a set of scenes. */
 #include "cli/cli.h"
 #include "eval/survey.h"
-#include "os/os.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +80,6 @@ typedef struct {
     eval_bench bench;
     survey survey;
     size_t broken;
-    double began;
 } job;
 
 static bool read_shard(job *j, eval_wishes *w) {
@@ -100,12 +98,8 @@ static bool read_shard(job *j, eval_wishes *w) {
 
 static void show(void *arg, size_t done, size_t of, size_t fresh) {
     job *j = arg;
-    double passed = seconds_now() - j->began;
-    if (passed < 2 || !os_terminal(stderr)) return;
-    fprintf(stderr, "\rscene %zu of %zu, %.1f a second, %.0f s left    ", done, of, (double)fresh / passed,
-            passed / (double)fresh * (double)(of - done));
-    fflush(stderr);
-    j->c.progressing = true;
+    (void)fresh;
+    cli_progress(&j->c, "scenes", done, of);
 }
 
 static void show_broken(void *arg, const char *message) {
@@ -117,11 +111,8 @@ static void show_broken(void *arg, const char *message) {
 /* Of a published dataset: see survey.h. */
 static void show_survey(void *arg, size_t done, size_t fresh) {
     job *j = arg;
-    double passed = seconds_now() - j->began;
-    if (passed < 2 || !fresh || !os_terminal(stderr)) return;
-    fprintf(stderr, "\rpicture %zu, %.2f a second    ", done, (double)fresh / passed);
-    fflush(stderr);
-    j->c.progressing = true;
+    (void)fresh;
+    cli_progress(&j->c, "pictures", done, j->o.limit);
 }
 
 static bool make_survey(job *j, const eval_wishes *w, bool *usage) {
@@ -131,7 +122,6 @@ static bool make_survey(job *j, const eval_wishes *w, bool *usage) {
 
 static bool run_survey(job *j) {
     survey_watch watch = {show_survey, j};
-    j->began = seconds_now();
     if (!survey_run(&j->survey, j->o.out, &watch, j->c.cores, &j->c.memory, &j->c.e)) return false;
     cli_progress_end(&j->c);
     return survey_finish(j->o.out, stdout, &j->c.e);
@@ -161,12 +151,38 @@ static bool make_head(job *j) {
     return ok;
 }
 
+static size_t sides_of(const char *name) {
+    const region_method *how = region_method_find(name);
+    return how ? how->sides : 2; /* maps */
+}
+
+/* "cls, crop: at 96 x 96 pixels (the model's image)", for each side that rows run at. */
+static void say_sides(const job *j) {
+    const eval_head *h = j->survey.set ? &j->survey.head : &j->head;
+    const eval_row *row[1024];
+    size_t rows = 0;
+    for (size_t i = 0; i < h->row_count && rows < 1024; i++) row[rows++] = &h->rows[i];
+    for (size_t i = 0; i < h->map_count && rows < 1024; i++) row[rows++] = &h->maps[i];
+    for (size_t i = 0; i < rows; i++) {
+        if (!row[i]) continue;
+        size_t side = row[i]->side, times = sides_of(row[i]->method);
+        const char *last = NULL;
+        for (size_t k = i; k < rows; k++) {
+            if (!row[k] || row[k]->side != side || sides_of(row[k]->method) != times) continue;
+            if (!last || strcmp(last, row[k]->method)) printf("%s%s", last ? ", " : "", row[k]->method);
+            last = row[k]->method, row[k] = NULL;
+        }
+        printf(": at %zu x %zu pixels (%s)\n", side, side,
+               j->o.sizes ? "--size" : config_side_from(&j->c.model->config, times));
+    }
+}
+
 static bool eval(job *j) {
     eval_options o = {.keep_going = j->o.keep_going, .progress = show, .broken = show_broken, .arg = j};
     if (!cli_open_model(&j->c, &j->o.common) || !make_head(j)) return false;
+    say_sides(j);
     if (j->survey.set) return run_survey(j);
     if (!eval_bench_open(&j->bench, &j->head, j->c.weights, &j->c.memory, j->c.cores, &j->c.e)) return false;
-    j->began = seconds_now();
     if (!eval_run(&j->bench, j->o.out, &o, j->c.cores, &j->c.memory, &j->c.e)) return false;
     cli_progress_end(&j->c);
     return eval_finish(j->o.out, stdout, &j->c.e);

@@ -201,7 +201,9 @@ static bool read_inputs(job *j) {
     if (j->o.argmax && (j->count < 2 || j->count > CLASS_MOST))
         return err_set(&j->c.e, "--argmax: 2 to %d texts or rows expected, %zu found", CLASS_MOST, j->count);
     if (!name_rows(j) || !embed_texts(j)) return false;
-    if (j->o.out && !cli_folder(&j->c, j->o.out, "0.map.npy")) return false;
+    char first[64];
+    snprintf(first, sizeof first, "%s%s0.map.npy", one_method(j) ? "" : j->methods[0]->name, one_method(j) ? "" : ".");
+    if (j->o.out && !cli_folder(&j->c, j->o.out, first)) return false;
     j->pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
     return j->pixels != NULL;
 }
@@ -407,6 +409,7 @@ static bool explain(job *j) {
     for (size_t i = 0; i < j->method_count; i++)
         if (!run_method(j, i)) return false;
     if (!write_sheet(j) || !print_points(j)) return false;
+    if (!j->o.points) cli_say_side(&j->c, j->side);
     if (!j->flat) return true;
     size_t all = j->method_count * j->count;
     static const char flat[] = "%zu of %zu maps are the same everywhere and were not written, the first: %s";

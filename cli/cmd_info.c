@@ -1,5 +1,6 @@
 /* cmd_info.c - maskinv info: what a model is, its tensors, its memory. */
 #include "cli/cli.h"
+#include "models/identity.h"
 #include "models/pixels.h"
 #include <math.h>
 #include <string.h>
@@ -64,21 +65,6 @@ static void print_tower(const char *name, const clip_tower *t, act_kind act) {
     if (t->post_norm) printf(", norms after");
     if (t->layer_scale) printf(", layer scale");
     printf("\n");
-}
-
-/* By the switches that a family alone has. */
-static const char *family(const clip_config *c) {
-    if (clip_is_resnet(c)) return "CLIP with a ResNet";
-    if (c->alpha) return "AlphaCLIP";
-    if (c->text_long) return "Long-CLIP";
-    if (c->pool == CLIP_POOL_QUERIES) return c->decoder.layers ? "CoCa, with its caption decoder" : "CoCa";
-    if (c->pool == CLIP_POOL_PROBE) return c->rope.side ? "PE-Core" : "SigLIP";
-    if (c->vision.sub_norm) return "EVA02-CLIP";
-    if (c->vision.post_norm) return "EVA02-CLIP enormous";
-    if (c->patch_bias) return "EVA-CLIP";
-    if (c->proj_bias) return "CLIP with timm's ViT";
-    if (c->pool == CLIP_POOL_PATCHES) return "CLIPA";
-    return c->read == CLIP_READ_EOS ? "CLIP, text read at its end mark" : "CLIP";
 }
 
 static void print_image(const clip_config *c) {
@@ -146,7 +132,7 @@ static bool info(cli *c, const options *o) {
     if (!cli_side(c, o->size, 2, &side)) return false;
     (void)clip_each_weight(&model, count_weight, &t);
     printf("model      %s (%s layout)\n", checkpoint_name(c->weights), checkpoint_layout(c->weights));
-    printf("family     %s\n", family(m));
+    printf("family     %s\n", model_family(m));
     print_container(c->weights, &t);
     print_image(m);
     char pixels[128];

@@ -80,6 +80,7 @@ typedef struct {
     explain_watch watch;
     sheet sheet;
     char label[64];        /* of the progress line */
+    size_t steps_before;   /* of the masks before this */
     float *before, *after; /* [largest mask] */
 } job;
 
@@ -155,7 +156,7 @@ static bool forward(job *j) {
 /* ---- one mask ------------------------------------------------------------------------------------------- */
 static void show_step(void *arg, size_t step) {
     job *j = arg;
-    cli_progress(&j->c, j->label, step, j->invert.iters);
+    cli_progress(&j->c, j->label, j->steps_before + step, j->r.count * j->invert.iters);
 }
 
 static bool write_map(job *j, const region_result *g, const mask_image *m) {
@@ -298,6 +299,7 @@ static bool invert_all(job *j) {
         size_t mark = arena_mark(&j->c.memory), left = j->r.count - i;
         n = !together ? 1 : left < EXPLAIN_GROUP ? left : EXPLAIN_GROUP;
         snprintf(j->label, sizeof j->label, "mask %zu of %zu, step", i + n, j->r.count);
+        j->steps_before = i * j->invert.iters;
         if (!(together ? invert_group(j, i, n, &writing) : invert_mask(j, i, &writing))) return false;
         arena_reset(&j->c.memory, mark);
     }
@@ -331,8 +333,9 @@ static bool results(job *j) {
 static bool invert(job *j) {
     j->r.last = j->c.start;
     if (!check_explainer(j) || !cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
-    report_about(&j->r, j->c.weights, j->o.region.image, j->side, &j->o.text.texts);
-    j->r.size_from = j->c.side_from;
+    report_about(&j->r, &j->c, j->o.region.image, j->side, &j->o.text.texts);
+    j->r.method = "maskinv", j->r.invert = &j->invert, j->r.layers = j->layers;
+    j->r.gradient = is_legrad(j) ? j->o.gradient : "autograd", j->r.explainer = j->o.explainer;
     if (!read_inputs(j)) return false;
     report_time(&j->r, "reading");
     if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;

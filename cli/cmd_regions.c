@@ -114,18 +114,22 @@ static bool write_map(job *j, size_t i, const mask_image *m, const float *map) {
     return path_in(j, name, "map.png", path) && overlay_write(path, &j->photo, map, m->height, m->width, m, &j->c.e);
 }
 
-static const mask_image *mask_at(void *arg, size_t i, err *e) { return masks_at(arg, i, e); }
+static const mask_image *mask_at(void *arg, size_t i, err *e) {
+    job *j = arg;
+    cli_progress(&j->c, "masks", i, j->r.count);
+    return masks_at(&j->masks, i, e);
+}
 
 /* ---- the methods ------------------------------------------------------------------------------------------ */
 static bool embed(job *j) {
     const clip_config *m = &j->c.model->config;
     region_settings o = {.side = j->side, .blocks = j->o.blocks};
-    if (!regions_embed_each(j->how, &o, j->c.model, &j->photo, mask_at, &j->masks, j->r.count, &j->c.memory, j->c.cores,
+    if (!regions_embed_each(j->how, &o, j->c.model, &j->photo, mask_at, j, j->r.count, &j->c.memory, j->c.cores,
                             j->vectors, &j->c.e))
         return false;
     o.side = m->image;
     return (j->how->family != REGION_PICTURE || write_seen(j)) &&
-           regions_embed_each(region_method_find("cls"), &o, j->c.model, &j->photo, mask_at, &j->masks, 1, &j->c.memory,
+           regions_embed_each(region_method_find("cls"), &o, j->c.model, &j->photo, mask_at, j, 1, &j->c.memory,
                               j->c.cores, j->image, &j->c.e);
 }
 
@@ -183,9 +187,11 @@ static bool results(job *j) {
 static bool regions(job *j) {
     j->r.last = j->c.start;
     if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
-    report_about(&j->r, j->c.weights, j->o.region.image, j->side, &j->o.text.texts);
-    j->r.size_from = j->c.side_from;
-    size_t steps = j->how->family == REGION_INVERT ? j->invert.iters : 0;
+    report_about(&j->r, &j->c, j->o.region.image, j->side, &j->o.text.texts);
+    j->r.method = j->how->name;
+    bool inverts = j->how->family == REGION_INVERT;
+    if (inverts) j->r.invert = &j->invert, j->r.layers = j->layers, j->r.gradient = "factored", j->r.explainer = "legrad";
+    size_t steps = inverts ? j->invert.iters : 0;
     if (!inputs_open(&j->c, &j->o.region, &j->r, steps, &j->photo, &j->masks)) return false;
     if (j->o.out && !cli_folder(&j->c, j->o.out, "result.json")) return false;
     if (!(j->vectors = mem_alloc(j->r.count + 1, j->r.embed * sizeof *j->vectors)))
@@ -194,7 +200,7 @@ static bool regions(job *j) {
     report_time(&j->r, "reading");
     if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;
     report_time(&j->r, "texts");
-    if (!(j->how->family == REGION_INVERT ? invert(j) : embed(j))) return false;
+    if (!(inverts ? invert(j) : embed(j))) return false;
     report_time(&j->r, "regions");
     return results(j);
 }

@@ -1,14 +1,18 @@
 /* report.c - results as a table, as JSON, as npy (see report.h). */
 #include "cli/report.h"
+#include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "files/json.h"
+#include "models/identity.h"
 
 /* ---- making ------------------------------------------------------------------------------------ */
-void report_about(report *r, const checkpoint *weights, const char *image, size_t size, const text_list *texts) {
+void report_about(report *r, const cli *about, const char *image, size_t size, const text_list *texts) {
     report_time(r, "model");
-    r->embed = checkpoint_model(weights)->config.embed;
-    r->model = checkpoint_name(weights);
+    r->about = about;
+    r->embed = about->model->config.embed;
+    r->model = checkpoint_name(about->weights);
     r->image = image;
     r->size = size;
     r->texts = texts->item;
@@ -73,12 +77,14 @@ static void table_texts(const report *r, const region_result *region, FILE *out)
 }
 
 void report_table(const report *r, FILE *out) {
-    int wide = 6;
-    for (size_t i = 0; i < r->count; i++)
-        if ((int)strlen(r->regions[i].name) > wide) wide = (int)strlen(r->regions[i].name);
+    enum { NAME_COLUMNS = 9 }; /* 80 with what follows; longer names stand in a line of their own */
+    size_t wide = 6;
+    for (size_t i = 0; i < r->count; i++) wide = strlen(r->regions[i].name) > wide ? strlen(r->regions[i].name) : wide;
+    bool own_line = wide > NAME_COLUMNS;
     for (size_t i = 0; i < r->count; i++) {
         const region_result *g = &r->regions[i];
-        fprintf(out, "%-*s  similarity to the image %7.4f", wide, g->name, g->similarity);
+        if (own_line) fprintf(out, "%s\n", g->name);
+        fprintf(out, "%-*s  similarity to the image %7.4f", own_line ? 0 : (int)wide, own_line ? "" : g->name, g->similarity);
         if (g->loss_count)
             fprintf(out, "  loss %.4f -> %.4f in %zu steps", g->losses[0], g->losses[g->loss_count - 1], g->loss_count);
         fputc('\n', out);
@@ -100,6 +106,30 @@ static cJSON *append(cJSON *array) {
     return NULL;
 }
 
+/* 0.1 for the float 0.1, not its 17 digits. */
+static double as_printed(real v) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)v);
+    return strtod(text, NULL);
+}
+
+/* %.9g brings a float back as it was. */
+static bool add_float(cJSON *array, float v) {
+    char text[32];
+    snprintf(text, sizeof text, "%.9g", (double)v);
+    cJSON *number = array ? cJSON_CreateRaw(text) : NULL;
+    if (number && cJSON_AddItemToArray(array, number)) return true;
+    cJSON_Delete(number);
+    return false;
+}
+
+static bool add_embedding(cJSON *to, const float *v, size_t n) {
+    cJSON *array = cJSON_AddArrayToObject(to, "embedding");
+    for (size_t i = 0; array && i < n; i++)
+        if (!add_float(array, v[i])) return false;
+    return array != NULL;
+}
+
 static bool add_region(cJSON *to, const report *r, const region_result *g) {
     if (!to || !json_add_text(to, "name", g->name) || !json_add_text(to, "file", g->file)) return false;
     cJSON *losses = cJSON_AddArrayToObject(to, "loss");
@@ -111,16 +141,42 @@ static bool add_region(cJSON *to, const report *r, const region_result *g) {
     cJSON *texts = cJSON_AddArrayToObject(to, "texts");
     for (size_t i = 0; texts && i < r->text_count; i++)
         if (!add_text(append(texts), r->texts[i], &g->texts[i])) return false;
-    return texts != NULL;
+    return texts && add_embedding(to, g->embedding, r->embed);
+}
+
+static bool add_invert(cJSON *to, const report *r) {
+    const invert_options *o = r->invert;
+    return !o || (cJSON_AddNumberToObject(to, "lr", as_printed(o->lr)) && cJSON_AddNumberToObject(to, "steps", (double)o->iters) &&
+                  cJSON_AddNumberToObject(to, "alpha", as_printed(o->alpha)) &&
+                  cJSON_AddNumberToObject(to, "decay", as_printed(o->decay)) &&
+                  (r->layers ? cJSON_AddNumberToObject(to, "layers", (double)r->layers) : cJSON_AddNullToObject(to, "layers")) &&
+                  json_add_text(to, "gradient", r->gradient) && json_add_text(to, "explainer", r->explainer));
+}
+
+/* All that the numbers come from: with it a run can be made again. */
+static bool add_settings(cJSON *to, const report *r) {
+    const cli *c = r->about;
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016" PRIx64, model_hash(c->model));
+    if (!json_add_text(to, "version", MASKINV_VERSION) || !json_add_text(to, "command", c->command_line) ||
+        !json_add_text(to, "model", r->model) || !json_add_text(to, "model_hash", hash) ||
+        !json_add_text(to, "family", model_family(&c->model->config)) || !json_add_text(to, "image", r->image) ||
+        !json_add_text(to, "method", r->method) || !cJSON_AddNumberToObject(to, "size", (double)r->size) ||
+        !json_add_text(to, "size_from", c->side_from) || !add_invert(to, r))
+        return false;
+    cJSON *templates = cJSON_AddArrayToObject(to, "templates");
+    for (size_t i = 0; templates && i < c->template_count; i++) {
+        cJSON *text = cJSON_CreateString(c->templates[i]);
+        if (!text || !cJSON_AddItemToArray(templates, text)) return cJSON_Delete(text), false;
+    }
+    return templates != NULL;
 }
 
 static bool add_report(cJSON *to, const report *r) {
     cJSON *masks = cJSON_AddArrayToObject(to, "masks");
     for (size_t i = 0; masks && i < r->count; i++)
         if (!add_region(append(masks), r, &r->regions[i])) return false;
-    if (!masks || !json_add_text(to, "model", r->model) || !json_add_text(to, "image", r->image) ||
-        !cJSON_AddNumberToObject(to, "size", (double)r->size))
-        return false;
+    if (!masks || !add_settings(to, r)) return false;
     cJSON *seconds = cJSON_AddObjectToObject(to, "seconds");
     double total = 0;
     for (size_t i = 0; seconds && i < r->time_count; i++) {
@@ -140,7 +196,7 @@ char *report_json(const report *r, err *e) {
 }
 
 bool report_print(const report *r, bool json, err *e) {
-    if (!json && r->size_from) printf("at %zu x %zu pixels (%s)\n", r->size, r->size, r->size_from);
+    if (!json) cli_say_side(r->about, r->size);
     if (!json) return report_table(r, stdout), true;
     char *text = report_json(r, e);
     if (text) puts(text);

@@ -1,7 +1,7 @@
 /* report.h - what was found for each region: scores against the texts, as a table, as JSON, as embeddings.npy.
  *
  *     report r = {.regions = regions, .count = 2, .last = seconds_now()};
- *     report_about(&r, weights, "photo.jpg", 448, &texts);
+ *     report_about(&r, &c, "photo.jpg", 448, &texts);
  *     report_score(&r, 0, image_embedding, text_units, logit_scale);
  *     report_print(&r, false, &e);
  *     if (!report_write(&r, "out", &e)) ...                  // out/embeddings.npy, out/result.json
@@ -33,7 +33,11 @@ typedef struct {
     size_t text_count;
     const char *model, *image;
     size_t size;
-    const char *size_from; /* where it came from, in words */
+    const cli *about;             /* model, command, templates, and where the size came from */
+    const char *method;           /* "maskinv", "crop"... */
+    const invert_options *invert; /* MaskInversion's settings; NULL: it was not used */
+    size_t layers;                /* explained ones; 0: the explainer's own choice */
+    const char *gradient, *explainer;
     struct {
         const char *what;
         double seconds;
@@ -42,8 +46,8 @@ typedef struct {
     double last; /* seconds_now() when the last of them ended */
 } report;
 
-/* What the report is of; ends the time of "model". weights and image must outlive it. */
-void report_about(report *r, const checkpoint *weights, const char *image, size_t size, const text_list *texts);
+/* What the report is of; ends the time of "model". about and image must outlive it. */
+void report_about(report *r, const cli *about, const char *image, size_t size, const text_list *texts);
 /* The time since the last call (or since r->last was set) was spent on this. */
 void report_time(report *r, const char *what);
 /* Fills region i's similarities and probabilities = softmax(scale * similarity) over the texts. text_units [texts, E]. */

@@ -42,11 +42,17 @@ static bool say_texts(cli *c, const template_set *t, const char *const *texts, s
 }
 
 bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out) {
-    if (!(*out = mem_alloc(count, c->model->config.embed * sizeof **out)))
-        return err_set(&c->e, "no memory for %zu texts", count);
-    if (say_texts(c, templates, texts, count) &&
-        texts_embed(c->weights, texts, count, templates->item, templates->count, &c->memory, c->cores, *out, &c->e))
-        return true;
+    enum { AT_ONCE = 64 }; /* sentences between two lines of progress; a text's bytes do not depend on the others */
+    size_t each = templates->count && templates->count < AT_ONCE ? AT_ONCE / templates->count : templates->count ? 1 : AT_ONCE;
+    size_t E = c->model->config.embed;
+    if (!(*out = mem_alloc(count, E * sizeof **out))) return err_set(&c->e, "no memory for %zu texts", count);
+    bool ok = say_texts(c, templates, texts, count);
+    for (size_t i = 0, n; ok && i < count; i += n) {
+        n = count - i < each ? count - i : each;
+        cli_progress(c, "texts", i, count);
+        ok = texts_embed(c->weights, texts + i, n, templates->item, templates->count, &c->memory, c->cores, *out + i * E, &c->e);
+    }
+    if (ok) return true;
     mem_free(*out);
     *out = NULL;
     return false;
@@ -55,10 +61,15 @@ bool cli_embed(cli *c, const template_set *templates, const char *const *texts, 
 bool cli_texts(cli *c, const text_options *o, float **out) {
     template_set templates;
     *out = NULL;
-    bool ok = cli_templates(c, o, 0, &templates);
-    ok = ok && (!o->texts.count || cli_embed(c, &templates, o->texts.item, o->texts.count, out));
-    mem_free(templates.kept);
-    return ok;
+    if (!cli_templates(c, o, 0, &templates)) return false;
+    mem_free(c->templates);
+    c->template_count = templates.count;
+    if (!(c->templates = templates.kept)) { /* of the flags: a list of our own, as flags_free comes before the end */
+        if (!(c->templates = mem_alloc(templates.count, sizeof *c->templates))) return err_set(&c->e, "no memory for the templates");
+        for (size_t i = 0; i < templates.count; i++) c->templates[i] = templates.item[i];
+        templates.item = c->templates;
+    }
+    return !o->texts.count || cli_embed(c, &templates, o->texts.item, o->texts.count, out);
 }
 
 bool cli_usual(cli *c, float **out) {

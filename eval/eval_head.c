@@ -1,6 +1,9 @@
 /* eval_head.c - what is compared, on what (see eval.h): flags to rows, the set's names, hashes. */
 #include "eval/eval.h"
+#include "files/longtext.h"
+#include "files/nearest.h"
 #include "methods.h"
+#include "models/identity.h"
 #include "os/os.h"
 #include <math.h>
 #include <stdlib.h>
@@ -61,38 +64,55 @@ typedef struct {
     values methods, explainers, qualities, inverted;
 } sweep;
 
-static bool known(const char *flag, const values *v, bool (*is_known)(const char *), err *e) {
-    for (size_t i = 0; i < v->count; i++)
-        if (!is_known(v->item[i])) return err_set(e, "--%s: %s is unknown", flag, v->item[i]);
-    return true;
-}
-static bool is_region_method(const char *name) { return region_method_find(name) != NULL; }
-static bool is_explainer(const char *name) { return method_find(name) != NULL; }
-static bool is_quality(const char *name) {
-    for (size_t i = 0; i < QUALITIES; i++)
-        if (!strcmp(name, quality_names[i])) return true;
-    return false;
-}
-static bool is_inverted(const char *name) {
+/* The words that a flag's list may hold, one after the other; NULL at the end. */
+typedef const char *words_at(size_t i);
+static const char *region_words(size_t i) { return i < region_method_count() ? region_method_at(i)->name : NULL; }
+static const char *explainer_words(size_t i) { return i < method_count() ? method_at(i)->name : NULL; }
+static const char *quality_words(size_t i) { return i < QUALITIES ? quality_names[i] : NULL; }
+static const char *inverted_words(size_t i) {
     explainer x;
     explain_other other;
-    return !strcmp(name, "legrad") || method_other(&x, name, &other) != NULL;
+    for (size_t k = 0; k < method_count(); k++) {
+        const char *name = method_at(k)->name;
+        if ((!strcmp(name, "legrad") || method_other(&x, name, &other)) && i-- == 0) return name;
+    }
+    return NULL;
+}
+
+static bool known(const char *flag, const values *v, words_at *at, err *e) {
+    enum { MOST_WORDS = 64 };
+    const char *words[MOST_WORDS];
+    size_t count = 0;
+    for (const char *word; count < MOST_WORDS && (word = at(count)) != NULL;) words[count++] = word;
+    for (size_t i = 0; i < v->count; i++) {
+        bool found = false;
+        for (size_t k = 0; k < count && !found; k++) found = !strcmp(words[k], v->item[i]);
+        if (found) continue;
+        const char *meant = nearest_word(v->item[i], words, count);
+        longtext all = {0};
+        for (size_t k = 0; k < count; k++) say(&all, "%s%s", k ? ", " : "", words[k]);
+        err_set(e, "--%s: '%s' found%s%s%s, expected of %s", flag, v->item[i], meant ? " (meant: " : "", meant ? meant : "",
+                meant ? "?)" : "", all.failed ? "its list" : all.text);
+        mem_free(all.text);
+        return false;
+    }
+    return true;
 }
 
 static bool read_sweep(const eval_wishes *w, const clip_config *m, sweep *s, err *e) {
     double layers = (double)m->vision.layers;
     memset(s, 0, sizeof *s);
     if (w->methods &&
-        (!split("methods", w->methods, &s->methods, e) || !known("methods", &s->methods, is_region_method, e)))
+        (!split("methods", w->methods, &s->methods, e) || !known("methods", &s->methods, region_words, e)))
         return false;
     if (w->explainers && (!split("explainers", w->explainers, &s->explainers, e) ||
-                          !known("explainers", &s->explainers, is_explainer, e)))
+                          !known("explainers", &s->explainers, explainer_words, e)))
         return false;
     if (!split("quality", w->qualities ? w->qualities : "exact", &s->qualities, e) ||
-        !known("quality", &s->qualities, is_quality, e))
+        !known("quality", &s->qualities, quality_words, e))
         return false;
     if (!split("explainer", w->inverted ? w->inverted : "legrad", &s->inverted, e) ||
-        !known("explainer", &s->inverted, is_inverted, e))
+        !known("explainer", &s->inverted, inverted_words, e))
         return false;
     if (!s->methods.count && !s->explainers.count) return err_set(e, "--methods or --explainers is needed, none found");
     return read_numbers("size", w->sizes, true, 1, 16384, &s->sizes, e) &&
@@ -205,34 +225,7 @@ static bool make_rows(eval_head *h, const eval_wishes *w, const clip_config *m, 
     return true;
 }
 
-/* ---- hashes: FNV-1a, eight bytes at a time --------------------------------------------------------------------- */
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t n) {
-    const unsigned char *p = data;
-    for (; n >= 8; p += 8, n -= 8) {
-        uint64_t word;
-        memcpy(&word, p, 8);
-        hash = (hash ^ word) * 0x100000001B3u;
-    }
-    for (; n; p++, n--) hash = (hash ^ *p) * 0x100000001B3u;
-    return hash ^ hash >> 29;
-}
-static const uint64_t HASH_START = 0xCBF29CE484222325u;
-
-static bool hash_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
-    uint64_t *hash = arg, what[4] = {(uint64_t)kind, layer, rows, cols};
-    *hash = hash_bytes(*hash, what, sizeof what);
-    if (w->data) *hash = hash_bytes(*hash, w->data, clip_bytes(w->type, w->rows * w->cols));
-    return true;
-}
-
-static uint64_t hash_model(const clip_model *model) {
-    clip_model m = *model; /* the visitor may change weights; this one does not */
-    uint64_t hash = HASH_START,
-             shape[4] = {m.config.vision.heads, m.config.text.heads, (uint64_t)m.config.pool, m.config.image};
-    (void)clip_each_weight(&m, hash_weight, &hash);
-    return hash_bytes(hash, shape, sizeof shape);
-}
-
+/* ---- the set -------------------------------------------------------------------------------------------------- */
 /* The bytes of scenes.jsonl, and how many of its lines are not empty. */
 static bool hash_scenes(const char *set, uint64_t *hash, size_t *scenes, err *e) {
     char path[4096], block[1 << 14];
@@ -242,7 +235,7 @@ static bool hash_scenes(const char *set, uint64_t *hash, size_t *scenes, err *e)
     *hash = HASH_START, *scenes = 0;
     if (!f) return err_set(e, "%s: cannot be read: %s", path, os_reason());
     for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) {
-        *hash = hash_bytes(*hash, block, n);
+        *hash = fnv_bytes(*hash, block, n);
         for (size_t i = 0; i < n; i++) {
             *scenes += !in_line && block[i] != '\n';
             in_line = block[i] != '\n';
@@ -320,7 +313,7 @@ bool eval_head_rows(eval_head *h, const eval_wishes *w, const char *set, checkpo
     h->set = copy_text(set);
     if (!h->model || !h->set || !copy_templates(h, w)) return err_set(e, "no memory for the settings");
     h->shard = w->shard, h->shards = w->shards ? w->shards : 1;
-    h->weights = hash_model(m);
+    h->weights = model_hash(m);
     return true;
 }
 

@@ -116,13 +116,13 @@ static void say_cell(const survey_totals *t, size_t m, size_t i, longtext *out) 
     const survey_cell *c = &r->cell[m];
     estimate v = estimate_of(c);
     double known = published(t, m, i);
-    say(out, "  %-22s %4.0f %7zu  %5.1f", row_name(t, i), side_of(t, i), c->n, 100 * v.value);
+    say(out, "  %-15s %4.0f %7zu  %5.1f", row_name(t, i), side_of(t, i), c->n, 100 * v.value);
     if (isnan(v.low))
         say(out, "%15s", "");
     else
         say(out, " [%5.1f,%6.1f]", 100 * v.low, 100 * v.high);
     if (c->chance > 0) say(out, "  chance %4.1f", 100 * c->chance / (double)c->n);
-    if (!isnan(known)) say(out, "  published %4.1f", known);
+    if (!isnan(known)) say(out, "  paper %4.1f", known);
     say(out, "\n");
 }
 
@@ -133,19 +133,19 @@ static void say_text(const survey_totals *t, longtext *out) {
     say(out,
         "%zu pictures, %zu regions measured; left out: %zu, and %zu pictures that could not be read with %zu regions\n",
         t->pictures - t->broken, t->measured, t->left, t->broken, t->lost);
-    say(out, "per cent, with 95 %% intervals; published: MaskInversion, arXiv 2407.20034, by %s\n",
+    say(out, "per cent, with 95 %% intervals; paper: MaskInversion, arXiv 2407.20034, by %s\n",
         family ? family : "ViT-B/16");
     for (size_t m = 0; m < MEASURES; m++) {
         if (!any(t, m)) continue;
-        say(out, "\n%s\n  %-22s size       n\n", measures[m].text, "by");
+        say(out, "\n%s\n  %-15s size       n\n", measures[m].text, "by");
         for (size_t i = 0; i < t->row_count + t->map_count; i++)
             if (t->rows[i].cell[m].n) say_cell(t, m, i, out);
         for (size_t i = 0; m == OBJECT_IOU && i < t->row_count; i++)
             if (t->rows[i].joint > 0)
-                say(out, "  %-22s oIoU %.1f\n", row_name(t, i), 100 * t->rows[i].inside / t->rows[i].joint);
+                say(out, "  %-15s oIoU %.1f\n", row_name(t, i), 100 * t->rows[i].inside / t->rows[i].joint);
         for (size_t i = 0; (m == CLASS_AREA_1 || m == CLASS_OBJECT_1) && i < t->row_count; i++)
             if (t->rows[i].cell[m].n)
-                say(out, "  %-22s mean per class %.1f\n", row_name(t, i),
+                say(out, "  %-15s mean per class %.1f\n", row_name(t, i),
                     100 * class_mean_of(t, &t->rows[i], m == CLASS_OBJECT_1));
     }
     for (size_t i = 0; i < t->row_count; i++)

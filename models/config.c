@@ -139,3 +139,7 @@ size_t config_side(const clip_config *c, size_t sides) {
     if (sides == 1) return c->image;
     return c->invert.size ? c->invert.size : sides * (c->image / c->patch) * c->patch;
 }
+
+const char *config_side_from(const clip_config *c, size_t sides) {
+    return sides == 1 ? "the model's image" : c->invert.size ? "the model's config" : "twice the model's image";
+}

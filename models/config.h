@@ -22,4 +22,5 @@ bool config_parse_preprocessor(const char *json, size_t length, const char *name
 bool config_write(FILE *stream, const clip_config *c, const token_settings *texts, err *e);
 /* The side when none is asked for: the model's own; where `sides` is 2, what its maskinv_cfg says, else twice its grid. */
 size_t config_side(const clip_config *c, size_t sides);
+const char *config_side_from(const clip_config *c, size_t sides); /* where that came from, in words */
 #endif

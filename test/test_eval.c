@@ -643,20 +643,20 @@ static void flags_refused(void **state) {
         const char *flag, *value, *says;
         int code;
     } cases[] = {
-        {"--methods", "cls,guess", "--methods: guess is unknown", 2},
+        {"--methods", "cls,crp", "--methods: 'crp' found (meant: crop?)", 2},
         {"--methods", "", "--methods", 2},
         {"--methods", "cls,", "--methods", 2},
         {"--methods", "cls,cls", "twice", 2},
-        {"--explainers", "magic", "--explainers: magic is unknown", 2},
+        {"--explainers", "surgry", "--explainers: 'surgry' found (meant: surgery?)", 2},
         {"--iters", "0", "--iters: 0 found", 2},
         {"--iters", "5,x", "--iters: 'x'", 2},
         {"--lr", "nan", "--lr: 'nan'", 2},
         {"--layers", "99", "--layers: 99 found", 2},
         {"--blocks", "99", "--blocks: 99 found", 2},
-        {"--quality", "good", "--quality: good is unknown", 2},
+        {"--quality", "good", "--quality: 'good' found, expected of exact, eroded", 2},
         {"--size", "33", "--size: 33 found", 2},
         {"--limit", "0", "--limit", 2},
-        {"--explainer", "magic", "--explainer", 2},
+        {"--explainer", "gradcm", "--explainer: 'gradcm' found (meant: gradcam?)", 2},
         {"--template", "a photo", "{}", 1},
         {"--templates", "missing.txt", "missing.txt", 1},
     };
