@@ -103,7 +103,7 @@ void cli_warn(cli *c, const char *format, ...) {
 
 void cli_progress(cli *c, const char *what, size_t done, size_t of) {
     double now = seconds_now();
-    if (c->progress_of != of || done < c->progress_done || !c->progress_since)
+    if (c->progress_of != of || done < c->progress_done || !(c->progress_since > 0))
         c->progress_since = now, c->progress_from = done, c->progress_of = of; /* another job begins */
     c->progress_done = done;
     if (now - c->start < 2 || !os_terminal(stderr)) return;
