@@ -9,6 +9,7 @@
 #   make bench           the speed figures, as ratios to this machine's sgemm rate
 #   make gradients       time and memory of LeGrad's three gradients (minutes)
 #   make demo            invert on a scene with the default model, into demo/
+#   make firmware        the same on two chips without an operating system, under qemu (firmware/README.md)
 #   make model           train the default model again (hours)
 #   make model-all       … and what is trained beside it: the captioner (minutes)
 #   make install         into PREFIX (/usr/local; DESTDIR is obeyed): programs, library, headers, maskinv.pc, manual;
@@ -176,7 +177,7 @@ $(B)/flags.txt: always
 	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)
 	@echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' >$@
 -include $(wildcard $(B)/*.d $(B)/*/*.d)
-.PHONY: always all test programs backends asan fuzz bench gradients demo model model-all install uninstall clean man
+.PHONY: firmware firmware-table always all test programs backends asan fuzz bench gradients demo model model-all install uninstall clean man
 .SECONDARY:
 
 backends:
@@ -238,6 +239,20 @@ endif
 $(B)/fuzz_%: $(B)/test/fuzz_%.o $(LIB)
 	$(call say,link $@)
 	$(Q)clang -fsanitize=fuzzer $(SANITIZE) -o $@ $^ $(LIBS)
+
+# ---- chips without an operating system ---------------------------------------------------------------------------
+# firmware stands outside the rooms: what is on the chip knows the core alone, and pack.c is a command.
+$(B)/firmware/pack.o $(B)/firmware/flash.o: $(B)/firmware/%.o: firmware/%.c $(B)/flags.txt
+	@mkdir -p $(B)/firmware
+	$(call say,cc   $@)
+	$(Q)$(CC) $(ALL_FLAGS) -MMD -MP -c -o $@ $<
+$(B)/firmware/pack: $(B)/firmware/pack.o $(LIB)
+	$(call say,link $@)
+	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIBS)
+firmware: all $(B)/firmware/pack
+	VARIANT=$(VARIANT) sh firmware/demo.sh
+firmware-table: all $(B)/firmware/pack
+	VARIANT=$(VARIANT) sh firmware/table.sh build/firmware
 
 # ---- figures, pictures, the model --------------------------------------------------------------------------------
 bench: all $(B)/test/bench

@@ -5,7 +5,6 @@
  * pass: b_i = sum over slices of (act'(h_i) . a) W1. That is three products where factored has two, and a fraction of
  * its memory (docs/PORTING.md). The blocks of the forward pass are run the same way. */
 #include "gradient.h"
-#include <math.h>
 #include <string.h>
 
 enum { SLICE = 64, QUERY_ROWS = 64 };
@@ -112,7 +111,7 @@ static slice hidden(explained *x, const clip_block_weights *w, const real *y, si
 static void attend(explained *x, real *q, const real *k, const real *v) {
     real *s = ((scratch *)x->scratch)->scores;
     size_t n = x->n, D = x->tower->width, d = D / x->tower->heads;
-    real factor = (real)(1 / sqrt((double)d));
+    real factor = 1 / k_sqrt((real)d);
     for (size_t h = 0; h < x->tower->heads; h++)
         for (size_t r = 0, rows; r < n; r += rows) {
             rows = at_most(QUERY_ROWS, n - r);

@@ -62,7 +62,7 @@ void explain_take_pieces(explained *x, size_t least, fault *f) {
 
 /* ---- vectors ---------------------------------------------------------------------------------- */
 real explain_unit(const real *v, real *unit, size_t n) {
-    real length = (real)sqrt((double)k_dot(v, v, n));
+    real length = k_sqrt(k_dot(v, v, n));
     for (size_t i = 0; i < n; i++) unit[i] = v[i] / length;
     return length;
 }

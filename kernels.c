@@ -180,6 +180,14 @@ SIMD_KERNEL void k_softmax_grad(const real *y, const real *g, real *d, size_t ro
     }
 }
 
+real k_sqrt(real x) {
+#ifdef MASKINV_DOUBLE
+    return sqrt(x);
+#else
+    return sqrtf(x);
+#endif
+}
+
 /* ---- layer norm ------------------------------------------------------------------------------ */
 SIMD_KERNEL void k_layernorm(const real *x, const real *gamma, const real *beta, real eps, real *y, real *mean,
                              real *rstd, size_t rows, size_t cols) {
@@ -190,7 +198,7 @@ SIMD_KERNEL void k_layernorm(const real *x, const real *gamma, const real *beta,
         real mu = sum / (real)cols;
 #pragma omp simd reduction(+ : square)
         for (size_t j = 0; j < cols; j++) square += (x[j] - mu) * (x[j] - mu);
-        real rs = 1 / (real)sqrt((double)(square / (real)cols + eps));
+        real rs = 1 / k_sqrt(square / (real)cols + eps);
         if (mean) mean[r] = mu;
         if (rstd) rstd[r] = rs;
         if (gamma && beta) {

@@ -32,6 +32,7 @@ void k_layernorm(const real *x, const real *gamma, const real *beta, real eps, r
  * ADDED to. */
 void k_layernorm_grad(const real *x, const real *mean, const real *rstd, const real *gamma, const real *g, real *dx,
                       real *dgamma, real *dbeta, size_t rows, size_t cols);
+real k_sqrt(real x); /* without a detour by double, which small FPUs lack */
 real k_dot(const real *a, const real *b, size_t n);
 real k_sum(const real *a, size_t n);
 bool k_finite(const real *a, size_t n); /* all of them: no NaN, no infinity */

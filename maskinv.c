@@ -191,7 +191,7 @@ void adamw_step(adamw *a, real *e, const real *gradient, real lr, real decay) {
         e[i] *= 1 - lr * decay;
         a->m[i] += (1 - a->beta1) * (g - a->m[i]);
         a->v[i] = a->beta2 * a->v[i] + (1 - a->beta2) * g * g;
-        e[i] -= lr / m_seen * a->m[i] / ((real)sqrt((double)a->v[i]) / v_seen + a->eps);
+        e[i] -= lr / m_seen * a->m[i] / (k_sqrt(a->v[i]) / v_seen + a->eps);
     }
 }
 
