@@ -5,7 +5,6 @@
  * Matrices become float32, float16 or int8 (GGUF's Q8_0: 32 numbers and their scale); vectors stay float32. The embedding
  * that this machine finds for each region, with the checkpoint's own numbers, goes along, for the chip to compare with. */
 #include "cli/inputs.h"
-#include "blocks.h"
 #include "firmware/flash.h"
 #include <math.h>
 #include <stdlib.h>
@@ -77,22 +76,22 @@ static uint16_t half_of(float x) { /* to nearest, ties to even; what is too larg
     return (uint16_t)(sign | (rounded - 0x38000000) >> 13);
 }
 
-/* x = d q, d = max|x|/127 as float16, q whole and signed (blocks.h). */
+/* x = d q, d = max|x|/127 as float16, q whole and signed (clip.h). */
 static void quantise(const float *x, unsigned char *out) {
     float most = 0;
-    for (int i = 0; i < BLOCK; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    for (int i = 0; i < CLIP_BLOCK; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
     uint16_t d = half_of(most / 127);
     real step;
     k_from_half(&d, &step, 1);
     memcpy(out, &d, sizeof d);
-    for (int i = 0; i < BLOCK; i++) {
+    for (int i = 0; i < CLIP_BLOCK; i++) {
         float q = step > 0 ? rintf(x[i] / step) : 0;
         out[2 + i] = (unsigned char)(signed char)(q > 127 ? 127 : q < -127 ? -127 : q);
     }
 }
 
 static void store(clip_type type, const float *x, size_t count, unsigned char *out) {
-    for (size_t i = 0; i < count; i += type == CLIP_Q8_0 ? BLOCK : 1) {
+    for (size_t i = 0; i < count; i += type == CLIP_Q8_0 ? CLIP_BLOCK : 1) {
         unsigned char *p = out + clip_bytes(type, i);
         uint16_t h;
         if (type == CLIP_Q8_0) quantise(x + i, p);
@@ -108,7 +107,7 @@ static bool add_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, 
     if (clip_of_text(kind)) return true;
     if (kind == W_LOGIT_SCALE || kind == W_LOGIT_BIAS) return true;
     bool matrix = rows > 1 && kind != W_POSITION;
-    clip_type type = !matrix ? CLIP_F32 : cols % BLOCK ? (b->type == CLIP_Q8_0 ? CLIP_F16 : b->type) : b->type;
+    clip_type type = !matrix ? CLIP_F32 : cols % CLIP_BLOCK ? (b->type == CLIP_Q8_0 ? CLIP_F16 : b->type) : b->type;
     float *x = mem_alloc(rows * cols, sizeof *x);
     size_t at = append(b, NULL, clip_bytes(type, rows * cols));
     if (!x || !at || b->head.weights == FLASH_WEIGHTS) return mem_free(x), err_set(&b->c->e, "no memory for the block");
