@@ -10,6 +10,7 @@
  */
 #ifndef CONTAINERS_H
 #define CONTAINERS_H
+#include "files/files.h"
 #include "models/tensors.h"
 
 typedef struct {
@@ -29,6 +30,38 @@ typedef struct {
 /* The row whose file it is; NULL: none. */
 const container *container_of(const file_bytes *f);
 
+/* ---- the set, for those that fill it (opened.c, tensors.c) ------------------------------------- */
+enum { NOTES_MOST = 64 };
+typedef const unsigned char *tensors_unpack(tensors *t, void *state, const file_tensor *w, err *e);
+typedef struct {
+    void *p;
+    void (*release)(void *);
+} tensors_kept;
+
+struct tensors {
+    char *name;
+    const char *container;
+    file_tensor *items;
+    file_tensor **sorted; /* by name */
+    size_t count, room;
+    tensors_kept *kept;
+    size_t kept_count, kept_room;
+    const char *notes[NOTES_MOST];
+    size_t note_count;
+    const char *config, *pixels, *merges;
+    file_map map; /* tensors_open's, of one file */
+    bool mapped;
+    file_bytes file;
+    tensors_unpack *unpack;
+    void *unpack_state;
+    tensors **parts; /* an index's shards */
+    size_t part_count;
+};
+/* An empty set; NULL: no memory. */
+tensors *tensors_make(const char *name, err *e);
+/* By name, once all are there; what: whose fault it is when a name stands twice. */
+bool tensors_sort(tensors *t, const char *what, err *e);
+
 /* ---- for readers ------------------------------------------------------------------------------ */
 /* Copies *w, its name too; .type is a string that lasts. Where .bytes is 0 the shape and type give it. The caller has
  * checked that the numbers lie within the file. */
@@ -47,7 +80,6 @@ void tensors_set_pixels(tensors *t, const char *json);
 void tensors_set_merges(tensors *t, const char *merges);
 /* For containers that pack: where the first number of a tensor without data is, once unpacked into memory that the set
  * keeps (tensors_keep); its strides hold there. state is handed back. */
-typedef const unsigned char *tensors_unpack(tensors *t, void *state, const file_tensor *w, err *e);
 void tensors_set_unpack(tensors *t, tensors_unpack *unpack, void *state);
 /* A tensor of this type and shape: false where its bytes cannot be counted or its rows are no whole blocks. */
 bool tensor_count_bytes(const char *type, const size_t *shape, size_t rank, size_t *bytes);
