@@ -92,8 +92,8 @@ endif
 MODEL = weights/default/open_clip_model.safetensors
 ifeq ($(wildcard $(MODEL)),)
 BUILTIN = -DNO_BUILTIN_MODEL
-else ifeq ($(wildcard weights/default/captioner.safetensors),)
-BUILTIN = -DNO_BUILTIN_CAPTIONER
+else
+BUILTIN = $(foreach p,captioner generator,$(if $(wildcard weights/default/$(p).safetensors),,-DNO_BUILTIN_$(shell echo $(p) | tr a-z A-Z)))
 endif
 
 # V=1 shows the whole commands.
@@ -193,7 +193,7 @@ backends:
 # replay their corpus.
 TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
 SHARED    = $(B)/test/libshared.a
-IN_DOUBLE = $(filter test_autograd test_explain test_methods test_maskinv test_caption,$(TESTS))
+IN_DOUBLE = $(filter test_autograd test_explain test_methods test_maskinv test_caption test_systems,$(TESTS))
 IN_NONE   = $(filter test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
 FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
 IN_ASAN   = $(filter test_containers test_families test_pickle test_tokenizers,$(TESTS))

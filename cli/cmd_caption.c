@@ -2,13 +2,9 @@
  *
  * A region's embedding, by MaskInversion or what it is compared with, goes to the captioner as a picture's would.
  */
-#include "cli/inputs.h"
-#include "eval/evalstat.h"
-#include "maskinv.h"
+#include "cli/embedding.h"
 #include "parts/captioner.h"
-#include "regions/regions.h"
 #include "scenes/grammar.h"
-#include <math.h>
 #include <string.h>
 
 typedef struct {
@@ -29,7 +25,7 @@ static const flag flags[] = {
     {"captioner", 0, FLAG_TEXT, offsetof(options, captioner), "FILE",
      .help = "what train caption made; not given: the captioner inside this binary"},
     {"method", 0, FLAG_CHOICE, offsetof(options, method),
-     "cls|crop|maskedcrop|redcircle|blur|greyscale|pool|surgery|maskinv", .standard = "maskinv",
+     REGION_EMBEDDERS, .standard = "maskinv",
      .help = "how a region is embedded"},
     {"scenes", 0, FLAG_TEXT, offsetof(options, scenes), "DIR",
      .help = "instead of --image: a set made by maskinv scenes; prints how often the first noun is right"},
@@ -58,59 +54,30 @@ enum { SENTENCE = 400 };
 typedef struct {
     cli c;
     options o;
-    const region_method *how;
+    region_embedder how;
     captioner *says;
-    size_t side, layers;
-    invert_options invert;
     float *vectors; /* [SCENE_MOST_OBJECTS or masks, E] */
 } job;
-
-/* ---- a region's embedding ------------------------------------------------------------------------------ */
-static bool inverted(job *j, const picture *photo, region_mask *mask, void *arg, size_t count) {
-    const clip_config *m = &j->c.model->config;
-    explained x;
-    fault f = {0};
-    explain_options eo = {.layers = j->layers, .steps = j->invert.iters};
-    float *pixels = pixels_squash(photo, j->side, m->mean, m->std, &j->c.e);
-    bool ok = pixels && (explain_open(&x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f) ||
-                         cli_fault(&j->c, &f));
-    mem_free(pixels);
-    real *losses = ok ? arena_alloc(&j->c.memory, j->invert.iters, sizeof *losses) : NULL;
-    for (size_t i = 0; ok && i < count; i++) {
-        size_t mark = arena_mark(&j->c.memory);
-        const mask_image *k = mask(arg, i, &j->c.e);
-        invert_result r = {.embedding = j->vectors + i * m->embed, .losses = losses};
-        ok = k && (maskinv_invert(&x, k->soft, k->height, k->width, &j->invert, &r, &f) || cli_fault(&j->c, &f));
-        arena_reset(&j->c.memory, mark);
-    }
-    return ok;
-}
 
 /* The sentences [count] for the regions of a photograph. */
 static bool sentences(job *j, const picture *photo, region_mask *mask, void *arg, size_t count, char (*text)[SENTENCE]) {
     size_t mark = arena_mark(&j->c.memory), E = j->c.model->config.embed;
-    region_settings o = {.side = j->side};
-    bool ok = j->how->family == REGION_INVERT ? inverted(j, photo, mask, arg, count)
-                                              : regions_embed_each(j->how, &o, j->c.model, photo, mask, arg, count,
-                                                                   &j->c.memory, j->c.cores, j->vectors, &j->c.e);
+    bool ok = embed_regions(&j->how, photo, mask, arg, count, j->vectors);
     for (size_t i = 0; ok && i < count; i++)
         ok = captioner_say(j->says, j->vectors + i * E, j->o.beams, &j->c.memory, j->c.cores, text[i], SENTENCE, &j->c.e);
     arena_reset(&j->c.memory, mark);
     return ok;
 }
 
-static const mask_image *mask_of_file(void *arg, size_t i, err *e) { return masks_at(arg, i, e); }
-static const mask_image *mask_of_list(void *arg, size_t i, err *e) { return (void)e, (const mask_image *)arg + i; }
-
 /* ---- one photograph -------------------------------------------------------------------------------------- */
 static bool tell_whole(job *j) {
     picture photo = {0};
     mask_image none = {0};
     char text[1][SENTENCE];
-    j->how = region_method_find("cls");
+    j->how.method = region_method_find("cls");
     j->vectors = mem_alloc(1, j->c.model->config.embed * sizeof *j->vectors);
     bool ok = (j->vectors || err_set(&j->c.e, "no memory for an embedding")) &&
-              picture_read(j->o.region.image, &photo, &j->c.e) && sentences(j, &photo, mask_of_list, &none, 1, text);
+              picture_read(j->o.region.image, &photo, &j->c.e) && sentences(j, &photo, embed_mask_of_list, &none, 1, text);
     if (ok) printf("%s\t%s\n", j->o.region.image, text[0]);
     picture_free(&photo);
     return ok;
@@ -124,7 +91,7 @@ static bool tell_regions(job *j) {
     bool ok = inputs_open(&j->c, &j->o.region, &r, 0, &photo, &m);
     if (ok) text = mem_alloc(r.count, sizeof *text), j->vectors = mem_alloc(r.count, r.embed * sizeof *j->vectors);
     if (ok && !(text && j->vectors)) ok = err_set(&j->c.e, "no memory for %zu regions", r.count);
-    ok = ok && sentences(j, &photo, mask_of_file, &m, r.count, text);
+    ok = ok && sentences(j, &photo, embed_mask_of_file, &m, r.count, text);
     for (size_t i = 0; ok && i < r.count; i++) printf("%s\t%s\n", r.regions[i].name, text[i]);
     inputs_close(&r, &photo, &m);
     mem_free(text);
@@ -156,19 +123,13 @@ static bool tell_scene(job *j, const scene_record *s, tally *t) {
     picture photo = {0};
     mask_image exact[SCENE_MOST_OBJECTS];
     char text[SCENE_MOST_OBJECTS][SENTENCE];
-    size_t read = 0;
-    bool ok = picture_read(s->image, &photo, &j->c.e);
-    for (; ok && read < s->objects; read += ok) ok = mask_read(s->object[read].mask, &exact[read], &j->c.e);
-    ok = ok && sentences(j, &photo, mask_of_list, exact, s->objects, text);
+    size_t read;
+    bool ok = embed_scene(&j->c, s, &photo, exact, &read);
+    ok = ok && sentences(j, &photo, embed_mask_of_list, exact, s->objects, text);
     for (size_t k = 0; ok && k < s->objects; k++) judge(t, s, k, text[k]);
     for (size_t i = 0; i < read; i++) mask_free(&exact[i]);
     picture_free(&photo);
     return ok;
-}
-
-static void print_share(const char *what, size_t hits, size_t n) {
-    estimate w = wilson(hits, n);
-    printf("  %-22s %5.1f [%.1f, %.1f] of %zu\n", what, n ? 100 * (double)hits / (double)n : NAN, 100 * w.low, 100 * w.high, n);
 }
 
 static bool tell_scenes(job *j) {
@@ -187,7 +148,7 @@ static bool tell_scenes(job *j) {
     mem_free(s);
     cli_progress_end(&j->c);
     if (!ok) return false;
-    printf("%s: first noun, per cent with 95 %% intervals\n", j->how->name);
+    printf("%s: first noun, per cent with 95 %% intervals\n", j->how.method->name);
     print_share("the region's", t.right, t.regions);
     print_share("another of the scene", t.other, t.regions);
     print_share("colour, where said", t.colour_right, t.coloured);
@@ -201,11 +162,8 @@ static bool caption(job *j) {
     if (!j->o.region.image == !j->o.scenes) return cli_usage(&j->c, "one of --image and --scenes is needed");
     if (!cli_open_model(&j->c, &j->o.common)) return false;
     const clip_config *m = &j->c.model->config;
-    j->how = region_method_find(j->o.method);
-    j->invert = cli_invert(m, 0, NAN, NAN);
-    j->layers = m->invert.layers ? m->invert.layers : 1;
     j->says = j->o.captioner ? captioner_open(j->o.captioner, m->embed, &j->c.e) : captioner_builtin(m->embed, &j->c.e);
-    return j->says && cli_side(&j->c, j->o.size, 1, &j->side) && 
+    return j->says && embedder_open(&j->how, &j->c, j->o.method, j->o.size) &&
            (j->o.scenes ? tell_scenes(j) : whole ? tell_whole(j) : tell_regions(j));
 }
 

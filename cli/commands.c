@@ -4,11 +4,12 @@
 #include <string.h>
 
 extern const command invert_command, explain_command, embed_command, tokenize_command, info_command, scenes_command,
-    regions_command, eval_command, merge_command, dataset_command, convert_command, caption_command, segment_command;
+    regions_command, eval_command, merge_command, dataset_command, convert_command, caption_command, segment_command,
+    imagine_command;
 static const command *const commands[] = {
     &invert_command, &explain_command, &embed_command, &tokenize_command, &info_command,
     &scenes_command, &regions_command, &eval_command,  &merge_command,    &dataset_command,
-    &convert_command, &caption_command, &segment_command,
+    &convert_command, &caption_command, &segment_command, &imagine_command,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -9,6 +9,14 @@ const unsigned char *builtin_captioner(size_t *length) {
 }
 
 #endif
+#if defined(NO_BUILTIN_MODEL) || defined(NO_BUILTIN_GENERATOR)
+
+const unsigned char *builtin_generator(size_t *length) {
+    *length = 0;
+    return NULL;
+}
+
+#endif
 #ifdef NO_BUILTIN_MODEL
 
 bool builtin_model_get(builtin_model *b) {
@@ -69,6 +77,15 @@ BLOB(maskinv_captioner, "captioner.safetensors");
 const unsigned char *builtin_captioner(size_t *length) {
     *length = (size_t)(maskinv_captioner_end - maskinv_captioner);
     return maskinv_captioner;
+}
+#endif
+
+#ifndef NO_BUILTIN_GENERATOR
+BLOB(maskinv_generator, "generator.safetensors");
+
+const unsigned char *builtin_generator(size_t *length) {
+    *length = (size_t)(maskinv_generator_end - maskinv_generator);
+    return maskinv_generator;
 }
 #endif
 

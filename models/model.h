@@ -15,4 +15,6 @@ typedef struct {
 bool builtin_model_get(builtin_model *b);
 /* The captioner's file beside it; NULL in a build without (-DNO_BUILTIN_CAPTIONER). */
 const unsigned char *builtin_captioner(size_t *length);
+/* The generator's; NULL in a build without (-DNO_BUILTIN_GENERATOR). */
+const unsigned char *builtin_generator(size_t *length);
 #endif

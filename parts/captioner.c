@@ -91,15 +91,5 @@ ag_tensor *captioner_logits(ag_tape *t, const captioner_net *n, ag_tensor *prefi
 }
 
 ag_tensor *captioner_loss(ag_tape *t, ag_tensor *logits, const uint32_t *ids, uint32_t ignored, real weight) {
-    if (!logits) return NULL;
-    size_t rows = logits->batch * logits->rows, V = logits->cols;
-    ag_tensor *right = ag_new(t, 1, rows, 1), *y = ag_logsoftmax(t, logits);
-    uint32_t *at = arena_alloc(t->memory, rows, sizeof *at);
-    if (!right || !y || !at) return NULL;
-    for (size_t i = 0; i < rows; i++) {
-        if (ids[i] >= V) return fault_set(&t->fault, FAULT_RANGE, "word", (size_t[]){ids[i], 0, V - 1}, 3), NULL;
-        at[i] = (uint32_t)(i * V + ids[i]);
-        right->data[i] = ids[i] == ignored ? 0 : -weight;
-    }
-    return ag_dot(t, ag_rows(t, ag_reshape(t, y, 1, rows * V, 1), at, rows), right);
+    return part_cross_entropy(t, logits, ids, ignored, weight);
 }

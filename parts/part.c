@@ -51,6 +51,13 @@ void part_norm(part_list *l, ag_tensor *at[2], size_t cols, const char *name, ..
     va_end(args);
 }
 
+void part_append(part_list *l, const part_list *more) {
+    l->full = l->full || more->full || !mem_grow(&l->list, &l->room, l->count + more->count, sizeof *l->list);
+    if (l->full) return;
+    memcpy(l->list + l->count, more->list, more->count * sizeof *l->list);
+    l->count += more->count;
+}
+
 bool part_listed(const part_list *l, err *e) { return !l->full || err_set(e, "no memory for a list of weights"); }
 
 void part_list_free(part_list *l) {
@@ -145,9 +152,54 @@ bool part_write(const part_list *l, const char *path, const char *type, const pa
     return good;
 }
 
+/* ---- a part at rest --------------------------------------------------------------------------------------- */
+bool part_move_in(part_home *h, part_list *l, err *e) {
+    h->size = 2 * part_numbers(l) * sizeof(real) + ((size_t)1 << 20);
+    h->room = mem_reserve(h->size);
+    if (!h->room) return err_set(e, "%s: no memory for %zu numbers", tensors_name(h->file), part_numbers(l));
+    arena_init(&h->memory, h->room, h->size);
+    if (!part_read(l, h->file, "", &h->memory, e)) return false;
+    for (size_t i = 0; i < l->count; i++)
+        if (!k_finite((*l->list[i].at)->data, ag_size(*l->list[i].at)))
+            return err_set(e, "%s: \"%s\" holds a number that is not finite", tensors_name(h->file), l->list[i].name);
+    return true;
+}
+
+void part_leave(part_home *h) {
+    if (h->room) mem_release(h->room, h->size);
+    tensors_free(h->file);
+    *h = (part_home){0};
+}
+
+char *part_words(const tensors *file, const char *name, size_t *count, err *e) {
+    const file_tensor *w = tensors_find(file, name);
+    const unsigned char *bytes = w && !strcmp(w->type, "U8") ? tensor_bytes(w, e) : NULL;
+    char *text = bytes ? mem_alloc(w->bytes + 1, 1) : NULL;
+    if (!bytes) return err_set(e, "%s: \"%s\" is missing", tensors_name(file), name), NULL;
+    if (!text) return err_set(e, "%s: no memory for words", tensors_name(file)), NULL;
+    memcpy(text, bytes, w->bytes);
+    *count = 0;
+    for (char *at = text; (at = strchr(at, '\n')); at++) *at = 0, ++*count;
+    return text;
+}
+
 /* ---- shared by the networks ------------------------------------------------------------------------------ */
 ag_tensor *part_use_linear(ag_tape *t, ag_tensor *const w[2], bool in_out, ag_tensor *x) {
     if (!in_out) return ag_linear(t, x, w[0], w[1]);
     ag_tensor *y = ag_matmul(t, x, NO_T, w[0], NO_T);
     return y && x ? ag_add(t, ag_reshape(t, y, x->batch, x->rows, y->cols), w[1]) : NULL;
+}
+
+ag_tensor *part_cross_entropy(ag_tape *t, ag_tensor *logits, const uint32_t *ids, uint32_t ignored, real weight) {
+    if (!logits) return NULL;
+    size_t rows = logits->batch * logits->rows, V = logits->cols;
+    ag_tensor *right = ag_new(t, 1, rows, 1), *y = ag_logsoftmax(t, logits);
+    uint32_t *at = arena_alloc(t->memory, rows, sizeof *at);
+    if (!right || !y || !at) return NULL;
+    for (size_t i = 0; i < rows; i++) {
+        if (ids[i] >= V) return fault_set(&t->fault, FAULT_RANGE, "label", (size_t[]){ids[i], 0, V - 1}, 3), NULL;
+        at[i] = (uint32_t)(i * V + ids[i]);
+        right->data[i] = ids[i] == ignored ? 0 : -weight;
+    }
+    return ag_dot(t, ag_rows(t, ag_reshape(t, y, 1, rows * V, 1), at, rows), right);
 }

@@ -32,6 +32,8 @@ void part_linear(part_list *l, ag_tensor *at[2], size_t out, size_t in, bool in_
     PRINTF_LIKE(7, 8);
 /* NAME.weight (ones) and NAME.bias (zeros), [1, cols]. */
 void part_norm(part_list *l, ag_tensor *at[2], size_t cols, const char *name, ...) PRINTF_LIKE(4, 5);
+/* Another list's rows behind these. */
+void part_append(part_list *l, const part_list *more);
 bool part_listed(const part_list *l, err *e);
 void part_list_free(part_list *l);
 
@@ -40,6 +42,18 @@ size_t part_numbers(const part_list *l);
 /* Each weight from the file's tensor of this name behind `prefix`: mapped where it lies as float32, else converted into
  * memory. The message names the tensor that is missing or has another shape. */
 bool part_read(part_list *l, const tensors *file, const char *prefix, arena *memory, err *e);
+/* A part at rest: its file, and room for what had to be converted. */
+typedef struct {
+    tensors *file;
+    arena memory;
+    void *room;
+    size_t size;
+} part_home;
+/* part_read of all that the list says, into memory of the home's own; every number finite. h->file is set. */
+bool part_move_in(part_home *h, part_list *l, err *e);
+void part_leave(part_home *h);
+/* The file's U8 tensor, words ended by newlines, as *count strings one behind the other (mem_free them). */
+char *part_words(const tensors *file, const char *name, size_t *count, err *e);
 /* A safetensors file, type "F16" or "F32": the weights' values now, and what else belongs to the part. */
 typedef struct {
     const char *name, *type; /* "words", "U8" */
@@ -54,6 +68,8 @@ bool part_shape(const tensors *file, const char *name, size_t *rows, size_t *col
 /* ---- shared by the networks ---- */
 /* W x + b of rows; in_out: W is [in, out]. */
 ag_tensor *part_use_linear(ag_tape *t, ag_tensor *const w[2], bool in_out, ag_tensor *x);
+/* Cross entropy of logits [B,n,V] at ids [B*n], those of `ignored` left out, summed, times `weight`. */
+ag_tensor *part_cross_entropy(ag_tape *t, ag_tensor *logits, const uint32_t *ids, uint32_t ignored, real weight);
 static inline ag_tensor *part_use_norm(ag_tape *t, ag_tensor *const w[2], ag_tensor *x) {
     return ag_layernorm(t, x, w[0], w[1], (real)1e-5);
 }

@@ -44,6 +44,10 @@ void scene_source_free(scene_source *s) {
     mem_free(s);
 }
 scene_kind scene_source_kind(const scene_source *s) { return s->kind; }
+size_t scene_colours(void) { return COLOURS; }
+const char *scene_colour(size_t i) { return palette[i].name; }
+size_t scene_textures(void) { return TEXTURE_COUNT; }
+const char *scene_texture(size_t i) { return textures[i]; }
 size_t scene_names(const scene_source *s) { return s->book != NULL ? stamp_names(s->book) : shape_count(); }
 const char *scene_name(const scene_source *s, size_t i) { return s->book != NULL ? stamp_name(s->book, i) : shape_name(i); }
 

@@ -52,6 +52,11 @@ void scene_source_free(scene_source *s);
 scene_kind scene_source_kind(const scene_source *s);
 size_t scene_names(const scene_source *s);                    /* number of different names */
 const char *scene_name(const scene_source *s, size_t i);
+/* Colours and textures of drawn things. */
+size_t scene_colours(void);
+const char *scene_colour(size_t i);
+size_t scene_textures(void);
+const char *scene_texture(size_t i);
 /* Thread-safe on one source. Held-out scenes are simply other seeds. */
 bool scene_make(const scene_source *s, uint64_t seed, uint64_t index, size_t side, size_t least, size_t most,
                 scene *out, err *e);

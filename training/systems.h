@@ -3,5 +3,5 @@
 #define SYSTEMS_H
 #include "training/system.h"
 
-extern const training_system caption_system;
+extern const training_system caption_system, imagine_system, judge_system;
 #endif

@@ -20,7 +20,7 @@ typedef struct {
 } command_line;
 
 /* ---- ./train NAME: the systems beside CLIP itself ------------------------------------------------------- */
-static const training_system *const systems[] = {&caption_system};
+static const training_system *const systems[] = {&caption_system, &imagine_system, &judge_system};
 enum { SYSTEMS = sizeof systems / sizeof *systems };
 
 static void help_setting(const setting *s) { printf("  --%-20s %s (%.10g)\n", s->flag, s->help, s->value); }
