@@ -107,7 +107,7 @@ endif
 
 # ---- what there is -----------------------------------------------------------------------------------
 # The core: touches no file, prints nothing, allocates nothing. Only gemm.c knows the BLAS.
-CORE    = arena gemm kernels autograd ops_products ops_rows ops_each clip clip_image clip_block clip_resnet clip_text \
+CORE    = arena gemm gemm_own kernels autograd ops_products ops_rows ops_each clip clip_image clip_block clip_resnet clip_text \
           clip_caption map explain gradient factored chained decomposed jacobian compact taped methods methods_dense pamr maskinv
 # What stands above the core, a folder each. A room knows the core and the rooms before it, never a later one.
 ROOMS   = os sys files text models parts pictures masks face data regions segment scenes eval training cli
@@ -171,7 +171,7 @@ $(B)/%.o: %.c $(B)/flags.txt
 # Only os/ and the tests ask the system for more than C has.
 $(B)/os/%.o $(B)/test/%.o: ALL_FLAGS += -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L
 $(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
-$(B)/kernels.o $(B)/map.o $(B)/pamr.o $(B)/methods_dense.o $(B)/explain.o $(B)/gradient.o $(B)/factored.o $(B)/chained.o $(B)/decomposed.o $(B)/jacobian.o $(B)/compact.o $(B)/taped.o: ALL_FLAGS += $(LOOPS)
+$(B)/gemm_own.o $(B)/kernels.o $(B)/map.o $(B)/pamr.o $(B)/methods_dense.o $(B)/explain.o $(B)/gradient.o $(B)/factored.o $(B)/chained.o $(B)/decomposed.o $(B)/jacobian.o $(B)/compact.o $(B)/taped.o: ALL_FLAGS += $(LOOPS)
 $(B)/models/model.o: $(wildcard weights/default/*)
 $(B)/flags.txt: always
 	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)

@@ -293,12 +293,50 @@ real clip_logit_scale(const clip_model *m) {
 }
 real clip_logit_bias(const clip_model *m) { return clip_there(&m->logit_bias) ? clip_number(&m->logit_bias, 0) : 0; }
 
+static void read_row(const void *source, size_t row, size_t column, size_t count, real *out) { /* see gemm_weight */
+    const clip_weight *w = source;
+    size_t each = clip_bytes(w->type, BLOCK); /* a column that is read from is a multiple of BLOCK */
+    const unsigned char *p = (const unsigned char *)w->data + row * clip_bytes(w->type, w->cols) + column / BLOCK * each;
+    if (w->type == CLIP_REAL) memcpy(out, p, count * sizeof *out);
+    else convert(w->type, p, out, count);
+}
+
+/* In inference a weight that lies row by row goes to our own product as it is stored, where that one is taken. */
+static bool takes_own(const ag_tape *t, const clip_weight *W) {
+    return !t->recording && !W->leaf && !W->transposed && gemm_is_own() && W->cols % BLOCK == 0;
+}
+
+/* finish: the function or the sum that comes after the bias */
+static ag_tensor *linear_own(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x, gemm_weight finish) {
+    size_t m = x->batch * x->rows;
+    ag_tensor *b = bias ? clip_use(t, bias) : NULL, *y = ag_new(t, x->batch, x->rows, W->rows);
+    ag_tensor *room = ag_new(t, 1, 1, gemm_own_room(m, W->cols));
+    if (!y || !room || t->fault.code) return NULL;
+    finish.read = read_row, finish.source = W, finish.bias = b ? b->data : NULL;
+    gemm_own(t->cores, m, W->rows, W->cols, x->data, &finish, room->data, y->data);
+    return y;
+}
+
 ag_tensor *clip_linear(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x) {
+    if (x && clip_there(W) && x->cols == W->cols && takes_own(t, W)) return linear_own(t, W, bias, x, (gemm_weight){0});
     ag_tensor *w = clip_use(t, W), *b = bias ? clip_use(t, bias) : NULL;
     if (!x || !w || t->fault.code) return NULL;
     if (!W->transposed) return ag_linear(t, x, w, b);
     ag_tensor *y = ag_reshape(t, ag_matmul(t, x, NO_T, w, NO_T), x->batch, x->rows, W->rows);
     return b ? ag_add(t, y, b) : y;
+}
+
+ag_tensor *clip_linear_act(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x, act_kind kind) {
+    if (x && clip_there(W) && x->cols == W->cols && takes_own(t, W))
+        return linear_own(t, W, bias, x, (gemm_weight){.act = true, .kind = kind});
+    return ag_act(t, clip_linear(t, W, bias, x), kind, 0);
+}
+
+ag_tensor *clip_linear_add(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x, ag_tensor *to) {
+    if (x && to && clip_there(W) && x->cols == W->cols && to->batch == x->batch && to->rows == x->rows &&
+        to->cols == W->rows && takes_own(t, W))
+        return linear_own(t, W, bias, x, (gemm_weight){.add = to->data});
+    return ag_add(t, to, clip_linear(t, W, bias, x));
 }
 
 ag_tensor *clip_norm(ag_tape *t, const clip_weight *gamma, const clip_weight *beta, real eps, ag_tensor *x) {

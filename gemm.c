@@ -1,10 +1,9 @@
-/* gemm.c - the BLAS facade, the portable fallback, and the spreading of work over cores (see gemm.h).
+/* gemm.c - the BLAS facade, which product is taken, and the spreading of work over cores (see gemm.h).
  *
  * Backends: -DUSE_OPENBLAS, -DUSE_CBLAS (any cblas.h), -DUSE_ACCELERATE (macOS); none of them: ours.
  */
 #include "gemm.h"
 #include <limits.h>
-#include "simd.h"
 
 #if defined(USE_ACCELERATE)
 #include <Accelerate/Accelerate.h>
@@ -56,72 +55,23 @@ const char *gemm_core_name(void) {
 #endif
 }
 
-/* ---- the portable product -------------------------------------------------------------------
- * C is cut into tiles of TILE_M x TILE_N that live in registers; op(B) is packed into a strip of
- * TILE_N columns, so that the inner loop reads it straight; op(A) is read in place. */
-enum { TILE_M = 4, TILE_N = 16, DEPTH = 256 };
+/* ---- which product --------------------------------------------------------------------------- */
+static gemm_choice chosen = GEMM_FASTER;
 
-typedef struct {
-    const real *a;
-    size_t row, step; /* op(A)[i,p] = a[i*row + p*step] */
-} operand;
-
-static void pack_strip(real *strip, const real *b, size_t row, size_t step, size_t depth, size_t width) {
-    for (size_t p = 0; p < depth; p++) {
-        for (size_t j = 0; j < width; j++) strip[p * TILE_N + j] = b[p * row + j * step];
-        for (size_t j = width; j < TILE_N; j++) strip[p * TILE_N + j] = 0;
-    }
+bool gemm_choose(gemm_choice choice) {
+#ifndef HAVE_CBLAS
+    if (choice == GEMM_BLAS) return false;
+#endif
+    chosen = choice;
+    return true;
 }
 
-/* acc[TILE_M][TILE_N] = op(A)[rows i.., depth] strip[depth, TILE_N]; rows beyond `height` repeat the first one */
-SIMD_LOCAL static void tile(real *restrict acc, operand a, size_t height, const real *restrict strip, size_t depth) {
-    const real *r0 = a.a, *r1 = a.a + (height > 1 ? a.row : 0);
-    const real *r2 = a.a + (height > 2 ? 2 * a.row : 0), *r3 = a.a + (height > 3 ? 3 * a.row : 0);
-    real t0[TILE_N] = {0}, t1[TILE_N] = {0}, t2[TILE_N] = {0}, t3[TILE_N] = {0};
-    for (size_t p = 0; p < depth; p++) {
-        const real *b = strip + p * TILE_N;
-        real x0 = r0[p * a.step], x1 = r1[p * a.step], x2 = r2[p * a.step], x3 = r3[p * a.step];
-#pragma omp simd
-        for (int j = 0; j < TILE_N; j++) {
-            t0[j] += x0 * b[j];
-            t1[j] += x1 * b[j];
-            t2[j] += x2 * b[j];
-            t3[j] += x3 * b[j];
-        }
-    }
-    for (int j = 0; j < TILE_N; j++) {
-        acc[j] = t0[j];
-        acc[TILE_N + j] = t1[j];
-        acc[2 * TILE_N + j] = t2[j];
-        acc[3 * TILE_N + j] = t3[j];
-    }
-}
-
-static void add_tile(real *c, size_t ldc, const real *acc, size_t height, size_t width, real alpha, real beta) {
-    for (size_t i = 0; i < height; i++)
-        for (size_t j = 0; j < width; j++) {
-            real old = beta == 0 ? 0 : beta * c[i * ldc + j]; /* beta == 0 never reads C */
-            c[i * ldc + j] = old + alpha * acc[i * TILE_N + j];
-        }
-}
-
-void gemm_portable(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
-                   const real *b, size_t ldb, real beta, real *c, size_t ldc) {
-    size_t arow = ta ? 1 : lda, astep = ta ? lda : 1, brow = tb ? 1 : ldb, bstep = tb ? ldb : 1;
-    real strip[DEPTH * TILE_N], acc[TILE_M * TILE_N];
-    for (size_t p = 0; p < k || p == 0; p += DEPTH) {
-        size_t depth = k - p < DEPTH ? k - p : DEPTH;
-        for (size_t j = 0; j < n; j += TILE_N) {
-            size_t width = n - j < TILE_N ? n - j : TILE_N;
-            if (depth) pack_strip(strip, b + p * brow + j * bstep, brow, bstep, depth, width);
-            for (size_t i = 0; i < m; i += TILE_M) {
-                size_t height = m - i < TILE_M ? m - i : TILE_M;
-                operand rows = {a + i * arow + p * astep, arow, astep};
-                tile(acc, rows, height, strip, depth);
-                add_tile(c + i * ldc + j, ldc, acc, height, width, alpha, p == 0 ? beta : 1);
-            }
-        }
-    }
+bool gemm_is_own(void) {
+#ifdef HAVE_CBLAS
+    return chosen == GEMM_OWN;
+#else
+    return true;
+#endif
 }
 
 /* ---- the facade ------------------------------------------------------------------------------ */

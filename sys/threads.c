@@ -6,6 +6,8 @@
 #include "sys/threads.h"
 #include "os/os.h"
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 #include "sys/err.h"
 
 enum { MOST_THREADS = 256, LOOK_OUT = 20000 };
@@ -89,12 +91,20 @@ size_t cores_available(void) {
     return n > MOST_THREADS ? MOST_THREADS : n;
 }
 
+/* MASKINV_GEMM=own or blas in the environment: whose products inference takes; anything else says nothing. */
+static void choose_products(void) {
+    const char *which = getenv("MASKINV_GEMM");
+    if (which && !strcmp(which, "own")) (void)gemm_choose(GEMM_OWN);
+    if (which && !strcmp(which, "blas")) (void)gemm_choose(GEMM_BLAS);
+}
+
 pool *pool_start(size_t width) {
     if (width == 0) width = cores_available();
     if (width > MOST_THREADS) width = MOST_THREADS;
     team *t = mem_alloc(1, sizeof *t);
     if (!t) return NULL;
     gemm_one_core();
+    choose_products();
     t->face.run = run;
     os_lock_make(&t->lock);
     os_event_make(&t->work);

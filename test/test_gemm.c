@@ -119,10 +119,56 @@ static void same_bytes_every_time(void **state) {
     free(a), free(b), free(c), free(d);
 }
 
+/* ---- our own product with a weight as it is stored ------------------------------------------------- */
+static void read_numbers(const void *source, size_t row, size_t column, size_t count, real *out) {
+    const real *w = source; /* [n,k], k before it */
+    memcpy(out, w + 1 + row * (size_t)w[0] + column, count * sizeof *out);
+}
+
+static void own(size_t m, size_t n, size_t k, bool finish) {
+    real *x = numbers(m * k, 1), *w = numbers(1 + n * k, 77), *bias = numbers(n, 5), *add = numbers(m * n, 6);
+    real *y = numbers(m * n + 1, 9), *one = numbers(n, 3), *room = numbers(gemm_own_room(m, k), 0);
+    real outside = y[m * n];
+    gemm_weight g = {.read = read_numbers, .source = w, .bias = finish ? bias : NULL, .act = finish, .kind = ACT_GELU};
+    w[0] = (real)k;
+    pool *p = pool_start(3);
+    g.add = finish ? add : NULL;
+    gemm_own(p, m, n, k, x, &g, room, y);
+    assert_true(y[m * n] == outside);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            long double sum = finish ? bias[j] : 0;
+            for (size_t q = 0; q < k; q++) sum += (long double)x[i * k + q] * w[1 + j * k + q];
+            real h = (real)sum;
+            if (finish) k_act(ACT_GELU, 0, &h, &h, 1);
+            if (finish) h += add[i * n + j];
+            long double most = (sizeof(real) == 4 ? 2e-5L : 1e-13L) * (1 + (long double)k / 16);
+            if (!(fabsl(y[i * n + j] - h) <= most))
+                fail_msg("%zux%zux%zu [%zu,%zu]: %g, expected %g", m, n, k, i, j, (double)y[i * n + j], (double)h);
+        }
+    for (size_t i = 0; i < m; i++) { /* a row alone, on one core: the same bytes */
+        g.add = finish ? add + i * n : NULL;
+        gemm_own(NULL, 1, n, k, x + i * k, &g, room, one);
+        assert_memory_equal(one, y + i * n, n * sizeof *one);
+    }
+    pool_stop(p);
+    free(x), free(w), free(bias), free(add), free(y), free(one), free(room);
+}
+
+static void stored_weights(void **state) {
+    (void)state;
+    static const size_t size[][3] = {{1, 1, 1}, {3, 31, 16}, {15, 33, 64}, {29, 65, 256}, {50, 40, 300}, {197, 64, 768}};
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
+        own(size[i][0], size[i][1], size[i][2], false);
+        own(size[i][0], size[i][1], size[i][2], true);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(backend), cmocka_unit_test(portable), cmocka_unit_test(spread_over_cores),
         cmocka_unit_test(pool_runs_each_task_once), cmocka_unit_test(same_bytes_every_time),
+        cmocka_unit_test(stored_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

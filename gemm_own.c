@@ -1,0 +1,238 @@
+/* gemm_own.c - our own products (see gemm.h), in plain C that compilers turn into the loop one would write by hand.
+ *
+ * C is cut into tiles of some rows x PANEL columns that live in registers. What a tile reads lies in the order in which it is
+ * read: op(A) as blocks [tile][depth/STEP][rows][STEP], op(B) as panels [depth][PANEL]. Every number of C is one sum over
+ * the depth in its order, DEPTH numbers at a time, wherever in C it stands: a row's bytes never depend on other rows.
+ */
+#include "gemm.h"
+
+enum { PANEL = 128 / sizeof(real), STEP = 16, DEPTH = 256, TALLEST = 14, READ = 64 };
+
+/* ---- the tile ------------------------------------------------------------------------------------------------------- */
+#if defined(__GNUC__)
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE inline
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#define UNROLLED _Pragma("GCC unroll 16")
+#define ROLLED
+#elif defined(__clang__)
+#define UNROLLED
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define UNROLLED
+#define ROLLED
+#endif
+
+/* out[h][w] = A[h, depth] B[depth, w]; depth is a multiple of STEP. h and w are constants where it is called, so that all
+ * of acc is registers. */
+static ALWAYS_INLINE void tile(const size_t h, const size_t w, const real *restrict a, const real *restrict b, size_t depth,
+                               real *restrict out) {
+    real acc[TALLEST][PANEL];
+    UNROLLED
+    for (size_t r = 0; r < h; r++)
+#pragma omp simd
+        for (size_t j = 0; j < w; j++) acc[r][j] = 0;
+    for (const real *end = a + depth * h; a < end; a += h * STEP) {
+        ROLLED
+        for (const real *x = a; x < a + STEP; x++, b += PANEL) {
+            UNROLLED
+            for (size_t r = 0; r < h; r++) {
+                real factor = x[r * STEP];
+#pragma omp simd
+                for (size_t j = 0; j < w; j++) acc[r][j] += factor * b[j];
+            }
+        }
+    }
+    UNROLLED
+    for (size_t r = 0; r < h; r++)
+#pragma omp simd
+        for (size_t j = 0; j < w; j++) out[r * PANEL + j] = acc[r][j];
+}
+
+typedef void tile_of(const real *restrict a, const real *restrict b, size_t depth, real *restrict out);
+typedef struct {
+    const char *name;
+    size_t rows; /* at most, in a tile */
+    tile_of *run[TALLEST + 1]; /* by its rows */
+} tiles;
+
+/* name_n: a tile of n rows, w columns of its panel at a time. */
+#define TILE(name, target, n, w)                                                                                           \
+    target static void name##_##n(const real *restrict a, const real *restrict b, size_t depth, real *restrict out) {     \
+        for (size_t j = 0; j < PANEL; j += (w)) tile(n, w, a, b + j, depth, out + j);                                      \
+    }
+#define TILES_4(name, target, w) \
+    TILE(name, target, 1, w) TILE(name, target, 2, w) TILE(name, target, 3, w) TILE(name, target, 4, w)
+#define TILES_6(name, target, w) TILES_4(name, target, w) TILE(name, target, 5, w) TILE(name, target, 6, w)
+#define TILES_14(name, target, w)                                                                                          \
+    TILES_6(name, target, w) TILE(name, target, 7, w) TILE(name, target, 8, w) TILE(name, target, 9, w)                    \
+    TILE(name, target, 10, w) TILE(name, target, 11, w) TILE(name, target, 12, w) TILE(name, target, 13, w)                \
+    TILE(name, target, 14, w)
+#define LIST_4(name) NULL, name##_1, name##_2, name##_3, name##_4
+#define LIST_6(name) LIST_4(name), name##_5, name##_6
+#define LIST_14(name) \
+    LIST_6(name), name##_7, name##_8, name##_9, name##_10, name##_11, name##_12, name##_13, name##_14
+
+/* What fits into the registers: 32 of 64 bytes, 16 of 32, 32 of 16 (aarch64), 16 of 16. */
+#if defined(__aarch64__)
+TILES_6(plain, , PANEL / 2)
+static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}};
+#else
+TILES_4(plain, , PANEL / 4)
+static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}};
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(NO_CLONES)
+TILES_14(v4, __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), PANEL)
+TILES_6(v3, __attribute__((target("avx2,fma"))), PANEL / 2)
+
+static const tiles *best(void) {
+    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}}, half = {"x86-64-v3", 6, {LIST_6(v3)}};
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw"))
+        return &wide;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &half : &PLAIN;
+}
+#else
+static const tiles *best(void) { return &PLAIN; }
+#endif
+
+const char *gemm_own_name(void) { return best()->name; }
+
+/* ---- packing ----------------------------------------------------------------------------------------------------------- */
+static size_t whole_steps(size_t depth) { return (depth + STEP - 1) / STEP * STEP; }
+
+/* h rows of op(A), [i,p] at a[i*row + p*step], as [depth/STEP][h][STEP], zeros behind the depth */
+static void pack_tile(real *restrict to, const real *restrict a, size_t row, size_t step, size_t h, size_t depth) {
+    for (size_t p = 0; p < depth; p += STEP)
+        for (size_t r = 0; r < h; r++, to += STEP) {
+            const real *from = a + r * row + p * step;
+            if (step == 1 && p + STEP <= depth)
+                for (size_t i = 0; i < STEP; i++) to[i] = from[i];
+            else
+                for (size_t i = 0; i < STEP; i++) to[i] = p + i < depth ? from[i * step] : 0;
+        }
+}
+
+/* op(B)'s [p,j] at b[p*row + j*step] as [depth][PANEL], zeros beside the width and behind the depth */
+static void pack_panel(real *restrict to, const real *restrict b, size_t row, size_t step, size_t depth, size_t width) {
+    for (size_t p = 0; p < depth; p++, to += PANEL) {
+        for (size_t j = 0; j < width; j++) to[j] = b[p * row + j * step];
+        for (size_t j = width; j < PANEL; j++) to[j] = 0;
+    }
+    for (size_t i = 0; i < (whole_steps(depth) - depth) * PANEL; i++) to[i] = 0;
+}
+
+/* Rows are cut into tiles as even as can be: tile t begins at.. and has.. rows. */
+typedef struct { size_t count, base, more; } cut;
+static cut cut_rows(size_t m, size_t most) {
+    size_t count = (m + most - 1) / most;
+    return (cut){count, count ? m / count : 0, count ? m % count : 0};
+}
+static size_t tile_start(const cut *c, size_t t) { return t * c->base + (t < c->more ? t : c->more); }
+static size_t tile_rows(const cut *c, size_t t) { return c->base + (t < c->more); }
+
+/* ---- any product --------------------------------------------------------------------------------------------------------- */
+static void add_tile(real *c, size_t ldc, const real *acc, size_t height, size_t width, real alpha, real beta) {
+    for (size_t i = 0; i < height; i++)
+        for (size_t j = 0; j < width; j++) {
+            real old = beta == 0 ? 0 : beta * c[i * ldc + j]; /* beta == 0 never reads C */
+            c[i * ldc + j] = old + alpha * acc[i * PANEL + j];
+        }
+}
+
+void gemm_portable(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
+                   const real *b, size_t ldb, real beta, real *c, size_t ldc) {
+    size_t arow = ta ? 1 : lda, astep = ta ? lda : 1, brow = tb ? 1 : ldb, bstep = tb ? ldb : 1;
+    const tiles *use = best();
+    cut rows = cut_rows(m, use->rows);
+    real panel[DEPTH * PANEL], block[TALLEST * DEPTH], acc[TALLEST * PANEL];
+    for (size_t p = 0; p < k || p == 0; p += DEPTH) {
+        size_t depth = k - p < DEPTH ? k - p : DEPTH;
+        for (size_t j = 0; j < n; j += PANEL) {
+            size_t width = n - j < PANEL ? n - j : PANEL;
+            pack_panel(panel, depth ? b + p * brow + j * bstep : b, brow, bstep, depth, width);
+            for (size_t t = 0; t < rows.count; t++) {
+                size_t i = tile_start(&rows, t), h = tile_rows(&rows, t);
+                pack_tile(block, depth ? a + i * arow + p * astep : a, arow, astep, h, depth);
+                use->run[h](block, panel, whole_steps(depth), acc);
+                add_tile(c + i * ldc + j, ldc, acc, h, width, alpha, p == 0 ? beta : 1);
+            }
+        }
+    }
+}
+
+/* ---- a product with a weight as it is stored ---------------------------------------------------------------------------- */
+typedef struct {
+    size_t m, n, k;
+    const tiles *use;
+    cut rows;
+    const real *x;
+    const gemm_weight *w;
+    real *packed, *y;
+} own;
+
+size_t gemm_own_room(size_t m, size_t k) { return m * whole_steps(k); }
+
+/* Where a tile's part of DEPTH numbers a row lies: parts of all tiles side by side. */
+static real *packed_at(const own *o, size_t row, size_t p, size_t depth) {
+    return o->packed + p * o->m + row * whole_steps(depth);
+}
+
+static void own_rows(void *arg, size_t t) {
+    const own *o = arg;
+    size_t row = tile_start(&o->rows, t), h = tile_rows(&o->rows, t);
+    for (size_t p = 0; p < o->k; p += DEPTH) {
+        size_t depth = o->k - p < DEPTH ? o->k - p : DEPTH;
+        pack_tile(packed_at(o, row, p, depth), o->x + row * o->k + p, o->k, 1, h, depth);
+    }
+}
+
+/* W[first.., p..p+depth-1]^T as a panel */
+static void read_panel(const own *o, size_t first, size_t width, size_t p, size_t depth, real *panel) {
+    real rows[PANEL * (READ + STEP)]; /* a row more than a power of two apart */
+    for (size_t q = 0; q < depth; q += READ) {
+        size_t count = depth - q < READ ? depth - q : READ;
+        for (size_t j = 0; j < width; j++) o->w->read(o->w->source, first + j, p + q, count, rows + j * (READ + STEP));
+        pack_panel(panel + q * PANEL, rows, 1, READ + STEP, count, width);
+    }
+}
+
+/* A tile's sums are added to what is there (to the bias, the first time); the last time it is finished. */
+static void put_tile(const own *o, size_t row, size_t h, size_t column, size_t width, real *acc, bool first, bool last) {
+    for (size_t r = 0; r < h; r++) {
+        const real *old = first ? o->w->bias : o->y + (row + r) * o->n;
+        for (size_t j = 0; old && j < width; j++) acc[r * PANEL + j] += old[column + j];
+    }
+    if (last && o->w->act) k_act(o->w->kind, 0, acc, acc, h * PANEL);
+    for (size_t r = 0; r < h; r++) {
+        real *y = o->y + (row + r) * o->n + column;
+        const real *more = last && o->w->add ? o->w->add + (row + r) * o->n + column : NULL;
+        for (size_t j = 0; j < width; j++) y[j] = acc[r * PANEL + j];
+        for (size_t j = 0; more && j < width; j++) y[j] += more[j];
+    }
+}
+
+static void own_panel(void *arg, size_t i) {
+    const own *o = arg;
+    size_t column = i * PANEL, width = o->n - column < PANEL ? o->n - column : PANEL;
+    real panel[DEPTH * PANEL], acc[TALLEST * PANEL];
+    for (size_t p = 0; p < o->k; p += DEPTH) {
+        size_t depth = o->k - p < DEPTH ? o->k - p : DEPTH;
+        read_panel(o, column, width, p, depth, panel);
+        for (size_t t = 0; t < o->rows.count; t++) {
+            size_t row = tile_start(&o->rows, t), h = tile_rows(&o->rows, t);
+            o->use->run[h](packed_at(o, row, p, depth), panel, whole_steps(depth), acc);
+            put_tile(o, row, h, column, width, acc, p == 0, p + DEPTH >= o->k);
+        }
+    }
+}
+
+void gemm_own(pool *p, size_t m, size_t n, size_t k, const real *x, const gemm_weight *w, real *room, real *y) {
+    own o = {m, n, k, best(), {0, 0, 0}, x, w, room, y};
+    o.rows = cut_rows(m, o.use->rows);
+    spread(p, o.rows.count, own_rows, &o);
+    spread(p, (n + PANEL - 1) / PANEL, own_panel, &o);
+}
