@@ -295,15 +295,12 @@ real clip_logit_bias(const clip_model *m) { return clip_there(&m->logit_bias) ? 
 
 static void read_row(const void *source, size_t row, size_t column, size_t count, real *out) { /* see gemm_weight */
     const clip_weight *w = source;
-    size_t each = clip_bytes(w->type, BLOCK); /* a column that is read from is a multiple of BLOCK */
-    const unsigned char *p = (const unsigned char *)w->data + row * clip_bytes(w->type, w->cols) + column / BLOCK * each;
-    if (w->type == CLIP_REAL) memcpy(out, p, count * sizeof *out);
-    else convert(w->type, p, out, count);
+    clip_numbers(w, row * w->cols + column, count, out);
 }
 
 /* In inference a weight that lies row by row goes to our own product as it is stored, where that one is taken. */
 static bool takes_own(const ag_tape *t, const clip_weight *W) {
-    return !t->recording && !W->leaf && !W->transposed && gemm_is_own() && W->cols % BLOCK == 0;
+    return !t->recording && !W->leaf && !W->transposed && gemm_is_own() && W->cols % CLIP_BLOCK == 0;
 }
 
 /* finish: the function or the sum that comes after the bias */

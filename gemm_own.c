@@ -6,7 +6,12 @@
  */
 #include "gemm.h"
 
-enum { PANEL = 128 / sizeof(real), STEP = 16, DEPTH = 256, TALLEST = 14, READ = 64 };
+#if defined(__x86_64__)
+enum { PANEL = 128 / sizeof(real), TALLEST = 14, QUARTER = PANEL / 4 };
+#else
+enum { PANEL = 64 / sizeof(real), TALLEST = 6, QUARTER = PANEL / 2 }; /* half the room on the stack */
+#endif
+enum { STEP = 16, DEPTH = 256, READ = 64 };
 
 /* ---- the tile ------------------------------------------------------------------------------------------------------- */
 #if defined(__GNUC__)
@@ -77,10 +82,10 @@ typedef struct {
 
 /* What fits into the registers: 32 of 64 bytes, 16 of 32, 32 of 16 (aarch64), 16 of 16. */
 #if defined(__aarch64__)
-TILES_6(plain, , PANEL / 2)
+TILES_6(plain, , PANEL)
 static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}};
 #else
-TILES_4(plain, , PANEL / 4)
+TILES_4(plain, , QUARTER)
 static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}};
 #endif
 
