@@ -12,6 +12,7 @@
 #   make firmware        the same on two chips without an operating system, under qemu (firmware/README.md)
 #   make model           train the default model again (hours)
 #   make model-all       … and what is trained beside it: the captioner (minutes)
+#   make web-serve       the page of docs/demo, in a browser; make web builds it again (docs/WEB.md)
 #   make install         into PREFIX (/usr/local; DESTDIR is obeyed): programs, library, headers, maskinv.pc, manual;
 #                        make uninstall takes all of it away
 #

@@ -133,6 +133,13 @@ export class Maskinv {
         for (const name of names) this.files.add(`${folder}/${name}`, content[name])
         return names.length === 1 ? `${folder}/${names[0]}` : folder
     }
+    /* A file's bytes as a picture: { data [height, width, 3], width, height }, read as the command line reads it. */
+    picture(bytes) {
+        return this.with(k => {
+            const at = k.image(bytes), [rgb, width, height] = new Uint32Array(this.x.memory.buffer, at, 3)
+            return { data: new Uint8Array(this.x.memory.buffer, rgb, 3 * width * height).slice(), width, height }
+        })
+    }
     must(value) {
         if (!value) throw new MaskinvError(this.text(this.x.mi_error()))
         return value

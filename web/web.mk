@@ -37,3 +37,31 @@ $(W)/maskinv.wasm: $(W_OBJECTS) web/web.mk
 	$(call say,link $@)
 	$(Q)$(EMCC) $(W_LINK) -o $@ $(W_OBJECTS)
 -include $(wildcard $(W)/*.d $(W)/*/*.d)
+
+# ---- the page, and the package of node -----------------------------------------------------------------
+# Committed as built, so that it can be opened and served without emscripten; sources.txt says of which sources it is.
+DEMO      = docs/demo
+# The generator's scenes that the page begins with: three of the drawn, three things each, that the model reads well.
+SCENES_OF = 15 21 16
+PAGE      = $(wildcard web/page/*)
+.PHONY: web web-serve node
+web: $(DEMO)/sources.txt
+$(DEMO)/sources.txt: $(W)/maskinv.wasm web/maskinv.mjs web/scenes.mjs web/web.mk $(PAGE) maskinv
+	@mkdir -p $(DEMO)/model $(DEMO)/scenes
+	cp $(PAGE) web/maskinv.mjs $(W)/maskinv.wasm $(DEMO)
+	cp weights/default/open_clip_config.json weights/default/open_clip_model.safetensors weights/default/merges.txt $(DEMO)/model
+	./maskinv scenes --kind drawn --objects 3 --count 22 --seed 1 --size 384 -o $(W)/scenes >/dev/null
+	node web/scenes.mjs $(W)/scenes $(DEMO)/scenes $(SCENES_OF)
+	cat LICENSE $(LIBRARIES_AT)/cjson/LICENSE $(LIBRARIES_AT)/utf8proc/LICENSE.md $(LIBRARIES_AT)/zlib/LICENSE web/licences.txt >$(DEMO)/licences.txt
+	@sh web/sources $(W_SOURCES:%=%.c) $(wildcard web/*.mjs web/*.mk web/page/*) scenes/things.h >$@
+# Any server of files will do: a page opened as a file may not start its worker.
+PORT     ?= 8000
+web-serve:
+	@echo "http://localhost:$(PORT)/   (Ctrl-C ends it)"
+	@cd $(DEMO) && if command -v python3 >/dev/null; then python3 -m http.server --bind 127.0.0.1 $(PORT) 2>/dev/null; \
+	    else busybox httpd -f -p 127.0.0.1:$(PORT); fi
+# The npm package, from the page's files: npm install ./build/node
+node:
+	@mkdir -p build/node/model
+	cp web/node/* $(DEMO)/maskinv.mjs $(DEMO)/maskinv.wasm $(DEMO)/licences.txt build/node
+	cp $(DEMO)/model/* build/node/model
