@@ -103,6 +103,7 @@ typedef struct {
     uint32_t *ids;    /* [GROUP, context] */
     uint32_t *packed; /* the same, cut to the longest */
     float *rows;      /* [GROUP, E] */
+    bool raw;         /* not to unit length */
     char *sentence;
     size_t room;
 } speech;
@@ -129,7 +130,7 @@ static bool group_embed(speech *s, size_t first, size_t count, arena *memory, po
         memcpy(s->packed + i * longest, s->ids + i * context, longest * sizeof *s->packed);
     if (!ids_embed(m, s->packed, count, longest, memory, cores, s->rows, e)) return false;
     for (size_t i = 0; i < count; i++)
-        if (!isfinite(unit(s->rows + i * m->config.embed, m->config.embed)))
+        if (!s->raw && !isfinite(unit(s->rows + i * m->config.embed, m->config.embed)))
             return err_set(e, "text '%s': its embedding is not finite", s->texts[(first + i) / s->template_count]);
     return true;
 }
@@ -171,6 +172,20 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
             for (size_t d = 0; d < embed; d++) out[(i + k) / s.template_count * embed + d] += s.rows[k * embed + d];
     }
     for (size_t i = 0; ok && i < count; i++) (void)unit(out + i * embed, embed);
+    arena_reset(memory, mark);
+    return ok;
+}
+
+bool texts_embed_raw(checkpoint *weights, const char *const *texts, size_t count, arena *memory, pool *cores, float *out,
+                     err *e) {
+    speech s = {.weights = weights, .texts = texts, .text_count = count, .template_count = 1, .raw = true};
+    size_t mark = arena_mark(memory), embed = checkpoint_model(weights)->config.embed;
+    bool ok = speech_open(&s, memory, e);
+    for (size_t i = 0, n; ok && i < count; i += n) {
+        n = count - i < GROUP ? count - i : GROUP;
+        ok = group_embed(&s, i, n, memory, cores, e);
+        if (ok) memcpy(out + i * embed, s.rows, n * embed * sizeof *out);
+    }
     arena_reset(memory, mark);
     return ok;
 }

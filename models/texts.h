@@ -16,6 +16,9 @@ bool templates_read(const char *path, const char ***lines, size_t *count, err *e
  * embeddings. templates 0: the text as it is. */
 bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, const char *const *templates,
                  size_t template_count, arena *memory, pool *cores, float *out, err *e);
+/* Embeddings [count, E] of texts as they are, not normalised. */
+bool texts_embed_raw(checkpoint *weights, const char *const *texts, size_t count, arena *memory, pool *cores, float *out,
+                     err *e);
 /* Embeddings [count, E] of ids [count, length], not normalised. */
 bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
                float *out, err *e);

@@ -44,6 +44,8 @@ bool picture_resize(const picture *p, size_t width, size_t height, picture *out,
 /* [3,side,side] normalised; mem_free it. Squashed bicubically (MaskInversion), by the standard CLIP transform (shorter
  * side, centre crop), and as the model's own files have it (c->pixels, for `side` in place of the model's image). */
 float *pixels_squash(const picture *p, size_t side, const real *mean, const real *std, err *e);
+/* Pillow's resize(BILINEAR) to these sides, for codes that ask for it: [3,height,width]. */
+float *pixels_bilinear(const picture *p, size_t width, size_t height, const real *mean, const real *std, err *e);
 float *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e);
 float *pixels_own(const picture *p, size_t side, const clip_config *c, err *e);
 /* Bilinear, half-pixel centres, no antialiasing (torch's interpolate, align_corners false). out [oh,ow]. */

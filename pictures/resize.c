@@ -178,6 +178,13 @@ float *pixels_squash(const picture *p, size_t side, const real *mean, const real
     return picture_resize(p, side, side, &square, e) ? normalised(&square, mean, std, e) : NULL;
 }
 
+float *pixels_bilinear(const picture *p, size_t width, size_t height, const real *mean, const real *std, err *e) {
+    picture small;
+    return resize_window(p, &BILINEAR, width, height, (window){0, 0, width, height}, &small, e)
+               ? normalised(&small, mean, std, e)
+               : NULL;
+}
+
 /* int(round(difference / 2)), half to even (open_clip), or difference // 2 (Hugging Face). */
 static size_t crop_start(size_t difference, bool down) {
     size_t half = difference / 2;

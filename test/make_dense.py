@@ -28,3 +28,9 @@ for name in ('nano-hf-f32', 'nano12-openclip-f16', 'nanogelu-openclip-bf16'):
 t, _ = read(f'{sys.argv[1]}/pieces.safetensors')
 write(f'{here}/pieces.safetensors', {k: v for k, v in t.items() if not k.startswith(('anomaly', 'sfr'))}, {})
 shutil.copy(f'{sys.argv[1]}/picture.png', here)
+for name in ('nano-hf-f32', 'nanogelu-openclip-bf16'):  # AnoVL, for test_anomaly.c
+    t, meta = read(f'{sys.argv[1]}/{name}.safetensors')
+    keep = {k: v for k, v in t.items() if ('anovl.' in k and 'carried' not in k) or k in ('square.u8', 'double.u8', 'tiles.u8')}
+    ids = keep['anovl.ids']; keep['anovl.ids'] = ('F32', ids[1], struct.pack(f'<{len(ids[2]) // 8}f', *struct.unpack(f'<{len(ids[2]) // 8}q', ids[2])))
+    write(f'{here}/anovl-{name}.safetensors', keep, {})
+write(f'{here}/anomaly.safetensors', {k: v for k, v in read(f'{sys.argv[1]}/pieces.safetensors')[0].items() if k.startswith('anomaly')}, {})
