@@ -58,14 +58,14 @@ static float *pixels_of(fixture *x, const char *name, size_t h, size_t w) {
 /* The texts of anovl.ids, and against anovl.T, anovl.texts. */
 static void make_texts(fixture *x, anovl_texts *t) {
     size_t n, many, E = x->model->config.embed;
-    const real *ids = fixture_get(x, &many, "anovl.ids"), *T = fixture_get(x, &n, "anovl.T"), *all = fixture_get(x, &n, "anovl.texts");
+    const real *ids = fixture_get(x, &many, "anovl.ids"), *two = fixture_get(x, &n, "anovl.T"), *all = fixture_get(x, &n, "anovl.texts");
     size_t count = n / E, length = many / count;
     uint32_t *whole = arena_alloc(&x->memory, many, sizeof *whole);
     float *raw = room_for(x, n), *pair = room_for(x, 2 * E);
     for (size_t i = 0; i < many; i++) whole[i] = (uint32_t)ids[i];
     if (!ids_embed(x->model, whole, count, length, &x->memory, NULL, raw, &e)) fail_msg("%s", e.text);
     if (!anovl_texts_of(raw, count, E, t, &e)) fail_msg("%s", e.text);
-    for (size_t i = 0; i < 2 * E; i++) pair[i] = T[i % E * 2 + i / E];
+    for (size_t i = 0; i < 2 * E; i++) pair[i] = two[i % E * 2 + i / E];
     assert_close(t->pair, pair, 2 * E, 1e-5);
     assert_close(t->all, all, n, 1e-5);
 }
