@@ -1,4 +1,4 @@
-/* anovl.c - AnoVL's tokens, map, views and score of a picture (see anovl.h; MODEL.md 13). */
+/* anovl.c - AnoVL's tokens, map, views and score of a picture (see anovl.h; MODEL.md 11). */
 #include "anomaly/anovl.h"
 #include "methods.h"
 #include "sys/random.h"
@@ -7,7 +7,7 @@
 
 enum { BLOCKS = 12 }; /* the second path's, of models that have as many */
 
-/* ---- tokens (13.1): CLIP Surgery's two paths --------------------------------------------------------------- */
+/* ---- tokens (11.1): CLIP Surgery's two paths --------------------------------------------------------------- */
 static method two_paths(const clip_model *m) {
     method how = *method_find("surgery");
     how.position = POSITION_BICUBIC;
@@ -28,7 +28,7 @@ bool anovl_tokens(const clip_model *m, const float *pixels, size_t side, arena *
     return ok;
 }
 
-/* ---- map (13.3) ---------------------------------------------------------------------------------------------- */
+/* ---- map (11.3) ---------------------------------------------------------------------------------------------- */
 void anovl_shares(const float *rows, size_t n, size_t embed, const float *pair, float *out) {
     for (size_t i = 0; i < n; i++) {
         double length = 0, logit = 0;
@@ -136,7 +136,7 @@ typedef struct {
 
 static bool no_room(work *w) { return err_set(w->e, "--memory: %zu bytes are too little for the picture", w->memory->size); }
 
-/* (13.6): the mean over the views, or over the tiles, of P(anomalous) of the class token. */
+/* (11.6): the mean over the views, or over the tiles, of P(anomalous) of the class token. */
 static bool score(work *w, double *out) {
     size_t views = w->o->views && w->tiles == 1 ? ANOVL_VIEWS : 1, numbers = 3 * w->o->side * w->o->side;
     double sum = 0;

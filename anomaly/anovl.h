@@ -7,8 +7,8 @@
  *     if (!anovl_measure(&model, &t, &photo, &o, &memory, cores, &r, &e)) ...       // r.grid, r.score; anovl_free(&r)
  *     anovl_map(r.grid, r.gh, r.gw, map, r.side, r.side);                           // [side, side]
  *
- * Formulas: MODEL.md 13. Patches come from a second path of v-v attention (CLIP Surgery's, eq. 13.1), an adapter of one
- * layer is fitted to each picture in five steps (13.4) through autograd.h; its start and its noise are drawn from the seed.
+ * Formulas: MODEL.md 11. Patches come from a second path of v-v attention (CLIP Surgery's, eq. 11.1), an adapter of one
+ * layer is fitted to each picture in five steps (11.4) through autograd.h; its start and its noise are drawn from the seed.
  */
 #ifndef ANOVL_H
 #define ANOVL_H
@@ -26,7 +26,7 @@ typedef struct {
 /* Sentence i of 2 ANOVL_SENTENCES, normal ones first, for a class as the dataset spells it; macaroni1 is "macaroni". */
 void anovl_sentence(const char *name, size_t i, char *out, size_t size);
 bool anovl_texts_make(checkpoint *weights, const char *name, arena *memory, pool *cores, anovl_texts *t, err *e);
-/* Of raw embeddings [count,E], the normal half first: eq. 13.2. */
+/* Of raw embeddings [count,E], the normal half first: eq. 11.2. */
 bool anovl_texts_of(const float *raw, size_t count, size_t embed, anovl_texts *t, err *e);
 void anovl_texts_free(anovl_texts *t);
 
@@ -34,15 +34,15 @@ void anovl_texts_free(anovl_texts *t);
 /* pixels [3,side,side] -> class_token [E] of the plain path, patches [gh gw,E] of the v-v path over the last 12 blocks. */
 bool anovl_tokens(const clip_model *m, const float *pixels, size_t side, arena *memory, pool *cores, float *class_token,
                   float *patches, err *e);
-/* P(anomalous) of each of n rows, no temperature (13.3). */
+/* P(anomalous) of each of n rows, no temperature (11.3). */
 void anovl_shares(const float *rows, size_t n, size_t embed, const float *pair, float *out);
-/* 3 x 3 mean, border repeated, then bilinear with corners aligned: grid [gh,gw] -> map [h,w] (13.3). */
+/* 3 x 3 mean, border repeated, then bilinear with corners aligned: grid [gh,gw] -> map [h,w] (11.3). */
 void anovl_map(const float *grid, size_t gh, size_t gw, float *map, size_t h, size_t w);
 enum { ANOVL_VIEWS = 22 };
 /* View k of pixels [3,side,side]; 0 is the picture itself. */
 void anovl_view(const float *pixels, size_t side, size_t k, float *out);
 
-/* ---- the adapter (13.4): texts NULL: VisA's ------------------------------------------------------------------ */
+/* ---- the adapter (11.4): texts NULL: VisA's ------------------------------------------------------------------ */
 typedef struct {
     size_t tiles, patches, embed, gh, gw; /* patches = gh gw of each of one or two tiles */
     const float *x;                       /* [tiles,patches,E] */

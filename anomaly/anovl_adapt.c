@@ -1,4 +1,4 @@
-/* anovl_adapt.c - AnoVL's adapter: a layer fitted to one picture by five steps of AdamW (see anovl.h; MODEL.md 13, eq. 13.4-13.5). */
+/* anovl_adapt.c - AnoVL's adapter: a layer fitted to one picture by five steps of AdamW (see anovl.h; MODEL.md 11, eq. 11.4-13.5). */
 #include "anomaly/anovl.h"
 #include "autograd.h"
 #include <math.h>
@@ -42,7 +42,7 @@ static bool make_matrices(fitting *f) {
 }
 
 /* ---- what is judged ------------------------------------------------------------------------------------------ */
-/* (13.4)  a(x) = x/2 + tanh(W x^ + b) U / 2; without texts x/2 + (W x^ + b)/2. x [1,n,E] */
+/* (11.4)  a(x) = x/2 + tanh(W x^ + b) U / 2; without texts x/2 + (W x^ + b)/2. x [1,n,E] */
 static ag_tensor *adapted(fitting *f, ag_tensor *x) {
     ag_tape *t = &f->tape;
     ag_tensor *h = ag_linear(t, ag_normalize(t, x), f->W, f->b);
@@ -68,7 +68,7 @@ static ag_tensor *field(fitting *f, const float *x) {
     return ag_add(t, logit[0], logit[1]);
 }
 
-/* (13.5)  mean(-sum p log p) + mean(-log p~[anomalous] - log p[normal]) / 2, with p[anomalous] = sigmoid(d): minus its
+/* (11.5)  mean(-sum p log p) + mean(-log p~[anomalous] - log p[normal]) / 2, with p[anomalous] = sigmoid(d): minus its
  * logarithm is softplus(-d), minus the other's softplus(d). */
 static ag_tensor *loss_of(fitting *f, ag_tensor *d, ag_tensor *noisy) {
     ag_tape *t = &f->tape;

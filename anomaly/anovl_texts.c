@@ -1,4 +1,4 @@
-/* anovl_texts.c - AnoVL's sentences and what becomes of them (see anovl.h; MODEL.md 13, eq. 13.2). */
+/* anovl_texts.c - AnoVL's sentences and what becomes of them (see anovl.h; MODEL.md 11, eq. 11.2). */
 #include "anomaly/anovl.h"
 #include "models/texts.h"
 #include <ctype.h>
@@ -65,7 +65,7 @@ bool anovl_texts_of(const float *raw, size_t count, size_t embed, anovl_texts *t
     *t = (anovl_texts){.pair = mem_alloc(2 * embed, sizeof(float)), .all = mem_alloc(count, embed * sizeof(float)), .count = count};
     if (!t->pair || !t->all) return err_set(e, "no memory for %zu texts", count);
     memcpy(t->all, raw, count * embed * sizeof(float));
-    for (size_t s = 0; s < 2; s++) { /* (13.2): the mean of the raw ones */
+    for (size_t s = 0; s < 2; s++) { /* (11.2): the mean of the raw ones */
         for (size_t k = 0; k < embed; k++) {
             double sum = 0;
             for (size_t i = 0; i < count / 2; i++) sum += (double)raw[(s * (count / 2) + i) * embed + k];

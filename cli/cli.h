@@ -135,6 +135,7 @@ int cmd_merge(int argc, char **argv);
 int cmd_dataset(int argc, char **argv);
 int cmd_caption(int argc, char **argv);
 int cmd_imagine(int argc, char **argv);
+int cmd_anomaly(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_segment(int argc, char **argv);
 #endif

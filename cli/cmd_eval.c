@@ -8,9 +8,9 @@
 typedef struct {
     common_options common;
     const char *set, *split, *by, *methods, *explainers, *out, *shard, *sizes, *qualities, *layers, *iters, *lr, *alpha, *blocks,
-        *inverted;
+        *inverted, *task;
     text_options text; /* its texts are not asked for */
-    size_t limit;
+    size_t limit, seed;
     bool keep_going;
 } options;
 
@@ -20,6 +20,9 @@ static const flag flags[] = {
     {"split", 0, FLAG_TEXT, offsetof(options, split), "S",
      .help = "of a dataset: train, val, testA...; not given: the one that papers evaluate"},
     {"by", 0, FLAG_TEXT, offsetof(options, by), "WHO", .help = "of a dataset: whose division, as `maskinv dataset` has it"},
+    {"task", 0, FLAG_CHOICE, offsetof(options, task), "regions|anomaly",
+     .help = "of a dataset: regions, the methods and explainers below; or anomaly, AnoVL on mvtec_ad and visa. Not given: regions"},
+    {"seed", 0, FLAG_COUNT, offsetof(options, seed), "N", 0, 4e9, .help = "anomaly: of the adapter's start and noise; not given: 0"},
     {"methods", 0, FLAG_TEXT, offsetof(options, methods), "M,M...",
      .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, pool, surgery, maskinv"},
     {"explainers", 0, FLAG_TEXT, offsetof(options, explainers), "M,M...",
@@ -116,7 +119,19 @@ static void show_survey(void *arg, size_t done, size_t fresh) {
 }
 
 static bool make_survey(job *j, const eval_wishes *w, bool *usage) {
-    survey_wishes all = {j->o.split, j->o.by, *w};
+    survey_wishes all = {.split = j->o.split, .by = j->o.by, .compared = *w, .anomalies = j->o.task && !strcmp(j->o.task, "anomaly")};
+    const options *o = &j->o;
+    if (all.anomalies) {
+        if (o->methods || o->explainers || o->qualities || o->layers || o->lr || o->alpha || o->blocks || o->inverted)
+            return *usage = true, err_set(&j->c.e, "--task anomaly has no rows to choose: --size, --iters and --seed alone are its own");
+        bool visa = !strncmp(o->set, "visa:", 5);
+        double iters = o->iters ? strtod(o->iters, NULL) : 5, size = o->sizes ? strtod(o->sizes, NULL) : 0;
+        if (!(iters >= 0 && iters <= 1000) || !(size >= 0 && size <= 16384))
+            return *usage = true, err_set(&j->c.e, "--iters %s, --size %s found, one number of each expected", o->iters ? o->iters : "5",
+                                          o->sizes ? o->sizes : "of the model");
+        all.compared.methods = "cls", all.compared.iters = NULL, all.compared.sizes = NULL;
+        all.anovl = (anovl_options){.side = (size_t)size, .steps = (size_t)iters, .seed = o->seed, .views = !visa, .tiled = visa};
+    }
     return survey_open(&j->survey, &all, j->o.set, j->c.weights, &j->c.memory, j->c.cores, usage, &j->c.e);
 }
 
@@ -144,6 +159,7 @@ static bool make_head(job *j) {
         return err_prefix(&j->c.e, "--templates");
     w.templates = lines ? lines : (const char *const *)o->text.templates.item;
     w.template_count = lines ? count : o->text.templates.count;
+    if (o->task && !survey_is_dataset(o->set)) return cli_usage(&j->c, "--task: of a dataset, NAME:ROOT; --data %s found", o->set);
     bool ok = survey_is_dataset(o->set) ? make_survey(j, &w, &usage)
                                         : eval_head_make(&j->head, &w, o->set, j->c.weights, &usage, &j->c.e);
     if (!ok && usage) j->c.code = 2;

@@ -5,11 +5,11 @@
 
 extern const command invert_command, explain_command, embed_command, tokenize_command, info_command, scenes_command,
     regions_command, eval_command, merge_command, dataset_command, convert_command, caption_command, segment_command,
-    imagine_command;
+    imagine_command, anomaly_command;
 static const command *const commands[] = {
     &invert_command, &explain_command, &embed_command, &tokenize_command, &info_command,
     &scenes_command, &regions_command, &eval_command,  &merge_command,    &dataset_command,
-    &convert_command, &caption_command, &segment_command, &imagine_command,
+    &convert_command, &caption_command, &segment_command, &imagine_command, &anomaly_command,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

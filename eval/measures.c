@@ -1,4 +1,4 @@
-/* measures.c - areas under curves (see measures.h; MODEL.md 13.7). */
+/* measures.c - areas under curves (see measures.h; MODEL.md 11.7). */
 #include "eval/measures.h"
 #include <math.h>
 #include <stdlib.h>

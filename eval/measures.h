@@ -6,7 +6,7 @@
  *     region_maps r = {maps, masks, heights, widths, 3};      // all pictures' pixels one after another
  *     if (!measure_pro(&r, .3, &pro, &stretched, &e)) ...
  *
- * Formulas: MODEL.md 13.7. All in double, equal scores together.
+ * Formulas: MODEL.md 11.7. All in double, equal scores together.
  */
 #ifndef MEASURES_H
 #define MEASURES_H

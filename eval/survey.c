@@ -130,14 +130,18 @@ bool survey_open(survey *s, const survey_wishes *w, const char *data, checkpoint
     if (!(s->set = set_of(data, &s->root))) return err_set(e, "--data: %s is no NAME:ROOT of a dataset", data);
     if (!eval_head_rows(&s->head, &w->compared, data, weights, usage, e)) return false;
     s->limit = w->compared.limit;
-    return look(s, w, e) && embed_classes(s, memory, cores, e);
+    s->anomalies = w->anomalies, s->anovl = w->anovl;
+    if (s->anomalies) s->head.row_count = 0; /* one row is what eval_head_rows asks for */
+    return look(s, w, e) && (s->anomalies ? survey_anomaly_open(s, memory, cores, e) : embed_classes(s, memory, cores, e));
 }
 
 void survey_free(survey *s) {
     for (size_t i = 0; i < s->class_count; i++) {
         const data_class *c = &s->classes[i];
         mem_free((void *)(uintptr_t)c->id), mem_free((void *)(uintptr_t)c->name), mem_free((void *)(uintptr_t)c->text);
+        if (s->states) anovl_texts_free(&s->states[i]);
     }
+    mem_free(s->states);
     mem_free(s->classes), mem_free(s->names[0]), mem_free(s->names[1]), mem_free(s->empty);
     mem_free(s->split), mem_free(s->by);
     eval_head_free(&s->head);
@@ -182,6 +186,9 @@ void survey_head(const survey *s, longtext *t) {
         say_quoted(t, s->classes[i].text);
     }
     say(t, "]");
+    if (s->anomalies)
+        say(t, ",\"task\":\"anomaly\",\"size\":%zu,\"steps\":%zu,\"seed\":%" PRIu64 ",\"views\":%d,\"tiles\":%d", s->anovl.side,
+            s->anovl.steps, s->anovl.seed, s->anovl.views ? ANOVL_VIEWS : 1, s->anovl.tiled ? 2 : 1);
     say_rows(t, "rows", s->head.rows, s->head.row_count);
     say_rows(t, "maps", s->head.maps, s->head.map_count);
     say(t, "}\n");

@@ -13,6 +13,7 @@
 #ifndef SURVEY_H
 #define SURVEY_H
 #include "data/data.h"
+#include "anomaly/anovl.h"
 #include "eval/eval.h"
 
 typedef struct {
@@ -28,9 +29,14 @@ typedef struct {
     size_t class_count;
     float *names[2]; /* [classes, E] unit: in one template; in many (NULL: more classes than it is worth) */
     float *empty;    /* [E] the empty text's */
+    bool anomalies;  /* --task anomaly: in place of all rows (survey_anomaly.c) */
+    anovl_options anovl;
+    anovl_texts *states; /* [classes] */
 } survey;
 typedef struct {
     const char *split, *by;
+    bool anomalies;
+    anovl_options anovl; /* side 0: the model's image */
     eval_wishes compared; /* its methods and so on */
 } survey_wishes;
 /* NAME:ROOT of a dataset? */
@@ -54,6 +60,7 @@ typedef struct {
     size_t index, width, height;
     char *id, *file;
     long class_index;
+    bool judged, anomalous; /* --task anomaly: its table tells, and what */
     survey_region *regions;
     size_t count, room;
     data_point *points;
@@ -63,6 +70,14 @@ typedef struct {
 void survey_picture_free(survey_picture *p);
 /* Its line, on this core alone. What cannot be read is said in the line; false: no memory, or the network failed. */
 bool survey_measure(const survey *s, const survey_picture *p, arena *memory, longtext *line, err *e);
+
+/* ---- anomalies (survey_anomaly.c) --------------------------------------------------------------------- */
+bool survey_anomaly_open(survey *s, arena *memory, pool *cores, err *e); /* every class's sentences */
+/* The picture's grid and score, and the true mask at the map's size, onto its line. */
+bool survey_anomaly_measure(const survey *s, const survey_picture *p, const picture *photo, arena *memory, longtext *line, err *e);
+bool survey_is_anomaly(const char *folder);
+/* Writes table.csv, table.json and report.html of image and pixel measures, class by class; the table to `out`. */
+bool survey_anomaly_finish(const char *folder, FILE *out, err *e);
 
 /* ---- all pictures ------------------------------------------------------------------------------------------ */
 typedef struct {

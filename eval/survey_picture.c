@@ -488,6 +488,11 @@ bool survey_measure(const survey *s, const survey_picture *p, arena *memory, lon
         picture_free(&w.photo);
         return true;
     }
+    if (s->anomalies) {
+        bool judged = survey_anomaly_measure(s, p, &w.photo, memory, line, e);
+        picture_free(&w.photo);
+        return judged && (!line->failed || err_set(e, "no memory for a line of results"));
+    }
     bool ok = take_room(&w) && embed_phrases(&w);
     say_regions(&w);
     say(line, ",\"rows\":[");

@@ -154,9 +154,14 @@ static bool copy_phrases(survey_region *to, const data_region *from) {
 
 static bool take_region(void *arg, const data_region *r, err *e) {
     batch *b = arg;
-    survey_unit unit;
+    survey_unit unit = UNIT_AREA;
     survey_picture *p = &b->jobs[b->filled - 1].picture;
-    if (!b->open || !unit_of(r, &unit)) return true;
+    if (!b->open || (!unit_of(r, &unit) && !b->s->anomalies)) return true;
+    if (b->s->anomalies) {
+        unit = UNIT_AREA, p->anomalous = r->more && strstr(r->more, "\"anomalous\":true");
+        p->judged = r->area > 0 || !p->anomalous;
+        if (!p->anomalous) return true;
+    }
     if (unit == UNIT_PHRASE && !r->phrase_count) return take_left(arg, r->id, "no expression", true, e);
     if (!r->area) return take_left(arg, r->id, "empty mask", true, e);
     if (!mem_grow(&p->regions, &p->room, p->count + 1, sizeof *p->regions)) return no_memory(e);

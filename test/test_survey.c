@@ -22,9 +22,13 @@ static const char *split_of(const char *name) {
                                                                      : data_set_find(name)->split;
 }
 
+static bool anomalies; /* --task anomaly, in place of the methods */
+
 static int survey_of(const char *name, const char *shard, const char *out) {
     char data[512];
     snprintf(data, sizeof data, "%s:" SETS "%s/root", name, name);
+    if (anomalies)
+        return run("eval", "-d", data, "-m", model, "--task", "anomaly", "--iters", "2", "--seed", "3", "--shard", shard, "-o", out, NULL);
     return run("eval", "-d", data, "-m", model, "--split", split_of(name), "--methods", "cls,pool,maskinv",
                "--explainers", "legrad", "--iters", "2", "--template", "{}", "--shard", shard, "-o", out, NULL);
 }
@@ -32,7 +36,7 @@ static int survey_of(const char *name, const char *shard, const char *out) {
 static void same_files_in(const char *a, const char *b) {
     static const char *const names[] = {"results.jsonl", "table.csv", "table.json", "report.html"};
     for (size_t i = 0; i < 4; i++) {
-        char one[600], other[600];
+        char one[2048], other[2048];
         snprintf(one, sizeof one, "%s/%s", a, names[i]);
         snprintf(other, sizeof other, "%s/%s", b, names[i]);
         if (!same_files(one, other)) fail_msg("%s and %s differ", one, other);
@@ -41,7 +45,7 @@ static void same_files_in(const char *a, const char *b) {
 
 /* Killed in the middle of its last whole line. */
 static void cut_short(const char *folder) {
-    char path[600];
+    char path[2048];
     size_t length, lines = 0;
     snprintf(path, sizeof path, "%s/results.jsonl", folder);
     char *text = bytes_at(path, &length);
@@ -52,12 +56,13 @@ static void cut_short(const char *folder) {
 
 static void the_same_bytes(const char *name) {
     char whole[512], merged[512], part[3][512];
-    snprintf(whole, sizeof whole, "%s", scratch("%s.whole", name));
-    snprintf(merged, sizeof merged, "%s", scratch("%s.merged", name));
+    const char *task = anomalies ? ".anomaly" : "";
+    snprintf(whole, sizeof whole, "%s", scratch("%s%s.whole", name, task));
+    snprintf(merged, sizeof merged, "%s", scratch("%s%s.merged", name, task));
     if (survey_of(name, "0/1", whole)) fail_msg("%s: %s", name, said.err);
     for (int k = 0; k < 3; k++) {
         char shard[8];
-        snprintf(part[k], sizeof part[k], "%s", scratch("%s.%d", name, k));
+        snprintf(part[k], sizeof part[k], "%s", scratch("%s%s.%d", name, task, k));
         snprintf(shard, sizeof shard, "%d/3", k);
         if (survey_of(name, shard, part[k])) fail_msg("%s: %s", name, said.err);
         cut_short(part[k]);
@@ -153,6 +158,38 @@ static void limits_and_faults(void **state) {
                      2);
 }
 
+/* AnoVL on both: the same bytes however it is run; a flawed one without its mask is not counted; each class has its measures. */
+static void anomaly_task(void **state) {
+    (void)state;
+    static const char *const names[] = {"mvtec_ad", "visa"};
+    static const int pictures[] = {9, 8}, flawed[] = {5, 4};
+    for (size_t i = 0; i < 2; i++) {
+        anomalies = true;
+        char folder[64];
+        snprintf(folder, sizeof folder, "%s.anomaly.whole", names[i]);
+        the_same_bytes(names[i]);
+        anomalies = false;
+        cJSON *t = table_of(scratch("%s", folder)), *mean = NULL, *row;
+        cJSON_ArrayForEach(row, cJSON_GetObjectItem(t, "classes")) {
+            mean = row;
+            double auroc = cJSON_GetObjectItem(row, "pixel_auroc")->valuedouble, image = cJSON_GetObjectItem(row, "image_auroc")->valuedouble;
+            assert_true(auroc >= 0 && auroc <= 1 && image >= 0 && image <= 1);
+        }
+        assert_string_equal(cJSON_GetObjectItem(mean, "class")->valuestring, "mean");
+        assert_true(cJSON_GetObjectItem(mean, "pictures")->valuedouble == pictures[i]);
+        assert_true(cJSON_GetObjectItem(mean, "anomalous")->valuedouble == flawed[i]);
+        json_free(t);
+    }
+    assert_int_equal(run("eval", "-d", "voc2012:" SETS "voc2012/root", "-m", model, "--task", "anomaly", "-o", scratch("no"), NULL), 1);
+    assert_non_null(strstr(said.err, "mvtec_ad or visa expected"));
+    assert_int_equal(run("eval", "-d", "visa:" SETS "visa/root", "-m", model, "--task", "anomaly", "--methods", "cls", "-o", scratch("no"), NULL), 2);
+    assert_int_equal(run("anomaly", "-m", model, "-i", IMAGE, "-i", IMAGE, "-c", "wood", "--one-view", "-o", scratch("an"), NULL), 0);
+    npy_array map = array_at(scratch("an/image_2.anomaly.npy"));
+    assert_int_equal(map.rank, 2);
+    npy_free(&map);
+    assert_true(file_exists(scratch("an/image.anomaly.png")) && file_exists(scratch("an/anomaly.json")));
+}
+
 static int clean(void **state) {
     (void)state;
     scratch_remove();
@@ -167,6 +204,7 @@ int main(void) {
         cmocka_unit_test(clip_cannot_see_masks),
         cmocka_unit_test(every_region_counts),
         cmocka_unit_test(limits_and_faults),
+        cmocka_unit_test(anomaly_task),
     };
     return cmocka_run_group_tests(tests, NULL, clean);
 }
