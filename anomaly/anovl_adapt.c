@@ -1,4 +1,4 @@
-/* anovl_adapt.c - AnoVL's adapter: a layer fitted to one picture by five steps of AdamW (see anovl.h; MODEL.md 11, eq. 11.4-13.5). */
+/* anovl_adapt.c - AnoVL's adapter: a layer fitted to one picture by five steps of AdamW (see anovl.h; MODEL.md 11, eq. 11.4-11.5). */
 #include "anomaly/anovl.h"
 #include "autograd.h"
 #include <math.h>
