@@ -95,8 +95,7 @@ method_settings method_defaults(void) {
     return (method_settings){(real)2, (real).3, (real)2.2, (real).7, (real).5, BASE_NACLIP};
 }
 
-/* What one changed block adds to the second path, from the plain path's x [batch,n,D]. */
-static ag_tensor *second_path(explainer *x, const clip_block_weights *w, ag_tensor *in) {
+ag_tensor *method_second_path(explainer *x, const clip_block_weights *w, ag_tensor *in) {
     const method *r = x->how;
     const clip_tower *tower = &x->model->config.vision;
     ag_tape *t = &x->tape;
@@ -113,7 +112,7 @@ static bool walk_both(explainer *x, ag_tensor *plain, ag_tensor *second) {
     size_t layers = x->model->config.vision.layers, numbers = ag_size(plain);
     for (size_t i = layers - x->blocks; i < layers; i++) {
         ag_mark mark = ag_tape_mark(&x->tape);
-        ag_tensor *add = second_path(x, &x->model->blocks[i], plain);
+        ag_tensor *add = method_second_path(x, &x->model->blocks[i], plain);
         if (!add) return false;
         k_axpy(1, add->data, second->data, numbers);
         ag_tape_reset(&x->tape, mark);

@@ -26,6 +26,7 @@ struct method { /* a row; what a family does not ask for is left out */
     size_t blocks; /* features: last blocks changed unless told; others: last layers looked at (0: all) */
     bool free;     /* another number of blocks may be asked for */
     bool together; /* texts are compared with one another, or one with the empty text */
+    bool clusters;    /* its authors label by clusters of what correlates: explainer.clean is made */
     size_t templates; /* of the built-in ones in which its authors embed a name, unless told otherwise; 0: the text alone */
     /* features: the second path (MODEL.md 6), and how its tokens meet the texts */
     ag_tensor *(*attend)(const head_inputs *); /* in softmax(q k^T)'s place; NULL: every token attends to itself alone */
@@ -76,7 +77,7 @@ struct method { /* a row; what a family does not ask for is left out */
         false, .templates = 80, .open = method_open_scclip, .position = POSITION_CLAMPED, .score = method_cosine_grids,                 \
         .map = map_of_grid)                                                                                            \
     ROW("cliptrase", "q-q, k-k and v-v attention summed in the last block", "CLIPtrase, eq. 4", FEATURES, 1, false,    \
-        .attend = method_attend_qkv, .residual = true, .mlp = true, .position = POSITION_CLAMPED,                      \
+        .clusters = true, .open = method_open_cliptrase, .attend = method_attend_qkv, .residual = true, .mlp = true, .position = POSITION_CLAMPED,                      \
         .score = method_cosine_grids, .map = map_of_grid)
 
 size_t method_count(void);
@@ -107,6 +108,7 @@ struct explainer {
     ag_tensor **A;      /* gradient: [H,n,n] of each layer looked at, lowest first; attention: [1,n,n], heads' mean */
     ag_tensor *z;       /* gradient: [1,1,E] the image embedding */
     ag_tensor *z_unit;  /* and its direction */
+    real *clean;        /* cliptrase: [batch,P,P] which patches correlate (6.29); else NULL */
     method_settings settings;
     method_kept *kept; /* resclip: between its passes; the caller's pixels must live as long */
     explained legrad;
@@ -154,6 +156,8 @@ struct head_inputs {
 };
 /* Block w of the model with q, k, v of its input x. */
 head_inputs method_inputs(explainer *x, const clip_block_weights *w, ag_tensor *in);
+/* What one changed block adds to the second path, from the plain path's x [batch,n,D]. */
+ag_tensor *method_second_path(explainer *x, const clip_block_weights *w, ag_tensor *in);
 ag_tensor *method_self_attention(const head_inputs *in, ag_tensor *a); /* softmax(a a^T / sqrt d) [H,n,n] */
 ag_tensor *method_neighbourhood(const head_inputs *in);                /* NACLIP's omega [1,n,n] */
 /* Unit tokens [1,n,E] (x->tokens) against unit texts: grids [count,gh,gw]. */
@@ -161,6 +165,7 @@ bool method_cosine_grids(explainer *x, const real *texts, size_t count, const re
 
 /* methods_dense.c: sums of three attentions; SC-CLIP; ResCLIP. */
 ag_tensor *method_attend_qkv(const head_inputs *in);
+bool method_open_cliptrase(explainer *x, ag_tensor *patches, const real *pixels);
 bool method_open_scclip(explainer *x, ag_tensor *patches, const real *pixels);
 bool method_open_resclip(explainer *x, ag_tensor *patches, const real *pixels);
 bool method_resclip_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids);

@@ -49,6 +49,54 @@ static bool walk(explainer *x, ag_tensor *tokens, bool attention, seen *see, voi
     return true;
 }
 
+/* ==== CLIPtrase ============================================================================================ */
+/* (6.29)  C = mean over heads of (cos(q,q) + cos(k,k) + cos(v,v))/3 in block L-1, of its input x_{L-2} [B,n,D];
+ * R_ij = max(C_ij - C_class,j, 0) between patches: what every patch correlates with is taken away. */
+static void correlate(explainer *x, const real *input) {
+    size_t n = x->n, P = n - 1, H = x->model->config.vision.heads, D = x->model->config.vision.width, B = x->batch;
+    ag_tape *t = &x->tape;
+    head_inputs in = method_inputs(x, &x->model->blocks[x->model->config.vision.layers - 2], ag_constant(t, input, B, n, D));
+    ag_tensor *sides[3] = {in.q, in.k, in.v}, *sum = ag_new(t, B, n, n);
+    if (!sum) return;
+    memset(sum->data, 0, B * n * n * sizeof(real));
+    for (int s = 0; s < 3 && sides[s]; s++) {
+        ag_tensor *u = ag_reshape(t, ag_normalize(t, ag_reshape(t, sides[s], B * n, H, D / H)), B, n, D);
+        ag_tensor *cosine = ag_scores(t, u, u, H, 1);
+        for (size_t h = 0; cosine && h < B * H; h++)
+            k_axpy(1 / (real)(3 * H), cosine->data + h * n * n, sum->data + h / H * n * n, n * n);
+    }
+    for (size_t i = 0; i < B * P; i++) {
+        const real *C = sum->data + i / P * n * n, *row = C + (1 + i % P) * n;
+        for (size_t j = 0; j < P; j++) x->clean[i * P + j] = row[1 + j] > C[1 + j] ? row[1 + j] - C[1 + j] : 0;
+    }
+}
+
+static void correlate_before_last(explainer *x, void *arg, size_t b, const real *out, const ag_tensor *A) {
+    (void)arg, (void)A;
+    if (b + 2 == x->model->config.vision.layers) correlate(x, out);
+}
+
+bool method_open_cliptrase(explainer *x, ag_tensor *patches, const real *pixels) {
+    const clip_model *m = x->model;
+    size_t E = m->config.embed, P = x->gh * x->gw;
+    (void)pixels;
+    if (!fits(x)) return false;
+    ag_tensor *kept = ag_new(&x->tape, x->batch, x->n, E);
+    x->clean = take(x, x->batch * P, P);
+    ag_mark mark = ag_tape_mark(&x->tape);
+    ag_tensor *tokens = clip_embed(&x->tape, m, patches, x->gh, x->gw, x->how->position);
+    if (!kept || !x->clean || !tokens) return false;
+    if (m->config.vision.layers == 2) correlate(x, tokens->data);
+    if (!walk(x, tokens, false, correlate_before_last, NULL)) return false;
+    ag_tensor *y = method_second_path(x, &m->blocks[m->config.vision.layers - 1], tokens);
+    ag_tensor *out = y ? clip_project(&x->tape, m, y) : NULL;
+    if (!out) return false;
+    memcpy(kept->data, out->data, ag_size(kept) * sizeof(real));
+    x->tokens = kept->data;
+    ag_tape_reset(&x->tape, mark);
+    return true;
+}
+
 /* ==== SC-CLIP ============================================================================================== */
 typedef struct { real *middle, *low, *total; size_t pre, post, from, to; } levels; /* [B,n,D]: x_pre, x_post, sum of x_from..x_to */
 

@@ -17,6 +17,8 @@ typedef struct {
     size_t size, layers, blocks;
     bool points, argmax, multi, grids;
     method_flags method_flags;
+    size_t pamr;
+    const char *dilations;
 } options;
 
 #define CHOICE(name, what, source, family, blocks, free, ...) name "|"
@@ -44,6 +46,7 @@ static const flag flags[] = {
      .help = "print the points that CLIP Surgery hands to SAM, as JSON"},
     {"grids", 0, FLAG_SWITCH, offsetof(options, grids), NULL,
      .help = "DIR/grids.npy too: [texts, gh, gw], what the method says of each patch, before enlarging and min-max"},
+    CLI_PAMR_FLAGS(options, pamr, dilations),
     CLI_METHOD_FLAGS(options),
     CLI_COMMON_FLAGS(options),
 };
@@ -86,6 +89,9 @@ typedef struct {
     sheet sheet;
     size_t drawn; /* maps on the sheet */
     cJSON *points;
+    pamr refine; /* with --pamr: the photograph's edges, for all methods */
+    size_t dilations[PAMR_DILATIONS], dilation_count;
+    size_t none; /* methods that this model has no map for */
     size_t flat; /* maps that are the same everywhere, and the first of them */
     char flat_name[160];
 } job;
@@ -109,6 +115,7 @@ static bool choose(job *j) {
         return cli_usage(&j->c, "one of --text and --embeddings is needed, %s found", texts ? "both" : "none");
     if (!o->out && (!o->points || o->argmax || o->multi))
         return cli_usage(&j->c, "--out DIR is needed (maskinv explain --help)");
+    if (!cli_dilations(&j->c, o->dilations, j->dilations, &j->dilation_count)) return false;
     for (size_t i = 0; i < method_count() && i < METHODS_MOST; i++)
         if (!how || how == method_at(i)) j->methods[j->method_count++] = method_at(i);
     if (!how && o->points) return cli_usage(&j->c, "--points: one --method expected, all found");
@@ -215,6 +222,7 @@ typedef struct {
     size_t cells;
     real *grids; /* [count, cells] */
     real *map;   /* [side, side] */
+    bool none;
 } run;
 
 /* DIR/[METHOD.]what */
@@ -246,17 +254,32 @@ static bool add_to_sheet(job *j, const run *r, size_t i, bool flat) {
     return sheet_map(&j->sheet, j->drawn++, name, flat ? NULL : r->map, j->side, j->side, &j->c.e);
 }
 
+/* PAMR at the photograph's size, guided by what the network sees of it. */
+static bool open_pamr_there(job *j, pamr *refine) {
+    size_t w = j->photo.width, h = j->photo.height, side = j->side * j->side;
+    fault f = {0};
+    float *guide = mem_alloc(3 * w, h * sizeof *guide);
+    if (!guide) return err_set(&j->c.e, "no memory for PAMR of %zu x %zu pixels", w, h);
+    for (size_t c = 0; c < 3; c++) map_resize(j->pixels + c * side, j->side, j->side, guide + c * w * h, h, w);
+    bool ok = pamr_open(refine, guide, 3, h, w, j->dilations, j->dilation_count, &j->c.memory, j->c.cores, &f);
+    mem_free(guide);
+    return ok ? true : cli_fault(&j->c, &f);
+}
+
 /* The text whose raw relevance is largest, at the photograph's size; ties go to the first. */
 static bool write_argmax(job *j, const run *r) {
     size_t w = j->photo.width, h = j->photo.height, n = w * h;
     unsigned char palette[CLASS_MOST][3], *index = mem_alloc(n, 1);
     float *here = mem_alloc(n, sizeof *here), *best = mem_alloc(n, sizeof *best);
     char path[4096];
+    pamr refine;
     bool ok = index && here && best;
     if (!ok) err_set(&j->c.e, "no memory for a class map of %zu x %zu pixels", w, h);
+    if (ok && j->o.pamr) ok = open_pamr_there(j, &refine);
     for (size_t c = 0; ok && c < j->count; c++) {
         class_colour(c, palette[c]);
         map_resize(r->grids + c * r->cells, r->x.gh, r->x.gw, here, h, w);
+        if (j->o.pamr) pamr_refine(&refine, here, j->o.pamr);
         for (size_t i = 0; i < n; i++)
             if (c == 0 || here[i] > best[i]) best[i] = here[i], index[i] = (unsigned char)c;
     }
@@ -342,6 +365,16 @@ static const float *rows_of(const job *j, const method *how) {
     return j->rows;
 }
 
+/* Has this family of models nothing that the method looks at? With --method all that is said, and the others go on. */
+static bool left_out(job *j, const run *r, const fault *f) {
+    if (one_method(j) || (f->code != FAULT_FAMILY && strcmp(f->where, "class tokens and layers of the image side"))) return false;
+    cli_fault(&j->c, f);
+    cli_warn(&j->c, "%s has no map: %s", r->how->name, j->c.e.text);
+    j->c.e.text[0] = 0, j->none++;
+    return true;
+}
+
+/* r->none: there is no map of it, and that was said. */
 static bool open_run(job *j, run *r) {
     fault f = {0};
     size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
@@ -349,9 +382,10 @@ static bool open_run(job *j, run *r) {
     cli_method_settings(&j->o.method_flags, &settings);
     float *usual = NULL;
     if (r->how->family == FAMILY_LEGRAD && !cli_usual(&j->c, &usual)) return false;
-    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &(method_options){.blocks = blocks, .settings = &settings, .usual = usual},
-                          &j->c.memory, j->c.cores, &f);
+    const method_options with = {.blocks = blocks, .settings = &settings, .usual = usual};
+    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &with, &j->c.memory, j->c.cores, &f);
     mem_free(usual);
+    if (!ok && (r->none = left_out(j, r, &f))) return true;
     r->cells = r->x.gh * r->x.gw;
     r->grids = ok ? arena_alloc(&j->c.memory, j->count, r->cells * sizeof *r->grids) : NULL;
     r->map = r->grids ? arena_alloc(&j->c.memory, j->side, j->side * sizeof *r->map) : NULL;
@@ -361,15 +395,34 @@ static bool open_run(job *j, run *r) {
     return ok ? true : (cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", r->how->name));
 }
 
+/* PAMR of the map in 0..1, which is brought to 0..1 again: what is refined is a mean of its neighbours, never beyond them. */
+static void refine_map(job *j, real *map) {
+    real low = map[0], high = map[0];
+    pamr_refine(&j->refine, map, j->o.pamr);
+    for (size_t i = 0; i < j->side * j->side; i++) low = map[i] < low ? map[i] : low, high = map[i] > high ? map[i] : high;
+    for (size_t i = 0; high > low && i < j->side * j->side; i++) map[i] = (map[i] - low) / (high - low);
+}
+
 /* A map that is the same everywhere is no map; the others are still worth having. */
 static bool run_text(job *j, run *r, size_t i) {
     fault f = {0};
     bool flat = !method_map(&r->x, r->grids + i * r->cells, r->map, &f);
     if (flat && f.code != FAULT_FLAT)
         return cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s of '%s'", r->how->name, j->names[i]);
+    if (!flat && j->o.pamr) refine_map(j, r->map);
     if (flat && !j->flat++) snprintf(j->flat_name, sizeof j->flat_name, "%s of '%.100s'", r->how->name, j->names[i]);
     if (flat) return add_to_sheet(j, r, i, true);
     return write_map(j, r, i) && add_to_sheet(j, r, i, false) && add_points(j, r, i);
+}
+
+/* Its tiles stay blank. */
+static bool say_none(job *j, const run *r) {
+    char name[200];
+    for (size_t i = 0; j->o.multi && i < (knows_texts(r->how) ? j->count : 1); i++) {
+        snprintf(name, sizeof name, "%s: no map", r->how->name);
+        if (!sheet_map(&j->sheet, j->drawn++, name, NULL, j->side, j->side, &j->c.e)) return false;
+    }
+    return true;
 }
 
 static bool run_method(job *j, size_t index) {
@@ -377,6 +430,10 @@ static bool run_method(job *j, size_t index) {
     size_t mark = arena_mark(&j->c.memory);
     cli_progress(&j->c, r.how->name, index, j->method_count);
     bool ok = open_run(j, &r);
+    if (r.none) {
+        arena_reset(&j->c.memory, mark);
+        return say_none(j, &r);
+    }
     ok = ok && write_grids(j, &r);
     for (size_t i = 0; ok && i < j->count; i++) ok = run_text(j, &r, i);
     if (ok && j->o.argmax && knows_texts(r.how)) ok = write_argmax(j, &r);
@@ -394,6 +451,13 @@ static bool open_sheet(job *j) {
     return sheet_open_grid(&j->sheet, &j->photo, maps, title, &j->c.e);
 }
 
+/* --pamr: the edges of the picture as the network sees it. */
+static bool open_pamr(job *j) {
+    fault f = {0};
+    return !j->o.pamr || pamr_open(&j->refine, j->pixels, 3, j->side, j->side, j->dilations, j->dilation_count, &j->c.memory,
+                                   j->c.cores, &f) || cli_fault(&j->c, &f);
+}
+
 static bool write_sheet(job *j) {
     char path[4096];
     if (!j->o.multi) return true;
@@ -405,10 +469,11 @@ static bool write_sheet(job *j) {
 
 static bool explain(job *j) {
     if (!choose(j) || !cli_open_model(&j->c, &j->o.common) || !read_inputs(j)) return false;
-    if (!open_sheet(j) || !begin_points(j)) return false;
+    if (!open_sheet(j) || !begin_points(j) || !open_pamr(j)) return false;
     for (size_t i = 0; i < j->method_count; i++)
         if (!run_method(j, i)) return false;
     if (!write_sheet(j) || !print_points(j)) return false;
+    if (j->none == j->method_count) return err_set(&j->c.e, "no method has a map of this model");
     if (!j->o.points) cli_say_side(&j->c, j->side);
     if (!j->flat) return true;
     size_t all = j->method_count * j->count;

@@ -16,8 +16,8 @@ typedef struct {
     common_options common;
     const char *image, *classes, *embeddings, *method, *out, *window, *dilations;
     text_options text; /* its texts are not asked for */
-    size_t shorter, stride, blocks, pamr;
-    double scale, prob_thd, area_thd;
+    size_t shorter, stride, blocks, pamr, least;
+    double scale, prob_thd, area_thd, eps;
     method_flags method_flags;
     bool no_orient;
 } options;
@@ -58,6 +58,10 @@ static const flag flags[] = {
     {"template", 0, FLAG_LIST, offsetof(options, text.templates), "TEMPLATE",
      .help = "a sentence with {} where a name goes; not given: the method's own, else the 80 published for ImageNet"},
     {"templates", 0, FLAG_TEXT, offsetof(options, text.file), "FILE", .help = "a file of templates, one a line; or builtin"},
+    {"eps", 0, FLAG_NUMBER, offsetof(options, eps), "X", 0, 1e3,
+     .help = "cliptrase: patches this near are one cluster's; not given: 0.7 (its authors at 336 pixels: 1.1)"},
+    {"least", 0, FLAG_COUNT, offsetof(options, least), "N", 1, 1e6,
+     .help = "cliptrase: so many near ones, itself counted, make a core; not given: 3 (at 336: 7)"},
     CLI_PAMR_FLAGS(options, pamr, dilations),
     CLI_METHOD_FLAGS(options),
     CLI_COMMON_FLAGS(options),
@@ -131,6 +135,11 @@ static bool settle(job *j) {
     if (!isnan(o->area_thd)) s->area_thd = o->area_thd;
     cli_method_settings(&o->method_flags, &s->method);
     s->pamr = o->pamr;
+    if (!isnan(o->eps)) s->eps = o->eps;
+    if (o->least) s->least = o->least;
+    if (how->clusters && (o->window || o->stride || o->pamr || !isnan(o->prob_thd) || !isnan(o->area_thd) || !isnan(o->scale)))
+        return cli_usage(&j->c, "--method %s names its clusters by vote: it takes --short, --eps and --least, no window, scale, "
+                         "threshold or PAMR", how->name);
     return cli_dilations(&j->c, o->dilations, s->dilations, &s->dilation_count) && read_window(j);
 }
 
@@ -206,7 +215,8 @@ static bool write_pictures(job *j) {
     char path[4096];
     size_t n = j->out.width * j->out.height;
     unsigned char palette[CLASS_MOST][3], *index = mem_alloc(n, 1);
-    bool background = (j->classes.list && j->classes.list->background) || j->s.settings.prob_thd > 0;
+    bool last = j->classes.list && j->classes.list->words; /* CLIPtrase's background is the last class */
+    bool background = !last && ((j->classes.list && j->classes.list->background) || j->s.settings.prob_thd > 0);
     if (!index) return err_set(&j->c.e, "no memory for a picture of %zu pixels", n);
     for (size_t i = 0; i < n; i++) index[i] = (unsigned char)j->out.label[i];
     for (size_t i = 0; i < j->classes.count; i++) class_colour(i, palette[i]);
@@ -225,6 +235,10 @@ static void say_settings(longtext *t, const job *j) {
     say(t, " \"method\": \"%s\", \"templates\": %zu,\n \"input\": {\"width\": %zu, \"height\": %zu},\n", s->how->name, j->templates,
         j->out.input_width, j->out.input_height);
     say(t, " \"window\": %zu, \"stride\": %zu, \"windows\": %zu,\n", s->window, s->window ? s->stride : 0, j->out.windows);
+    if (s->how->clusters) {
+        say(t, " \"eps\": %.9g, \"least\": %zu, \"image_level\": %s,\n", s->eps, s->least, s->image_level ? "true" : "false");
+        return;
+    }
     say(t, " \"scale\": %.9g, \"prob_thd\": %.9g, \"area_thd\": ", s->scale, s->prob_thd);
     if (s->area_thd < 0) say(t, "null");
     else say(t, "%.9g", s->area_thd);
@@ -283,9 +297,11 @@ static bool write_json(job *j) {
 static void print_classes(const job *j) {
     const segment_settings *s = &j->s.settings;
     double all = (double)(j->out.width * j->out.height);
-    printf("%s, %zu of %zu names, input %zu x %zu, %zu window%s%s; scale %g, threshold %g\n", s->how->name, j->classes.count,
+    printf("%s, %zu of %zu names, input %zu x %zu, %zu window%s%s", s->how->name, j->classes.count,
            j->classes.query_count, j->out.input_width, j->out.input_height, j->out.windows, j->out.windows == 1 ? "" : "s",
-           s->pamr ? ", PAMR" : "", s->scale, s->prob_thd);
+           s->pamr ? ", PAMR" : "");
+    printf(s->how->clusters ? "; clusters of %g and %g\n" : "; scale %g, threshold %g\n", s->how->clusters ? s->eps : s->scale,
+           s->how->clusters ? (double)s->least : s->prob_thd);
     for (size_t after = SIZE_MAX, last = 0;;) { /* by pixels, equal ones by number */
         size_t best = SIZE_MAX;
         for (size_t i = 0; i < j->classes.count; i++) {

@@ -68,6 +68,25 @@ static const char *list_line(const void *arg, size_t i, size_t *length) {
     return list->lines[i];
 }
 
+/* Background words: queries of one more class. */
+static bool add_words(segment_classes *c, err *e) {
+    const segment_list *list = c->list;
+    segment_classes more = {.list = list, .query_count = c->query_count + list->word_count, .count = c->count + 1, .under = c->block};
+    size_t each = sizeof *c->queries + sizeof *c->owner;
+    more.block = mem_alloc(1, more.query_count * each + more.count * sizeof *c->titles);
+    if (!more.block) return err_set(e, "%s: no memory for %zu names", list->name, more.query_count);
+    more.queries = more.block, more.titles = more.queries + more.query_count;
+    more.owner = (uint32_t *)(void *)(more.titles + more.count);
+    memcpy(more.queries, c->queries, c->query_count * sizeof *c->queries);
+    memcpy(more.owner, c->owner, c->query_count * sizeof *c->owner);
+    memcpy(more.titles, c->titles, c->count * sizeof *c->titles);
+    more.titles[c->count] = "background";
+    for (size_t i = 0; i < list->word_count; i++)
+        more.queries[c->query_count + i] = list->words[i], more.owner[c->query_count + i] = (uint32_t)c->count;
+    *c = more;
+    return true;
+}
+
 /* ---- from a file: empty lines at its end are none ------------------------------------------------------------------ */
 typedef struct { const char *text; size_t length; } content;
 
@@ -91,14 +110,15 @@ bool segment_classes_read(const char *what, segment_classes *c, err *e) {
     memset(c, 0, sizeof *c);
     if ((c->list = segment_list_find(what))) {
         if (!fill(c, what, list_line, c->list, e)) return false;
+        if (c->list->words && !add_words(c, e)) return false;
         if (c->list->first) c->titles[0] = c->list->first;
         return true;
     }
     content file = {NULL, 0};
     char *text = file_read(what, FILE_MOST, &file.length, e);
     if (!text) {
-        char lists[512] = "";
-        for (size_t i = 0; i < segment_list_count(); i++) {
+        char lists[1024] = "";
+        for (size_t i = 0; i < segment_list_count() && strlen(lists) < 900; i++) {
             strcat(lists, i ? ", " : "");
             strcat(lists, segment_list_at(i)->name);
         }
@@ -113,6 +133,6 @@ bool segment_classes_read(const char *what, segment_classes *c, err *e) {
 }
 
 void segment_classes_free(segment_classes *c) {
-    mem_free(c->block);
+    mem_free(c->block), mem_free(c->under);
     memset(c, 0, sizeof *c);
 }

@@ -23,7 +23,7 @@ typedef struct {
     const char **titles;       /* [count] what a class is called: its first name, or "background" */
     size_t query_count, count;
     const segment_list *list;  /* NULL: from a file */
-    void *block;
+    void *block, *under;       /* theirs */
 } segment_classes;
 enum { SEGMENT_CLASSES = 65535 };
 /* what: the name of a published list, else a file, a class a line, names between commas. */
@@ -40,8 +40,9 @@ typedef struct {
     double scale, prob_thd, area_thd; /* area_thd < 0: off */
     size_t pamr;                  /* steps; 0: off */
     size_t dilations[PAMR_DILATIONS], dilation_count;
-    double eps;                   /* CLIPtrase's clusters */
-    size_t least;
+    double eps;                   /* CLIPtrase's clusters: how near neighbours are */
+    size_t least;                 /* ... and how many make a core, itself counted */
+    bool image_level;             /* CLIPtrase: cosines times the class token's own */
 } segment_settings;
 /* As published for this method and list; list NULL: no background, for any names. */
 segment_settings segment_defaults(const clip_model *m, const method *how, const segment_list *list);
@@ -53,8 +54,10 @@ struct segment_list {
     const char *name, *title, *data; /* "voc21", "PASCAL VOC 2012, with background", "voc2012" of data.h (NULL: none) */
     const char *const *lines;
     size_t count;
+    const char *const *words; /* CLIPtrase's background words, all of one more class; NULL: none */
+    size_t word_count;
     const char *first;     /* what class 0 is called where its names are not it; NULL: its first name */
-    bool background;       /* class 0 is all that is unsure */
+    bool background;       /* class 0 is all that is unsure; with words: it is the last class */
     size_t shorter;        /* at windows of 224 */
     bool whole;            /* NACLIP and ResCLIP take the whole picture at once */
     double sclip_scale, scclip_scale, prob_thd, scclip_thd, area_thd;
@@ -98,6 +101,22 @@ real *segment_cosines(const segmenter *s, const real *pixels, size_t h, size_t w
 /* Cosines and pixels at h x w -> labels at out->height x out->width. */
 bool segment_decide(const segmenter *s, const real *cosines, const real *pixels, size_t h, size_t w, segmentation *out,
                     arena *memory, pool *cores, fault *f);
+
+/* CLIPtrase's way (clusters.c): pixels [3,h,w] -> labels at out->height x out->width, nearest. What is between, for who asks;
+ * each may be NULL. */
+typedef struct {
+    int32_t *clusters; /* [gh gw], -1: none */
+    uint16_t *before;  /* [h,w] without clusters */
+    uint16_t *label;   /* [h,w] */
+} cluster_steps;
+bool segment_by_clusters(const segmenter *s, const real *pixels, size_t h, size_t w, segmentation *out, cluster_steps *steps,
+                         arena *memory, pool *cores, fault *f);
+/* DBSCAN of x [P,n], Euclidean: clusters in the order of their first core point, a border point in the first that reaches it,
+ * -1: noise. Their number; SIZE_MAX: no memory. */
+size_t cluster_points(const real *x, size_t P, size_t n, double eps, size_t least, int32_t *cluster, arena *memory, pool *cores,
+                      fault *f);
+/* 7 x 7 median, borders mirrored with the edge repeated. */
+void cluster_median(const real *in, size_t h, size_t w, real *out);
 
 /* Bilinear, half-pixel centres: what map_fit does, row by row and ready for many. */
 typedef struct {

@@ -16,7 +16,7 @@ def write(path, tensors, meta):
     open(path, 'wb').write(struct.pack('<Q', len(h)) + h + body)
 
 def wanted(k):
-    if k in ('square.u8', 'wide.u8', 'queries', 'scclip.queries', 'cliptrase.queries') or k.startswith('protocol.'): return True
+    if k in ('square.u8', 'wide.u8', 'odd.u8', 'queries', 'scclip.queries', 'cliptrase.queries') or k.startswith('protocol.'): return True
     if not k.startswith(('square.', 'wide.authors.', 'odd.authors.')): return False
     return k.endswith(('.grid', '.lof', '.outliers')) or '.cliptrase.' in k and not k.endswith('.grid')
 

@@ -125,6 +125,43 @@ static void cliptrases_scores_are_its_own(void **state) {
     close_all(&x);
 }
 
+static void clusters_are_cliptrases(void **state) {
+    fixture x;
+    size_t n;
+    fault f = {0};
+    int32_t cluster[70];
+    real median[12 * 17];
+    (void)state;
+    open_expected(&x, "pieces");
+    const real *points = fixture_get(&x, &n, "dbscan.x"), *labels = fixture_get(&x, &n, "dbscan.labels.0.6-4");
+    size_t count = cluster_points(points, 70, 2, .6, 4, cluster, &x.memory, NULL, &f), most = 0;
+    for (size_t i = 0; i < 70; i++) {
+        assert_int_equal(cluster[i], (int)labels[i]);
+        if (labels[i] >= 0 && (size_t)labels[i] + 1 > most) most = (size_t)labels[i] + 1;
+    }
+    assert_int_equal(count, most);
+    cluster_median(fixture_get(&x, &n, "median.x"), 12, 17, median);
+    assert_memory_equal(median, fixture_get(&x, &n, "median.7"), sizeof median);
+    close_all(&x);
+}
+
+static void outliers_are_the_authors(void **state) {
+    fixture x;
+    size_t n;
+    fault f = {0};
+    double scores[60];
+    bool outlier[60];
+    real found[60];
+    (void)state;
+    open_expected(&x, "pieces");
+    assert_true(method_outliers(fixture_get(&x, &n, "lof.x"), 60, 8, scores, outlier, &x.memory, &f));
+    for (size_t i = 0; i < 60; i++) found[i] = (real)scores[i];
+    assert_close(found, fixture_get(&x, &n, "lof.scores"), 60, 1e-5);
+    const real *expected = fixture_get(&x, &n, "lof.outliers");
+    for (size_t i = 0; i < 60; i++) assert_int_equal(outlier[i], (int)expected[i]);
+    close_all(&x);
+}
+
 /* ---- the protocol --------------------------------------------------------------------------------------------- */
 typedef struct {
     fixture x;
@@ -231,6 +268,58 @@ static void the_protocol_is_the_authors(void **state) {
         labels_are(&p, &s, "naclip", "area");
         s.settings.area_thd = -1, s.settings.pamr = 10, s.settings.prob_thd = (double)p.threshold[1];
         labels_are(&p, &s, "naclip", "pamr");
+        close_protocol(&p);
+    }
+}
+
+/* CLIPtrase's names before its clusters, clusters and labels, on a square, a wide grid and one that is no whole number of patches. */
+static void cliptrase_labels(protocol *p, const char *input, const char *tag) {
+    fault f = {0};
+    size_t n, cells, h, w, mark = arena_mark(&p->x.memory);
+    uint32_t one_each[QUERIES] = {0, 1, 2, 3, 4, 5}, four[QUERIES] = {0, 1, 2, 3, 4, 4};
+    segment_classes classes = {.owner = one_each, .query_count = QUERIES, .count = QUERIES};
+    const clip_config *c = &p->x.model->config;
+    real *bytes = fixture_get(&p->x, &n, "%s.u8", input);
+    char name[60];
+    snprintf(name, sizeof name, "%s.u8", input);
+    const st_tensor *t = st_find(p->x.expected, name);
+    h = t->shape[0], w = t->shape[1];
+    real *pixels = arena_alloc(&p->x.memory, n, sizeof *pixels);
+    bool odd = !strcmp(input, "odd");
+    static const double mean[3] = {122.771, 116.746, 104.094}, deviation[3] = {68.501, 66.632, 70.323};
+    for (size_t i = 0; i < h * w; i++)
+        for (size_t k = 0; k < 3; k++) {
+            double m = odd ? mean[k] : 255 * (double)c->mean[k], s = odd ? deviation[k] : 255 * (double)c->std[k];
+            pixels[k * h * w + i] = (real)(((double)bytes[3 * i + k] - m) / s);
+        }
+    segmenter s = {.model = p->x.model, .classes = &classes, .queries = fixture_get(&p->x, &n, "cliptrase.queries")};
+    s.settings = segment_defaults(p->x.model, method_find("cliptrase"), NULL);
+    s.settings.eps = (double)*fixture_get(&p->x, &n, "%s.eps", tag);
+    segmentation out = {.width = w, .height = h};
+    cluster_steps k = {arena_alloc(&p->x.memory, h * w, sizeof(int32_t)), arena_alloc(&p->x.memory, h * w, 2), NULL};
+    if (!segment_by_clusters(&s, pixels, h, w, &out, &k, &p->x.memory, p->cores, &f)) fail_msg("%s: fault %d %s", tag, f.code, f.where);
+    const real *clusters = fixture_get(&p->x, &cells, "%s.cliptrase.clusters", tag);
+    const real *before = fixture_get(&p->x, &n, "%s.cliptrase.before", tag), *labels = fixture_get(&p->x, &n, "%s.cliptrase.labels", tag);
+    for (size_t i = 0; i < cells; i++) assert_int_equal(k.clusters[i], (int)clusters[i]);
+    for (size_t i = 0; i < n; i++)
+        if (k.before[i] != (uint16_t)before[i] || out.label[i] != (uint16_t)labels[i]) fail_msg("%s: pixel %zu differs", tag, i);
+    if (!strcmp(tag, "square")) {
+        classes.owner = four, classes.count = 5, s.settings.image_level = true;
+        assert_true(segment_by_clusters(&s, pixels, h, w, &out, NULL, &p->x.memory, NULL, &f));
+        labels = fixture_get(&p->x, &n, "square.cliptrase.imagelevel.labels");
+        for (size_t i = 0; i < n; i++) assert_int_equal(out.label[i], (int)labels[i]);
+    }
+    arena_reset(&p->x.memory, mark);
+}
+
+static void cliptrase_names_clusters(void **state) {
+    (void)state;
+    for (int i = 0; i < MODELS; i++) {
+        protocol p;
+        open_protocol(&p, models[i]);
+        cliptrase_labels(&p, "square", "square");
+        cliptrase_labels(&p, "wide", "wide.authors");
+        cliptrase_labels(&p, "odd", "odd.authors");
         close_protocol(&p);
     }
 }
@@ -387,7 +476,10 @@ int main(void) {
                                        cmocka_unit_test(windows_cover_every_pixel),
                                        cmocka_unit_test(scores_are_mmsegmentations),
                                        cmocka_unit_test(cliptrases_scores_are_its_own),
+                                       cmocka_unit_test(clusters_are_cliptrases),
+                                       cmocka_unit_test(outliers_are_the_authors),
                                        cmocka_unit_test(the_protocol_is_the_authors),
+                                       cmocka_unit_test(cliptrase_names_clusters),
                                        cmocka_unit_test(windows_do_not_see_one_another),
                                        cmocka_unit_test(little_memory),
                                        cmocka_unit_test(names_have_owners),
