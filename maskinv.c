@@ -7,6 +7,14 @@ enum { INVERT_NODES = 4096 };
 
 invert_options invert_defaults(void) { return (invert_options){.iters = 10, .lr = (real)0.5}; }
 
+invert_options invert_defaults_of(const clip_config *c) {
+    invert_options o = invert_defaults();
+    if (c->invert.lr > 0) o.lr = c->invert.lr;
+    if (c->invert.iters) o.iters = c->invert.iters;
+    if (c->invert.alpha > 0) o.alpha = c->invert.alpha;
+    return o;
+}
+
 static real *take(arena *a, size_t rows, size_t cols, fault *f) {
     size_t count, bytes = SIZE_MAX;
     if (f->code) return NULL;

@@ -23,6 +23,7 @@ typedef struct {
 } invert_options;
 /* The paper's: 10 steps, lr 0.5, alpha 0, decay 0. */
 invert_options invert_defaults(void);
+invert_options invert_defaults_of(const clip_config *c); /* the same, but what the model's maskinv_cfg says */
 
 typedef struct {          /* all the caller's; NULL where not wanted, but for embedding and losses */
     real *embedding;      /* [E] as optimised, not normalised */

@@ -193,10 +193,7 @@ size_t peak_bytes(void) { return os_memory_peak(); }
 
 /* ---- MaskInversion's settings -------------------------------------------------------------------- */
 invert_options cli_invert(const clip_config *m, size_t iters, double lr, double alpha) {
-    invert_options o = invert_defaults();
-    if (m->invert.lr > 0) o.lr = m->invert.lr;
-    if (m->invert.iters) o.iters = m->invert.iters;
-    if (m->invert.alpha > 0) o.alpha = m->invert.alpha;
+    invert_options o = invert_defaults_of(m);
     if (!isnan(lr)) o.lr = (real)lr;
     if (!isnan(alpha)) o.alpha = (real)alpha;
     if (iters) o.iters = iters;

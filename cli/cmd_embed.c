@@ -45,20 +45,6 @@ static bool all_finite(const float *v, size_t n) {
 }
 
 /* ---- one image, or one list of ids, into out [E] --------------------------------------------------- */
-static bool embed_pixels(cli *c, const float *pixels, size_t side, float *out) {
-    size_t mark = arena_mark(&c->memory), grid = side / c->model->config.patch;
-    ag_tape t;
-    ag_tensor *z = NULL;
-    memset(&t, 0, sizeof t);
-    if (ag_tape_init(&t, &c->memory, c->cores, 64)) {
-        t.recording = false;
-        z = clip_image(&t, c->model, clip_patches(&t, c->model, pixels, side, side), grid, grid);
-    }
-    if (z) memcpy(out, z->data, c->model->config.embed * sizeof *out);
-    arena_reset(&c->memory, mark);
-    return z ? true : cli_fault(c, &t.fault);
-}
-
 static bool embed_image(cli *c, const options *o, const char *path, size_t side, float *out) {
     const clip_config *config = &c->model->config;
     picture p;
@@ -66,7 +52,8 @@ static bool embed_image(cli *c, const options *o, const char *path, size_t side,
     float *pixels = o->squash ? pixels_squash(&p, side, config->mean, config->std, &c->e)
                               : pixels_own(&p, side, config, &c->e);
     picture_free(&p);
-    bool ok = pixels && embed_pixels(c, pixels, side, out);
+    fault f = {0};
+    bool ok = pixels && (clip_image_embed(c->model, pixels, side, side, &c->memory, c->cores, out, &f) || cli_fault(c, &f));
     mem_free(pixels);
     if (ok && !all_finite(out, config->embed)) ok = err_set(&c->e, "%s: its embedding is not finite", path);
     return ok;

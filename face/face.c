@@ -198,16 +198,8 @@ float *call_pixels(const mi_model *m, const mi_image *image, size_t side, err *e
 
 /* ---- embeddings ------------------------------------------------------------------------------------------ */
 static bool embed_pixels(call *c, const clip_model *model, const float *pixels, size_t side, float *out) {
-    size_t gh, gw;
-    ag_tape t;
-    ag_tensor *z = NULL;
-    memset(&t, 0, sizeof t);
-    if (clip_grid(&model->config, side, side, &gh, &gw) && ag_tape_init(&t, &c->memory, c->cores, 64)) {
-        t.recording = false;
-        z = clip_image(&t, model, clip_patches(&t, model, pixels, side, side), gh, gw);
-    }
-    if (!z) return call_fault(c, &t.fault);
-    memcpy(out, z->data, model->config.embed * sizeof *out);
+    fault f = {0};
+    if (!clip_image_embed(model, pixels, side, side, &c->memory, c->cores, out, &f)) return call_fault(c, &f);
     return all_finite(out, model->config.embed) || err_set(c->e, "the picture's embedding is not finite");
 }
 

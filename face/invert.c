@@ -13,10 +13,7 @@ typedef struct {
 
 /* ---- settings ---------------------------------------------------------------------------------- */
 static invert_options settings(const clip_config *m, const mi_invert_options *o) {
-    invert_options i = invert_defaults();
-    if (m->invert.lr > 0) i.lr = m->invert.lr;
-    if (m->invert.iters) i.iters = m->invert.iters;
-    if (m->invert.alpha > 0) i.alpha = m->invert.alpha;
+    invert_options i = invert_defaults_of(m);
     if (o->iters) i.iters = o->iters;
     if (!(o->lr < 0)) i.lr = (real)o->lr;
     if (!(o->alpha < 0)) i.alpha = (real)o->alpha;
