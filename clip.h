@@ -272,7 +272,7 @@ ag_tensor *clip_head(ag_tape *t, const clip_model *m, ag_tensor *x);
 /* All of it: patches [B,gh*gw,3pp] -> [B,1,E]. */
 ag_tensor *clip_image(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw);
 /* The same of one picture, on a tape of its own: pixels [3,height,width] -> out [E]. */
-bool clip_image_embed(const clip_model *m, const real *pixels, size_t height, size_t width, arena *memory, pool *cores,
+bool clip_image_embed(const clip_model *m, const real *pixels, const real *alpha, size_t height, size_t width, arena *memory, pool *cores,
                       real *out, fault *f);
 /* The ResNet's convolutions: patches as clip_patches has them (of 32) -> cells [B,gh*gw,D]. Inference alone. */
 ag_tensor *clip_resnet(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw);

@@ -267,8 +267,8 @@ ag_tensor *clip_image(ag_tape *t, const clip_model *m, ag_tensor *patches, size_
     return clip_head(t, m, clip_blocks(t, &run, m->blocks, x, 0, m->config.vision.layers));
 }
 
-bool clip_image_embed(const clip_model *m, const real *pixels, size_t height, size_t width, arena *memory, pool *cores,
-                      real *out, fault *f) {
+bool clip_image_embed(const clip_model *m, const real *pixels, const real *alpha, size_t height, size_t width, arena *memory,
+                      pool *cores, real *out, fault *f) {
     size_t mark = arena_mark(memory), gh, gw;
     ag_tape t = {.recording = false};
     ag_tensor *z = NULL;
@@ -276,7 +276,7 @@ bool clip_image_embed(const clip_model *m, const real *pixels, size_t height, si
         return fault_set(f, FAULT_SHAPE, "pixels", (size_t[]){3, height, width, m->config.patch, m->config.patch, 1}, 6);
     if (ag_tape_init(&t, memory, cores, 64)) {
         t.recording = false;
-        z = clip_image(&t, m, clip_patches(&t, m, pixels, height, width), gh, gw);
+        z = clip_image(&t, m, clip_patches_alpha(&t, m, pixels, alpha, height, width), gh, gw);
     }
     if (z) memcpy(out, z->data, m->config.embed * sizeof *out);
     else *f = t.fault;

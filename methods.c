@@ -406,16 +406,17 @@ const method *method_find(const char *name) {
 }
 
 /* ---- all of them ---------------------------------------------------------------------------------------------- */
-static bool open_legrad(explainer *x, const real *pixels, const real *usual, fault *f) {
-    explain_options o = {.layers = x->blocks, .gradient = GRADIENT_FACTORED, .usual = usual};
+static bool open_legrad(explainer *x, const real *pixels, const method_options *how, fault *f) {
+    explain_options o = {.layers = x->blocks, .gradient = GRADIENT_FACTORED, .usual = how ? how->usual : NULL,
+                         .alpha = how ? how->alpha : NULL};
     return explain_open(&x->legrad, x->model, pixels, x->height, x->width, &o, x->memory, x->cores, f);
 }
 
 /* Patches [batch,gh*gw,..] of pixels [batch,3,height,width]; what is beyond the last whole patch is left out. */
-static ag_tensor *whole_patches(explainer *x, const real *pixels) {
+static ag_tensor *whole_patches(explainer *x, const real *pixels, const real *alpha) {
     size_t p = x->model->config.patch, h = x->gh * p, w = x->gw * p, side = x->height * x->width;
     ag_tape *t = &x->tape;
-    if (x->batch == 1 && h == x->height && w == x->width) return clip_patches(t, x->model, pixels, h, w);
+    if (x->batch == 1 && h == x->height && w == x->width) return clip_patches_alpha(t, x->model, pixels, alpha, h, w);
     ag_tensor *all = NULL;
     real *whole = arena_alloc(x->memory, 3 * h, w * sizeof *whole);
     if (!whole) fault_memory(&t->fault, "patches", x->memory, 3 * h * w * sizeof *whole);
@@ -447,11 +448,11 @@ static bool open_row(explainer *x, const method *how, bool steered, const clip_m
     if (asked > layers) return fault_set(f, FAULT_RANGE, "blocks", (size_t[]){asked, 1, layers}, 3);
     x->blocks = asked ? asked : own < layers ? own : layers; /* a model with fewer layers has all of them changed */
     if (!how->free) x->blocks = own;
-    if (how->family == FAMILY_LEGRAD) return open_legrad(x, pixels, o ? o->usual : NULL, f);
+    if (how->family == FAMILY_LEGRAD) return open_legrad(x, pixels, o, f);
     bool ok = ag_tape_init(&x->tape, memory, cores, wants_gradient(x) ? TAPE_NODES : 1);
     x->tape.recording = false;
     if (ok) x->run = clip_image_run(&x->tape, m, x->gh, x->gw);
-    ag_tensor *patches = ok ? whole_patches(x, pixels) : NULL;
+    ag_tensor *patches = ok ? whole_patches(x, pixels, o ? o->alpha : NULL) : NULL;
     x->settings = o && o->settings ? *o->settings : method_defaults();
     if (patches && how->open) ok = how->open(x, patches, pixels);
     else if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);

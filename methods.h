@@ -91,6 +91,7 @@ typedef struct {
     size_t blocks;                   /* 0: the method's own number */
     const method_settings *settings; /* NULL: the defaults */
     const real *usual;               /* legrad of SigLIP: explain_options.usual */
+    const real *alpha;               /* AlphaCLIP: explain_options.alpha */
     size_t batch;                    /* pictures of one size side by side; 0: one. Of the features family */
 } method_options;
 typedef struct method_kept method_kept; /* methods_dense.c */

@@ -130,7 +130,9 @@ static size_t standard_memory(void) {
     return bytes < SIZE_MAX / 4 ? (size_t)bytes : SIZE_MAX / 4;
 }
 
-bool cli_open_model(cli *c, const common_options *o) {
+bool cli_open_model(cli *c, const common_options *o) { return cli_open_model_for(c, o, CHECK_IMAGE); }
+
+bool cli_open_model_for(cli *c, const common_options *o, check_side side) {
     c->room_bytes = o->memory ? o->memory : standard_memory();
     if (!(c->room = mem_reserve(c->room_bytes))) {
         size_t asked = c->room_bytes;
@@ -141,7 +143,7 @@ bool cli_open_model(cli *c, const common_options *o) {
     if (!(c->weights = o->model ? checkpoint_open(o->model, &c->e) : checkpoint_builtin(&c->e))) return false;
     c->model = checkpoint_model(c->weights);
     if (!(c->cores = pool_start(o->threads))) return err_set(&c->e, "--threads: threads could not be started");
-    return checkpoint_check_finite(c->weights, &c->e);
+    return checkpoint_check_side(c->weights, side, &c->e);
 }
 
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {

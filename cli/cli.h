@@ -78,8 +78,9 @@ typedef struct {
 bool cli_begin(cli *c, const command *cmd, int argc, char **argv, void *options);
 /* Prints c->e when not ok, frees everything, returns the exit code. */
 int cli_end(cli *c, void *options, bool ok);
-/* Model, pool and arena. */
+/* Model, pool and arena; the image side's numbers are looked at, the text side's when texts are first embedded. */
 bool cli_open_model(cli *c, const common_options *o);
+bool cli_open_model_for(cli *c, const common_options *o, check_side side);
 /* Empties standard output: 0, or 1 and a message when it cannot be written. */
 int cli_flush(void);
 /* A usage error that the table cannot express; returns false. */

@@ -95,5 +95,5 @@ int cmd_convert(int argc, char **argv) {
     options o;
     cli c;
     if (!cli_begin(&c, &convert_command, argc, argv, &o)) return c.code;
-    return cli_end(&c, &o, cli_open_model(&c, &o.common) && convert(&c, &o));
+    return cli_end(&c, &o, cli_open_model_for(&c, &o.common, CHECK_ALL) && convert(&c, &o));
 }

@@ -1,12 +1,12 @@
 /* cmd_embed.c - maskinv embed: images, texts or ids to embeddings. */
-#include "cli/cli.h"
+#include "cli/inputs.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
     common_options common;
-    text_list images, texts, ids;
+    text_list images, masks, texts, ids;
     bool squash;
     size_t size;
     const char *out;
@@ -14,6 +14,8 @@ typedef struct {
 
 static const flag flags[] = {
     {"image", 'i', FLAG_LIST, offsetof(options, images), "IMAGE", .many = true, .help = "a picture to embed"},
+    {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .many = true,
+     .help = "AlphaCLIP: the region to look at, one for all pictures or one for each; not given: all of the picture"},
     {"text", 't', FLAG_LIST, offsetof(options, texts), "TEXT", .help = "a text to embed"},
     {"ids", 0, FLAG_LIST, offsetof(options, ids), "IDS", .help = "token ids to embed, 1,2,3; nothing is added to them"},
     {"squash", 0, FLAG_SWITCH, offsetof(options, squash), NULL,
@@ -45,15 +47,20 @@ static bool all_finite(const float *v, size_t n) {
 }
 
 /* ---- one image, or one list of ids, into out [E] --------------------------------------------------- */
-static bool embed_image(cli *c, const options *o, const char *path, size_t side, float *out) {
+/* With a region the picture is squashed too: the plane is the mask squashed (MODEL.md 1.15). */
+static bool embed_image(cli *c, const options *o, size_t i, size_t side, float *out) {
     const clip_config *config = &c->model->config;
+    const char *path = o->images.item[i], *mask = o->masks.count ? o->masks.item[o->masks.count == 1 ? 0 : i] : NULL;
     picture p;
+    float *alpha = NULL;
     if (!picture_read(path, &p, &c->e)) return false;
-    float *pixels = o->squash ? pixels_squash(&p, side, config->mean, config->std, &c->e)
+    if (mask && !inputs_alpha(c, mask, path, &p, side, &alpha)) return picture_free(&p), false;
+    float *pixels = o->squash || mask ? pixels_squash(&p, side, config->mean, config->std, &c->e)
                               : pixels_own(&p, side, config, &c->e);
     picture_free(&p);
     fault f = {0};
-    bool ok = pixels && (clip_image_embed(c->model, pixels, side, side, &c->memory, c->cores, out, &f) || cli_fault(c, &f));
+    bool ok = pixels && (clip_image_embed(c->model, pixels, alpha, side, side, &c->memory, c->cores, out, &f) || cli_fault(c, &f));
+    mem_free(alpha);
     mem_free(pixels);
     if (ok && !all_finite(out, config->embed)) ok = err_set(&c->e, "%s: its embedding is not finite", path);
     return ok;
@@ -118,7 +125,7 @@ static bool embed(cli *c, const options *o) {
     for (size_t i = 0; ok && i < count; i++) {
         float *row = out + i * embed;
         cli_progress(c, "embedding", i, count);
-        ok = o->images.count  ? embed_image(c, o, o->images.item[i], side, row)
+        ok = o->images.count  ? embed_image(c, o, i, side, row)
              : o->texts.count ? embed_text(c, o->texts.item[i], row)
                               : embed_ids(c, o->ids.item[i], row);
     }
@@ -134,5 +141,9 @@ int cmd_embed(int argc, char **argv) {
     int kinds = (o.images.count > 0) + (o.texts.count > 0) + (o.ids.count > 0);
     if (kinds != 1)
         return cli_end(&c, &o, cli_usage(&c, "one of --image, --text and --ids is needed, %d found", kinds));
-    return cli_end(&c, &o, cli_open_model(&c, &o.common) && embed(&c, &o));
+    if (o.masks.count > 1 && o.masks.count != o.images.count)
+        return cli_end(&c, &o, cli_usage(&c, "--mask: %zu found for %zu pictures, one or as many expected", o.masks.count, o.images.count));
+    if (o.masks.count && !o.images.count) return cli_end(&c, &o, cli_usage(&c, "--mask: a region of a picture, --image is needed"));
+    check_side side = o.images.count ? CHECK_IMAGE : CHECK_TEXT;
+    return cli_end(&c, &o, cli_open_model_for(&c, &o.common, side) && embed(&c, &o));
 }

@@ -4,6 +4,7 @@
  * (one forward pass for all texts) and its maps are written; the sheet and the points come last.
  */
 #include "cli/dense_flags.h"
+#include "cli/inputs.h"
 #include "files/json.h"
 #include "methods.h"
 #include "pictures/sheet.h"
@@ -12,7 +13,7 @@
 
 typedef struct {
     common_options common;
-    const char *image, *embeddings, *method, *out;
+    const char *image, *mask, *embeddings, *method, *out;
     text_options text;
     size_t size, layers, blocks;
     bool points, argmax, multi, grids;
@@ -26,6 +27,8 @@ typedef struct {
 
 static const flag flags[] = {
     {"image", 'i', FLAG_TEXT, offsetof(options, image), "IMAGE", .required = true, .help = "the photograph"},
+    {"mask", 'k', FLAG_TEXT, offsetof(options, mask), "MASK",
+     .help = "AlphaCLIP: the region that it is to look at; not given: all of the picture"},
     CLI_TEXT_FLAGS(options),
     {"embeddings", 'e', FLAG_TEXT, offsetof(options, embeddings), "FILE.npy",
      .help = "embeddings [count, E] to explain instead of texts: what invert wrote, say"},
@@ -81,6 +84,7 @@ typedef struct {
     const method *methods[METHODS_MOST];
     size_t method_count;
     float *pixels;       /* [3,side,side] */
+    float *alpha;        /* [side,side] of --mask; NULL: none */
     float *rows;         /* [count,E] unit: the texts, or the embeddings */
     float *own_rows[2];  /* the same in the 80 or 85 templates of methods that have their own (OWN), unless told otherwise */
     float *empty;        /* [E] the empty text, for Surgery of one text */
@@ -211,6 +215,7 @@ static bool read_inputs(job *j) {
     char first[64];
     snprintf(first, sizeof first, "%s%s0.map.npy", one_method(j) ? "" : j->methods[0]->name, one_method(j) ? "" : ".");
     if (j->o.out && !cli_folder(&j->c, j->o.out, first)) return false;
+    if (j->o.mask && !inputs_alpha(&j->c, j->o.mask, j->o.image, &j->photo, j->side, &j->alpha)) return false;
     j->pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
     return j->pixels != NULL;
 }
@@ -382,7 +387,7 @@ static bool open_run(job *j, run *r) {
     cli_method_settings(&j->o.method_flags, &settings);
     float *usual = NULL;
     if (r->how->family == FAMILY_LEGRAD && !cli_usual(&j->c, &usual)) return false;
-    const method_options with = {.blocks = blocks, .settings = &settings, .usual = usual};
+    const method_options with = {.blocks = blocks, .settings = &settings, .usual = usual, .alpha = j->alpha};
     bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &with, &j->c.memory, j->c.cores, &f);
     mem_free(usual);
     if (!ok && (r->none = left_out(j, r, &f))) return true;
@@ -499,6 +504,7 @@ int cmd_explain(int argc, char **argv) {
     mem_free(j->names);
     mem_free(j->numbers);
     mem_free(j->pixels);
+    mem_free(j->alpha);
     cJSON_Delete(j->points);
     picture_free(&j->photo);
     sheet_free(&j->sheet);

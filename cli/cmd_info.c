@@ -158,5 +158,5 @@ int cmd_info(int argc, char **argv) {
     options o;
     cli c;
     if (!cli_begin(&c, &info_command, argc, argv, &o)) return c.code;
-    return cli_end(&c, &o, cli_open_model(&c, &o.common) && info(&c, &o));
+    return cli_end(&c, &o, cli_open_model_for(&c, &o.common, CHECK_ALL) && info(&c, &o));
 }

@@ -19,7 +19,7 @@ typedef struct {
     text_options text;
     size_t size, iters, layers;
     double lr, alpha, decay;
-    bool json;
+    bool json, alpha_all;
 } options;
 
 static const flag flags[] = {
@@ -42,6 +42,8 @@ static const flag flags[] = {
              "Other explainers than LeGrad have autograd only"},
     {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad|gradcam|chefer|rollout", .standard = "legrad",
      .help = "whose map is made to fill the mask"},
+    {"alpha-all", 0, FLAG_SWITCH, offsetof(options, alpha_all), NULL,
+     .help = "AlphaCLIP: let it see all of the picture, not each mask as its region"},
     {"trace", 0, FLAG_TEXT, offsetof(options, trace), "FILE",
      .help = "write every named intermediate into this safetensors file"},
     {"json", 0, FLAG_SWITCH, offsetof(options, json), NULL, .help = "print result.json instead of the table"},
@@ -129,12 +131,13 @@ static gradient_kind gradient_of(const char *name) {
                                          : GRADIENT_FACTORED;
 }
 
-static bool forward(job *j) {
+/* region: AlphaCLIP's, whose picture goes through the network once for each; NULL: all of the picture. */
+static bool forward(job *j, const mask_image *region) {
     const clip_config *m = &j->c.model->config;
     fault f = {0};
     float *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
     if (!pixels) return false;
-    report_time(&j->r, "pixels");
+    if (!region) report_time(&j->r, "pixels");
     explain_options eo = {.layers = j->layers, .gradient = gradient_of(j->o.gradient), .steps = j->invert.iters};
     if (!is_legrad(j)) eo.other = method_other(&j->method, j->o.explainer, &j->other);
     if (j->o.trace) {
@@ -142,14 +145,16 @@ static bool forward(job *j) {
         eo.watch = &j->watch;
         trace_add(&j->trace, "pixels", pixels, (size_t[]){3, j->side, j->side}, 3);
     }
-    float *usual;
-    if (!cli_usual(&j->c, &usual)) return mem_free(pixels), false;
+    float *usual = NULL, *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
+    if ((region && !alpha) || !cli_usual(&j->c, &usual)) return mem_free(alpha), mem_free(pixels), false;
     eo.usual = usual;
+    eo.alpha = alpha;
     bool ok = explain_open(&j->x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
     mem_free(usual);
+    mem_free(alpha);
     mem_free(pixels);
     if (ok && j->o.trace) trace_add(&j->trace, "embedding", j->x.embedding, &j->r.embed, 1);
-    report_time(&j->r, "forward");
+    if (!region) report_time(&j->r, "forward"); /* else with the steps */
     return ok ? true : cli_fault(&j->c, &f);
 }
 
@@ -289,17 +294,26 @@ static bool invert_group(job *j, size_t first, size_t count, double *writing) {
     return true;
 }
 
+/* AlphaCLIP sees each mask as its region, so that each has a pass of its own. */
+static bool sees_regions(const job *j) { return j->c.model->config.alpha && !j->o.alpha_all; }
+
+static bool see_region(job *j, size_t i) {
+    const mask_image *m = masks_at(&j->masks, i, &j->c.e);
+    return m && forward(j, m);
+}
+
 static bool invert_all(job *j) {
     double writing = 0;
     j->invert.watch = j->o.trace ? &j->watch : NULL;
     j->invert.progress = show_step;
     j->invert.progress_arg = j;
-    bool together = !strcmp(j->o.gradient, "jacobian") && !j->o.trace;
+    bool each = sees_regions(j), together = !strcmp(j->o.gradient, "jacobian") && !j->o.trace && !each;
     for (size_t i = 0, n; i < j->r.count; i += n) {
         size_t mark = arena_mark(&j->c.memory), left = j->r.count - i;
         n = !together ? 1 : left < EXPLAIN_GROUP ? left : EXPLAIN_GROUP;
         snprintf(j->label, sizeof j->label, "mask %zu of %zu, step", i + n, j->r.count);
         j->steps_before = i * j->invert.iters;
+        if (each && !see_region(j, i)) return false;
         if (!(together ? invert_group(j, i, n, &writing) : invert_mask(j, i, &writing))) return false;
         arena_reset(&j->c.memory, mark);
     }
@@ -340,7 +354,7 @@ static bool invert(job *j) {
     report_time(&j->r, "reading");
     if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;
     report_time(&j->r, "texts");
-    return forward(j) && invert_all(j) && results(j);
+    return (sees_regions(j) || forward(j, NULL)) && invert_all(j) && results(j);
 }
 
 int cmd_invert(int argc, char **argv) {

@@ -22,7 +22,7 @@ typedef struct {
 
 static const flag flags[] = {
     {"method", 0, FLAG_CHOICE, offsetof(options, method),
-     "cls|crop|maskedcrop|redcircle|blur|greyscale|pool|surgery|maskinv", .required = true,
+     "cls|crop|maskedcrop|redcircle|blur|greyscale|alphaclip|pool|surgery|maskinv", .required = true,
      .help = "how a region is embedded"},
     CLI_REGION_FLAGS(options),
     CLI_TEXT_FLAGS(options),
@@ -92,7 +92,7 @@ static bool path_in(job *j, const char *name, const char *ending, char path[4096
 }
 
 static bool write_seen(job *j) {
-    for (size_t i = 0; j->o.out && j->how->masked && i < j->r.count; i++) {
+    for (size_t i = 0; j->o.out && j->how->masked && !j->how->alpha && i < j->r.count; i++) {
         char path[4096];
         picture seen;
         if (!path_in(j, j->r.regions[i].name, "seen.png", path)) return false;
@@ -150,20 +150,33 @@ static bool invert_mask(job *j, explained *x, size_t i) {
     return ok;
 }
 
-static bool invert(job *j) {
+/* region: AlphaCLIP's; NULL: all of the picture. */
+static bool open_picture(job *j, const mask_image *region, explained *x) {
     const clip_config *m = &j->c.model->config;
-    explained x;
     fault f = {0};
     explain_options eo = {.layers = j->layers, .steps = j->invert.iters};
-    float *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
-    if (!pixels) return false;
-    bool ok = explain_open(&x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    float *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
+    float *pixels = alpha || !region ? pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e) : NULL;
+    eo.alpha = alpha;
+    bool ok = pixels && explain_open(x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    mem_free(alpha);
+    if (pixels && !ok) cli_fault(&j->c, &f);
     mem_free(pixels);
-    if (!ok) return cli_fault(&j->c, &f);
-    memcpy(j->image, x.embedding, m->embed * sizeof *j->image);
+    if (ok) memcpy(j->image, x->embedding, m->embed * sizeof *j->image);
+    return ok;
+}
+
+/* AlphaCLIP sees each mask as its region: a pass for each. */
+static bool invert(job *j) {
+    explained x;
+    bool each = j->c.model->config.alpha;
+    if (!each && !open_picture(j, NULL, &x)) return false;
     for (size_t i = 0; i < j->r.count; i++) {
+        size_t mark = arena_mark(&j->c.memory);
+        const mask_image *region = each ? masks_at(&j->masks, i, &j->c.e) : NULL;
         cli_progress(&j->c, "masks", i, j->r.count);
-        if (!invert_mask(j, &x, i)) return false;
+        if ((each && (!region || !open_picture(j, region, &x))) || !invert_mask(j, &x, i)) return false;
+        arena_reset(&j->c.memory, mark);
     }
     return true;
 }

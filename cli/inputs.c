@@ -92,3 +92,19 @@ void inputs_close(report *r, picture *photo, masks *m) {
     masks_close(m);
     picture_free(photo);
 }
+
+bool inputs_alpha(cli *c, const char *mask, const char *file, const picture *photo, size_t side, float **plane) {
+    sayer s = {c, 0};
+    masks m;
+    if (!c->model->config.alpha)
+        return err_set(&c->e, "--mask %s: the model sees no region beside the pixels, expected AlphaCLIP's weights", mask);
+    mask_wishes w = {.files = &mask, .count = 1, .photo = file, .width = photo->width, .height = photo->height,
+                     .keep = c->room_bytes / KEPT_SHARE, .say = say, .arg = &s};
+    bool ok = masks_open(&m, &w, &c->e);
+    if (ok && m.count != 1) ok = err_set(&c->e, "--mask %s: %zu regions found, one expected", mask, m.count);
+    if (ok) check_shape(&s, &m.item[0], photo);
+    const mask_image *region = ok ? masks_at(&m, 0, &c->e) : NULL;
+    *plane = region ? pixels_alpha(region, side, &c->e) : NULL;
+    masks_close(&m);
+    return *plane != NULL;
+}

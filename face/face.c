@@ -199,7 +199,7 @@ float *call_pixels(const mi_model *m, const mi_image *image, size_t side, err *e
 /* ---- embeddings ------------------------------------------------------------------------------------------ */
 static bool embed_pixels(call *c, const clip_model *model, const float *pixels, size_t side, float *out) {
     fault f = {0};
-    if (!clip_image_embed(model, pixels, side, side, &c->memory, c->cores, out, &f)) return call_fault(c, &f);
+    if (!clip_image_embed(model, pixels, NULL, side, side, &c->memory, c->cores, out, &f)) return call_fault(c, &f);
     return all_finite(out, model->config.embed) || err_set(c->e, "the picture's embedding is not finite");
 }
 

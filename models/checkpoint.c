@@ -17,6 +17,7 @@ struct checkpoint {
     name_set names; /* whose layout it is */
     tensors *weights;
     token_settings speech;
+    bool checked[3]; /* by check_side */
     tokenizer *words;
 };
 
@@ -55,6 +56,7 @@ typedef struct {
     checkpoint *c;
     err *e;
     bool *used; /* [tensors] */
+    check_side side;
 } binding;
 
 /* Users of these read rows, or walk the matrix themselves: column order will not do. The other matrices are used by
@@ -115,7 +117,7 @@ static bool make_room(clip_model *m) {
 static bool bind_all(checkpoint *c, err *e) {
     if (!names_recognise(c->weights, &c->names, e)) return false;
     if (!make_room(&c->model)) return err_set(e, "%s: not enough memory for its layers", c->name);
-    binding b = {c, e, mem_alloc(tensors_count(c->weights), sizeof *b.used)};
+    binding b = {c, e, mem_alloc(tensors_count(c->weights), sizeof *b.used), CHECK_ALL};
     bool ok = b.used || err_set(e, "%s: not enough memory", c->name);
     ok = ok && clip_each_weight(&c->model, bind, &b) && unread_check(c->weights, b.used, e);
     mem_free(b.used);
@@ -291,6 +293,7 @@ static bool check_logit_scale(const binding *b, const char *name, double scale) 
 static bool check_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     const binding *b = arg;
     size_t at;
+    if (b->side == (clip_of_text(kind) ? CHECK_IMAGE : CHECK_TEXT) && kind != W_LOGIT_SCALE) return true;
     weight_name n = names_find(&b->c->names, &b->c->model.config, b->c->weights, kind, layer);
     if (!find_odd(w, &at))
         return kind != W_LOGIT_SCALE || check_logit_scale(b, n.name, (double)clip_number(w, 0));
@@ -298,8 +301,15 @@ static bool check_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer
                    at + n.part * rows * cols, isnan(clip_number(w, at)) ? "NaN" : "infinite");
 }
 
-bool checkpoint_check_finite(const checkpoint *c, err *e) {
+static bool check_finite(const checkpoint *c, check_side side, err *e) {
     checkpoint copy = *c; /* the walk hands out weights that may be changed; these are not */
-    binding b = {&copy, e, NULL};
+    binding b = {&copy, e, NULL, side};
     return clip_each_weight(&copy.model, check_weight, &b);
+}
+
+bool checkpoint_check_finite(const checkpoint *c, err *e) { return check_finite(c, CHECK_ALL, e); }
+
+bool checkpoint_check_side(checkpoint *c, check_side side, err *e) {
+    if (!c->checked[CHECK_ALL] && !c->checked[side]) c->checked[side] = check_finite(c, side, e);
+    return c->checked[CHECK_ALL] || c->checked[side];
 }

@@ -49,6 +49,9 @@ const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e); /* owned by c */
 token_settings checkpoint_texts(const checkpoint *c);          /* how texts are cleaned for it */
 /* Full scan of the weights in use for NaN and infinities; names the first one's tensor and index. */
 bool checkpoint_check_finite(const checkpoint *c, err *e);
+/* Of one side alone, once: pages that nobody uses are not read. Both have the logit scale. */
+typedef enum { CHECK_ALL, CHECK_IMAGE, CHECK_TEXT } check_side;
+bool checkpoint_check_side(checkpoint *c, check_side side, err *e);
 
 /* open_clip layout: DIR/open_clip_model.safetensors (type "F16", "F32" or "BF16") + open_clip_config.json, each replaced
  * whole or not at all. Weights may be leaves (training). Numbers that are not finite, or not in F16, are an error

@@ -148,7 +148,7 @@ static bool speech_open(speech *s, arena *memory, err *e) {
         size_t n = strlen(s->templates[i]) + longest + 1;
         if (n > s->room) s->room = n;
     }
-    if (!(s->tokens = checkpoint_tokenizer(s->weights, e))) return false;
+    if (!(s->tokens = checkpoint_tokenizer(s->weights, e)) || !checkpoint_check_side(s->weights, CHECK_TEXT, e)) return false;
     s->ids = arena_alloc(memory, GROUP * config->context, sizeof *s->ids);
     s->packed = arena_alloc(memory, GROUP * config->context, sizeof *s->packed);
     s->rows = arena_alloc(memory, GROUP * config->embed, sizeof *s->rows);

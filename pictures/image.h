@@ -48,6 +48,9 @@ float *pixels_squash(const picture *p, size_t side, const real *mean, const real
 float *pixels_bilinear(const picture *p, size_t width, size_t height, const real *mean, const real *std, err *e);
 float *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e);
 float *pixels_own(const picture *p, size_t side, const clip_config *c, err *e);
+/* AlphaCLIP's region plane [side,side]: the mask stretched bilinearly, with antialiasing, then (mask - 0.5)/0.26 (MODEL.md
+ * 1.15); mem_free it. */
+float *pixels_alpha(const mask_image *mask, size_t side, err *e);
 /* Bilinear, half-pixel centres, no antialiasing (torch's interpolate, align_corners false). out [oh,ow]. */
 void map_resize(const float *in, size_t height, size_t width, float *out, size_t oh, size_t ow);
 

@@ -245,6 +245,32 @@ float *pixels_crop(const picture *p, size_t side, const real *mean, const real *
     return pixels_own(p, side, &standard, e);
 }
 
+/* ---- AlphaCLIP's region, (1.15) --------------------------------------------------------------------------- */
+/* out[i] of one line of `in`, whose numbers lie `step` apart. */
+static float weighed(const axis *a, size_t i, const float *in, size_t step) {
+    double sum = 0;
+    for (size_t k = 0; k < a->many[i]; k++) sum += (double)a->weight[i * a->taps + k] * (double)in[(a->first[i] + k) * step];
+    return (float)(sum / (1 << FIXED_BITS));
+}
+
+float *pixels_alpha(const mask_image *mask, size_t side, err *e) {
+    axis across = {0}, down = {0};
+    float *out = mem_alloc(side, side * sizeof *out), *rows = mem_alloc(mask->height, side * sizeof *rows);
+    bool ok = out && rows && axis_make(&across, &BILINEAR, mask->width, side, 0, side) &&
+              axis_make(&down, &BILINEAR, mask->height, side, 0, side);
+    for (size_t i = 0; ok && i < mask->height * side; i++)
+        rows[i] = weighed(&across, i % side, mask->soft + i / side * mask->width, 1);
+    for (size_t i = 0; ok && i < side * side; i++)
+        out[i] = (weighed(&down, i / side, rows + i % side, side) - 0.5f) / 0.26f;
+    axis_free(&across);
+    axis_free(&down);
+    mem_free(rows);
+    if (ok) return out;
+    mem_free(out);
+    err_set(e, "no memory for a region of %zux%zu pixels", side, side);
+    return NULL;
+}
+
 /* ---- maps ------------------------------------------------------------------------------------------------ */
 enum { STRIP = 256 };
 

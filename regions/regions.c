@@ -216,18 +216,20 @@ static bool see_grey(const picture *photo, const mask_image *mask, size_t side, 
 
 /* ---- the list: a new method is a row and a function ------------------------------------------------------------ */
 static const region_method METHODS[] = {
-    {"cls", "the whole picture, the mask unused", "CLIP", REGION_PICTURE, false, 1, .see = see_whole},
-    {"crop", "the mask's box", "R-CNN style", REGION_PICTURE, true, 1, .see = see_crop},
+    {"cls", "the whole picture, the mask unused", "CLIP", REGION_PICTURE, false, false, 1, .see = see_whole},
+    {"crop", "the mask's box", "R-CNN style", REGION_PICTURE, true, false, 1, .see = see_crop},
     {"maskedcrop", "the mask's box, the model's mean colour outside the mask", "OVSeg, FGVP's ov_seg", REGION_PICTURE,
-     true, 1, .see = see_masked_crop},
+     true, false, 1, .see = see_masked_crop},
     {"redcircle", "a red ellipse in the mask's box, on the whole picture", "Shtedritski et al. 2023", REGION_PICTURE,
-     true, 1, .see = see_red_circle},
-    {"blur", "blurred outside the mask", "FGVP, blur reverse mask", REGION_PICTURE, true, 1, .see = see_blur},
-    {"greyscale", "grey outside the mask", "FGVP, grayscale reverse mask", REGION_PICTURE, true, 1, .see = see_grey},
-    {"pool", "MaskCLIP's patches averaged in the mask", "MaskCLIP, sec. 3.2", REGION_TOKENS, true, 2, .tokens = "maskclip"},
-    {"surgery", "CLIP Surgery's patches averaged in the mask", "CLIP Surgery, eq. 3-6", REGION_TOKENS, true, 2,
+     true, false, 1, .see = see_red_circle},
+    {"blur", "blurred outside the mask", "FGVP, blur reverse mask", REGION_PICTURE, true, false, 1, .see = see_blur},
+    {"greyscale", "grey outside the mask", "FGVP, grayscale reverse mask", REGION_PICTURE, true, false, 1, .see = see_grey},
+    {"alphaclip", "the whole picture, the mask as the plane that AlphaCLIP sees beside it", "AlphaCLIP, sec. 3.2",
+     REGION_PICTURE, true, true, 1, .see = see_whole},
+    {"pool", "MaskCLIP's patches averaged in the mask", "MaskCLIP, sec. 3.2", REGION_TOKENS, true, false, 2, .tokens = "maskclip"},
+    {"surgery", "CLIP Surgery's patches averaged in the mask", "CLIP Surgery, eq. 3-6", REGION_TOKENS, true, false, 2,
      .tokens = "surgery"},
-    {"maskinv", "the embedding whose map fills the mask", "MaskInversion", REGION_INVERT, true, 2, .tokens = NULL},
+    {"maskinv", "the embedding whose map fills the mask", "MaskInversion", REGION_INVERT, true, false, 2, .tokens = NULL},
 };
 
 size_t region_method_count(void) { return sizeof METHODS / sizeof *METHODS; }
@@ -265,7 +267,9 @@ static ag_tensor *batch_patches(ag_tape *t, const region_method *how, size_t sid
         if (!region_picture(how, photo, mask, side, config->mean, &seen, e)) return NULL;
         float *pixels = pixels_squash(&seen, side, config->mean, config->std, e);
         picture_free(&seen);
-        ag_tensor *one = pixels ? clip_patches(t, m, pixels, side, side) : NULL;
+        float *plane = pixels && how->alpha ? pixels_alpha(mask, side, e) : NULL;
+        ag_tensor *one = pixels && (plane || !how->alpha) ? clip_patches_alpha(t, m, pixels, plane, side, side) : NULL;
+        mem_free(plane);
         mem_free(pixels);
         if (!one) return NULL;
         memcpy(all->data + i * cells * each, one->data, cells * each * sizeof(real));
@@ -341,6 +345,8 @@ static bool embed_tokens(const region_method *how, const region_settings *o, con
 bool regions_embed_each(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
                         region_mask *mask, void *arg, size_t count, arena *memory, pool *cores, float *out, err *e) {
     mask_list masks = {mask, arg};
+    if (how->alpha && !m->config.alpha)
+        return err_set(e, "%s: the model sees no region beside the pixels, expected AlphaCLIP's weights", how->name);
     if (how->family == REGION_TOKENS) return embed_tokens(how, o, m, photo, &masks, count, memory, cores, out, e);
     if (how->family == REGION_PICTURE)
         return embed_pictures(how, o->side, m, photo, &masks, count, memory, cores, out, e);

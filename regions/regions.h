@@ -20,6 +20,7 @@ typedef struct {
     const char *name, *what, *source;
     region_family family;
     bool masked;  /* looks at the mask */
+    bool alpha;   /* the network takes it as a plane beside the pixels (AlphaCLIP) */
     size_t sides; /* the side when none is asked for, in the model's own */
     /* picture: what the network sees, [side,side]; colour: the model's mean, 0..255 */
     bool (*see)(const picture *photo, const mask_image *mask, size_t side, const double colour[3], picture *out, err *e);
