@@ -87,7 +87,11 @@ export async function load(wasm = new URL("maskinv.wasm", import.meta.url)) {
             now: () => performance.now() / 1000,
         },
         env: { setTempRet0() {}, emscripten_notify_memory_growth() {}, __syscall_getdents64: () => -52 },
-        wasi_snapshot_preview1: { fd_close: () => 0, fd_write: () => 8, fd_seek: () => 8, fd_read: () => 8, proc_exit: code => { throw new MaskinvError(`exit ${code}`) } },
+        wasi_snapshot_preview1: { // no environment, no console
+            environ_sizes_get: (count, size) => (new Uint32Array(x.memory.buffer, count, 1)[0] = new Uint32Array(x.memory.buffer, size, 1)[0] = 0),
+            environ_get: () => 0, fd_close: () => 0, fd_write: () => 8, fd_seek: () => 8, fd_read: () => 8,
+            proc_exit: code => { throw new MaskinvError(`exit ${code}`) },
+        },
     }
     let instance
     if (wasm instanceof Uint8Array) ({ instance } = await WebAssembly.instantiate(wasm, imports))
@@ -315,9 +319,28 @@ export class Model {
     }
     /* An embedding for each mask. progress(mask, step): false stops, by an error. */
     invert(image, masks, { texts = [], templates = [], progress, ...options } = {}) {
-        const units = texts.length ? this.embedQueries(texts, templates) : null
         const steps = this.maskinv.with(k => this.x.mi_invert_steps(this.at, k.options(options)))
-        const session = this.session(image, options), r = { embeddings: [], maps: [], losses: [], image: null, texts: [] }
+        const r = progress ? this.#byStep(image, masks, steps, progress, options) : this.#together(image, masks, steps, options)
+        const units = texts.length ? this.embedQueries(texts, templates) : null
+        r.texts = units ? r.embeddings.map(e => this.compare(e, texts, units)) : []
+        return r
+    }
+    /* mi_invert */
+    #together(image, masks, steps, options) {
+        return this.maskinv.with(k => {
+            const p = k.image(image), E = this.embedSize, o = k.options(options), each = masks.map(m => k.mask(m))
+            const held = k.room(12 * Math.max(each.length, 1)), u = () => new Uint32Array(this.x.memory.buffer)
+            each.forEach((at, i) => u().copyWithin(held / 4 + 3 * i, at / 4, at / 4 + 3))
+            const pixels = each.map((_, i) => u()[held / 4 + 3 * i + 1] * u()[held / 4 + 3 * i + 2])
+            const e = k.room(4 * E * each.length), losses = k.room(4 * steps * each.length), maps = pixels.map(n => k.room(4 * n)), whole = k.room(4 * E)
+            const result = k.words([e, losses, k.words(maps), whole])
+            this.must(() => this.x.mi_invert(this.at, p, held, each.length, o, result))
+            return { embeddings: this.#rows(k.takeFloats(e, E * each.length), E), losses: this.#rows(k.takeFloats(losses, steps * each.length), steps),
+                maps: maps.map((at, i) => k.takeFloats(at, pixels[i])), image: k.takeFloats(whole, E) }
+        })
+    }
+    #byStep(image, masks, steps, progress, options) {
+        const session = this.session(image, options), r = { embeddings: [], maps: [], losses: [], image: null }
         try {
             masks.forEach((mask, i) => {
                 const losses = new Float32Array(steps)
@@ -326,12 +349,11 @@ export class Model {
                     session.mask(mask)
                     for (let k = 0; k < steps; k++) {
                         losses[k] = (step = session.step(k + 1 === steps)).loss
-                        if (progress?.(i, k) === false) throw new MaskinvError(`stopped after step ${k}`)
+                        if (progress(i, k) === false) throw new MaskinvError(`stopped after step ${k}`)
                     }
                 } catch (e) { throw e instanceof MaskinvError ? new MaskinvError(`mask ${i}: ${e.message.replace(/^mask 0: /, "")}`) : e }
                 r.embeddings.push(step.embedding), r.maps.push(step.map), r.losses.push(losses)
                 r.image = step.image
-                if (units) r.texts.push(this.compare(step.embedding, texts, units))
             })
         } finally { session.close() }
         return r

@@ -236,6 +236,7 @@ const stepsAsked = () => +$("steps").value
 
 function forget() {
     state.steps = [], state.at = -1
+    state.drawing = null
     $("gallery").replaceChildren()
     redraw(), showStep()
 }
@@ -406,6 +407,7 @@ function fillOf() {
 const drawAll = doing(async () => {
     const shown = state.steps[state.at], text = $("of").value || undefined
     if (!state.base || (!shown && !text)) return trouble("Mark a region first: its vector is what the explainers are asked about.")
+    const mine = state.drawing = {}
     $("draw").disabled = true
     $("gallery").replaceChildren()
     try {
@@ -422,6 +424,7 @@ const drawAll = doing(async () => {
                 if (e.message === "ended") throw e
                 view = Object.assign(document.createElement("div"), { className: "no", textContent: e.message })
             }
+            if (state.drawing !== mine) return // another vector by now
             figure.append(view, caption)
             $("gallery").append(figure)
         }

@@ -41,4 +41,4 @@ export function patchNumbers(s, patch, layers) {
 }
 export const patchBrief = (s, patch) => `Patch ${Math.floor(patch / s.columns) + 1}, ${patch % s.columns + 1}: ` +
     `${(100 * s.grid[patch] / s.grid.reduce((a, b) => a + b, 0)).toFixed(2)} % of what speaks, asked to ${s.pull[patch] < 0 ? "grow ↑" : s.pull[patch] > 0 ? "shrink ↓" : "stay"}. More below.`
-const ordinal = fromLast => fromLast === 0 ? "last" : fromLast === 1 ? "last but one" : `last but ${fromLast}`
+const ordinal = fromLast => fromLast === 0 ? "last" : `last but ${["", "one", "two", "three", "four", "five", "six"][fromLast] ?? fromLast}`
