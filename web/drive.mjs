@@ -84,7 +84,10 @@ export async function open(browser, url, as) {
                 ...(whole ? { clip: { x: 0, y: 0, width, height: await page.value("document.documentElement.scrollHeight"), scale: 1 } } : {}) })
             fs.writeFileSync(file, Buffer.from(r.data, "base64"))
         },
-        end() { child.kill(); child.on("exit", () => fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 })) },
+        end() {
+            child.on("exit", () => { try { fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 }) } catch { /* its children still write: the system's to clear */ } })
+            child.kill()
+        },
     }
     await page.until(`document.readyState === "complete" && location.href !== "about:blank"`)
     return page
