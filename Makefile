@@ -173,6 +173,7 @@ $(B)/%.o: %.c $(B)/flags.txt
 $(B)/os/%.o $(B)/test/%.o: ALL_FLAGS += -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L
 $(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
 $(B)/gemm_own.o $(B)/kernels.o $(B)/map.o $(B)/pamr.o $(B)/methods_dense.o $(B)/explain.o $(B)/gradient.o $(B)/factored.o $(B)/chained.o $(B)/decomposed.o $(B)/jacobian.o $(B)/compact.o $(B)/taped.o: ALL_FLAGS += $(LOOPS)
+$(B)/test/x_speed.o: ALL_FLAGS += $(LOOPS)
 $(B)/models/model.o: $(wildcard weights/default/*)
 $(B)/flags.txt: always
 	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)

@@ -300,7 +300,8 @@ static void read_row(const void *source, size_t row, size_t column, size_t count
 
 /* In inference a weight that lies row by row goes to our own product as it is stored, where that one is taken. */
 static bool takes_own(const ag_tape *t, const clip_weight *W) {
-    return !t->recording && !W->leaf && !W->transposed && gemm_is_own() && W->cols % CLIP_BLOCK == 0;
+    return !t->recording && !W->leaf && !W->transposed && gemm_is_own() &&
+           (!clip_block_bytes(W->type) || W->cols % CLIP_BLOCK == 0);
 }
 
 /* finish: the function or the sum that comes after the bias */
@@ -314,12 +315,22 @@ static ag_tensor *linear_own(ag_tape *t, const clip_weight *W, const clip_weight
     return y;
 }
 
+/* x w, by the product to which all rows are alike */
+static ag_tensor *rows_alike(ag_tape *t, ag_tensor *x, ag_tensor *w) {
+    ag_tensor *y = x->cols == w->rows ? ag_new(t, x->batch, x->rows, w->cols) : ag_matmul(t, x, NO_T, w, NO_T);
+    if (y && x->cols == w->rows)
+        gemm_portable(NO_T, NO_T, x->batch * x->rows, w->cols, x->cols, 1, x->data, x->cols, w->data, w->cols, 0, y->data,
+                      w->cols);
+    return y;
+}
+
 ag_tensor *clip_linear(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x) {
     if (x && clip_there(W) && x->cols == W->cols && takes_own(t, W)) return linear_own(t, W, bias, x, (gemm_weight){0});
     ag_tensor *w = clip_use(t, W), *b = bias ? clip_use(t, bias) : NULL;
     if (!x || !w || t->fault.code) return NULL;
     if (!W->transposed) return ag_linear(t, x, w, b);
-    ag_tensor *y = ag_reshape(t, ag_matmul(t, x, NO_T, w, NO_T), x->batch, x->rows, W->rows);
+    ag_tensor *y = gemm_is_own() && !t->recording ? rows_alike(t, x, w)
+                                             : ag_reshape(t, ag_matmul(t, x, NO_T, w, NO_T), x->batch, x->rows, W->rows);
     return b ? ag_add(t, y, b) : y;
 }
 

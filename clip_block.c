@@ -47,9 +47,13 @@ ag_tensor *clip_mlp(ag_tape *t, const clip_run *run, const clip_block_weights *w
     const clip_tower *tower = run->tower;
     clip_taps local, *p = taps ? taps : &local;
     ag_tensor *y = tower->post_norm ? x1 : clip_norm(t, &w->ln2_gamma, &w->ln2_beta, tower->eps, x1);
-    p->h = clip_linear(t, &w->fc1, &w->fc1_bias, y);
-    p->gate = tower->swiglu ? clip_linear(t, &w->gate, &w->gate_bias, y) : NULL;
-    p->inner = tower->swiglu ? ag_mul(t, p->h, ag_act(t, p->gate, ACT_SILU, 0)) : ag_act(t, p->h, run->act, 0);
+    if (!taps && !tower->swiglu) {
+        p->inner = clip_linear_act(t, &w->fc1, &w->fc1_bias, y, run->act);
+    } else {
+        p->h = clip_linear(t, &w->fc1, &w->fc1_bias, y);
+        p->gate = tower->swiglu ? clip_linear(t, &w->gate, &w->gate_bias, y) : NULL;
+        p->inner = tower->swiglu ? ag_mul(t, p->h, ag_act(t, p->gate, ACT_SILU, 0)) : ag_act(t, p->h, run->act, 0);
+    }
     p->deep = clip_linear(t, &w->fc2, &w->fc2_bias, clip_norm(t, &w->mlp_gamma, &w->mlp_beta, tower->eps, p->inner));
     return branch(t, tower, &w->ln2_gamma, &w->ln2_beta, &w->scale2, p->deep);
 }

@@ -114,8 +114,8 @@ ag_tensor *clip_position(ag_tape *t, const clip_model *m, size_t gh, size_t gw, 
 /* ---- patches -> tokens ---------------------------------------------------------------------------- */
 /* W_patch [D,3pp] with the alpha plane's [D,pp] beside it: one product for both (1.15). */
 static ag_tensor *patch_weight(ag_tape *t, const clip_model *m) {
-    ag_tensor *w = clip_use(t, &m->patch), *a = m->config.alpha ? clip_use(t, &m->patch_alpha) : NULL;
-    if (!w || !a) return m->config.alpha ? NULL : w;
+    ag_tensor *w = clip_use(t, &m->patch), *a = clip_use(t, &m->patch_alpha);
+    if (!w || !a) return NULL;
     ag_tensor *both = ag_new(t, 1, w->rows, w->cols + a->cols);
     for (size_t i = 0; both && i < w->rows; i++) {
         memcpy(both->data + i * both->cols, w->data + i * w->cols, w->cols * sizeof(real));
@@ -154,7 +154,9 @@ ag_tensor *clip_embed(ag_tape *t, const clip_model *m, ag_tensor *patches, size_
     zero[0] = 0;
     ag_tensor *position = clip_position(t, m, gh, gw, how);
     if (clip_is_resnet(&m->config)) return ag_add(t, mean_and_cells(t, clip_resnet(t, m, patches, gh, gw)), position);
-    ag_tensor *x = below_class(t, ag_linear(t, patches, patch_weight(t, m), clip_use(t, &m->patch_bias)), first);
+    ag_tensor *x = m->config.alpha ? ag_linear(t, patches, patch_weight(t, m), clip_use(t, &m->patch_bias))
+                                   : clip_linear(t, &m->patch, &m->patch_bias, patches);
+    x = below_class(t, x, first);
     ag_tensor *start = position;
     if (first) start = ag_add(t, ag_scatter_rows(t, clip_use(t, &m->class_token), zero, 1, n), position);
     return clip_norm(t, &m->pre_gamma, &m->pre_beta, m->config.vision.eps, ag_add(t, x, start));

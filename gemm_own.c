@@ -11,7 +11,7 @@ enum { PANEL = 128 / sizeof(real), TALLEST = 14, QUARTER = PANEL / 4 };
 #else
 enum { PANEL = 64 / sizeof(real), TALLEST = 6, QUARTER = PANEL / 2 }; /* half the room on the stack */
 #endif
-enum { STEP = 16, DEPTH = 256, READ = 64 };
+enum { STEP = 16, DEPTH = 256, READ = 256 };
 
 /* ---- the tile ------------------------------------------------------------------------------------------------------- */
 #if defined(__GNUC__)

@@ -1,29 +1,37 @@
-/* cmd_embed.c - maskinv embed: images, texts or ids to embeddings. */
+/* cmd_embed.c - maskinv embed: images, texts or ids to embeddings, one or a hundred thousand. */
 #include "cli/inputs.h"
-#include <math.h>
+#include "cli/listed.h"
+#include "cli/pictures.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
     common_options common;
     text_list images, masks, texts, ids;
-    bool squash;
+    bool squash, keep_going, resume;
     size_t size;
-    const char *out;
+    const char *list, *lines, *out;
 } options;
 
 static const flag flags[] = {
-    {"image", 'i', FLAG_LIST, offsetof(options, images), "IMAGE", .many = true, .help = "a picture to embed"},
+    {"image", 'i', FLAG_LIST, offsetof(options, images), "IMAGE", .many = true,
+     .help = "a picture to embed; a folder: all in it, by their names; -: names on standard input"},
+    {"list", 0, FLAG_TEXT, offsetof(options, list), "FILE", .help = "pictures to embed: their names, one a line"},
     {"mask", 'k', FLAG_LIST, offsetof(options, masks), "MASK", .many = true,
      .help = "AlphaCLIP: the region to look at, one for all pictures or one for each; not given: all of the picture"},
     {"text", 't', FLAG_LIST, offsetof(options, texts), "TEXT", .help = "a text to embed"},
+    {"texts", 0, FLAG_TEXT, offsetof(options, lines), "FILE", .help = "texts to embed, one a line; -: on standard input"},
     {"ids", 0, FLAG_LIST, offsetof(options, ids), "IDS", .help = "token ids to embed, 1,2,3; nothing is added to them"},
     {"squash", 0, FLAG_SWITCH, offsetof(options, squash), NULL,
      .help = "squash pictures to a square instead of cropping their centre"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
      .help = "side of the square, a multiple of the patch; not given: the model's own"},
+    {"keep-going", 0, FLAG_SWITCH, offsetof(options, keep_going), NULL,
+     .help = "leave out a picture that cannot be read, and say so; its row in an npy is NaN, jsonl has no line for it"},
+    {"resume", 0, FLAG_SWITCH, offsetof(options, resume), NULL,
+     .help = "keep what is done in FILE.part, and go on from there when run again"},
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "FILE.npy", .required = true,
-     .help = "where to write [count, E], float32, not normalised"},
+     .help = "where to write [count, E], float32, not normalised; FILE.jsonl: a line with name and numbers for each"},
     CLI_COMMON_FLAGS(options),
 };
 
@@ -36,36 +44,43 @@ const command embed_command = {
     NULL,
     0,
     "Pictures go the way that the model's own files name; where they are silent, through the standard CLIP transform\n"
-    "(shorter side to N, centre crop). --squash overrides it.",
+    "(shorter side to N, centre crop). --squash overrides it. Many pictures and many texts are embedded together; a row's\n"
+    "bytes do not depend on the others.",
     cmd_embed,
 };
 
-static bool all_finite(const float *v, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(v[i])) return false;
-    return true;
-}
-
-/* ---- one image, or one list of ids, into out [E] --------------------------------------------------- */
+/* ---- pictures with regions (AlphaCLIP), one by one ---------------------------------------------------- */
 /* With a region the picture is squashed too: the plane is the mask squashed (MODEL.md 1.15). */
-static bool embed_image(cli *c, const options *o, size_t i, size_t side, float *out) {
+static bool embed_region(cli *c, const char *path, const char *mask, size_t side, float *out) {
     const clip_config *config = &c->model->config;
-    const char *path = o->images.item[i], *mask = o->masks.count ? o->masks.item[o->masks.count == 1 ? 0 : i] : NULL;
     picture p;
     float *alpha = NULL;
     if (!picture_read(path, &p, &c->e)) return false;
-    if (mask && !inputs_alpha(c, mask, path, &p, side, &alpha)) return picture_free(&p), false;
-    float *pixels = o->squash || mask ? pixels_squash(&p, side, config->mean, config->std, &c->e)
-                              : pixels_own(&p, side, config, &c->e);
+    if (!inputs_alpha(c, mask, path, &p, side, &alpha)) return picture_free(&p), false;
+    float *pixels = pixels_squash(&p, side, config->mean, config->std, &c->e);
     picture_free(&p);
     fault f = {0};
     bool ok = pixels && (clip_image_embed(c->model, pixels, alpha, side, side, &c->memory, c->cores, out, &f) || cli_fault(c, &f));
     mem_free(alpha);
     mem_free(pixels);
-    if (ok && !all_finite(out, config->embed)) ok = err_set(&c->e, "%s: its embedding is not finite", path);
-    return ok;
+    return ok && (k_finite(out, config->embed) || err_set(&c->e, "%s: its embedding is not finite", path));
 }
 
+static bool embed_regions(cli *c, const text_list *masks, size_t side, embedded *out) {
+    const embed_list *l = out->list;
+    if (masks->count > 1 && masks->count != l->count)
+        return cli_usage(c, "--mask: %zu found for %zu pictures, one or as many expected", masks->count, l->count);
+    for (size_t i = 0; i < l->count; i++) {
+        cli_progress(c, "embedding", i, l->count);
+        if (out->state[i] != EMBED_OPEN) continue;
+        if (!embed_region(c, l->names[i], masks->item[masks->count == 1 ? 0 : i], side, out->rows + i * l->embed) ||
+            !embedded_put(out, i, EMBED_GOOD, &c->e))
+            return false;
+    }
+    return true;
+}
+
+/* ---- ids and texts ---------------------------------------------------------------------------------- */
 static bool parse_ids(cli *c, const char *text, uint32_t *ids, size_t most, size_t *count) {
     const char *p = text;
     for (*count = 0;; p++) {
@@ -90,47 +105,84 @@ static bool embed_ids(cli *c, const char *text, float *out) {
     bool ok =
         parse_ids(c, text, ids, most, &count) && ids_embed(c->model, ids, 1, count, &c->memory, c->cores, out, &c->e);
     mem_free(ids);
-    if (ok && !all_finite(out, c->model->config.embed))
+    if (ok && !k_finite(out, c->model->config.embed))
         ok = err_set(&c->e, "--ids %s: its embedding is not finite", text);
     return ok;
 }
 
-static bool embed_text(cli *c, const char *text, float *out) {
-    const tokenizer *tokens = checkpoint_tokenizer(c->weights, &c->e);
-    size_t most = c->model->config.context, count;
-    uint32_t *ids = tokens ? mem_alloc(most, sizeof *ids) : NULL;
-    if (!ids) return tokens ? err_set(&c->e, "no memory for %zu ids", most) : false;
-    bool ok = cli_say_text(c, tokens, text, NULL, most) && tokenizer_encode(tokens, text, ids, most, &count, &c->e) &&
-              ids_embed(c->model, ids, 1, count, &c->memory, c->cores, out, &c->e);
-    mem_free(ids);
-    if (ok && !all_finite(out, c->model->config.embed)) ok = err_set(&c->e, "'%s': its embedding is not finite", text);
-    return ok;
-}
-
-/* A picture that is none is found before the work: each is read through, nothing of it kept. */
-static bool look_at_pictures(cli *c, const options *o) {
-    size_t width, height;
-    for (size_t i = 0; i < o->images.count; i++)
-        if (!picture_sides(o->images.item[i], &width, &height, &c->e)) return false;
+static bool embed_each_ids(cli *c, embedded *out) {
+    for (size_t i = 0; i < out->list->count; i++) {
+        if (out->state[i] != EMBED_OPEN) continue;
+        if (!embed_ids(c, out->list->names[i], out->rows + i * out->list->embed) || !embedded_put(out, i, EMBED_GOOD, &c->e))
+            return false;
+    }
     return true;
 }
 
-/* ---- all of them -------------------------------------------------------------------------------------- */
-static bool embed(cli *c, const options *o) {
-    size_t count = o->images.count + o->texts.count + o->ids.count, embed = c->model->config.embed, side;
-    if (!cli_side(c, o->size, 1, &side) || (strcmp(o->out, "-") != 0 && !out_check(o->out, &c->e))) return false;
-    float *out = mem_alloc(count, embed * sizeof *out);
-    if (!out) return err_set(&c->e, "no memory for %zu embeddings", count);
-    bool ok = look_at_pictures(c, o);
-    for (size_t i = 0; ok && i < count; i++) {
-        float *row = out + i * embed;
-        cli_progress(c, "embedding", i, count);
-        ok = o->images.count  ? embed_image(c, o, i, side, row)
-             : o->texts.count ? embed_text(c, o->texts.item[i], row)
-                              : embed_ids(c, o->ids.item[i], row);
+/* Texts that are open yet, CHUNK at a time. */
+enum { CHUNK = 4096 };
+static bool embed_texts(cli *c, embedded *out) {
+    const tokenizer *tokens = checkpoint_tokenizer(c->weights, &c->e);
+    size_t E = out->list->embed, most = out->list->count < CHUNK ? out->list->count : CHUNK, next = 0;
+    const char **texts = tokens ? mem_alloc(most, sizeof *texts) : NULL;
+    size_t *at = texts ? mem_alloc(most, sizeof *at) : NULL;
+    float *rows = at ? mem_alloc(most, E * sizeof *rows) : NULL;
+    bool ok = rows || (tokens && err_set(&c->e, "no memory for %zu texts", most));
+    for (size_t count = 1; ok && count;) {
+        for (count = 0; next < out->list->count && count < most; next++)
+            if (out->state[next] == EMBED_OPEN) texts[count] = out->list->names[next], at[count++] = next;
+        for (size_t i = 0; ok && i < count; i++) ok = cli_say_text(c, tokens, texts[i], NULL, c->model->config.context);
+        cli_progress(c, "embedding", count ? at[0] : 0, out->list->count);
+        ok = ok && (!count || texts_embed_raw(c->weights, texts, count, &c->memory, c->cores, rows, &c->e));
+        for (size_t i = 0; ok && i < count; i++) {
+            if (!k_finite(rows + i * E, E)) ok = err_set(&c->e, "'%s': its embedding is not finite", texts[i]);
+            if (!ok) break;
+            memcpy(out->rows + at[i] * E, rows + i * E, E * sizeof *rows);
+            ok = embedded_put(out, at[i], EMBED_GOOD, &c->e);
+        }
     }
-    ok = ok && (strcmp(o->out, "-") ? npy_write : npy_print)(o->out, out, (size_t[]){count, embed}, 2, &c->e);
-    mem_free(out);
+    mem_free(texts), mem_free(at), mem_free(rows);
+    return ok;
+}
+
+/* ---- all of them -------------------------------------------------------------------------------------- */
+/* A picture that is none is found before the work: each is read through, nothing of it kept. */
+static bool look_at_pictures(cli *c, const item_list *names) {
+    size_t width, height;
+    for (size_t i = 0; i < names->count; i++)
+        if (!picture_sides(names->item[i], &width, &height, &c->e)) return false;
+    return true;
+}
+
+static bool gather(cli *c, const options *o, item_list *names, const char **kind) {
+    const text_list *given = o->images.count || o->list ? &o->images : o->texts.count || o->lines ? &o->texts : &o->ids;
+    bool ok = true, pictures = given == &o->images;
+    *kind = pictures ? "image" : given == &o->texts ? "text" : "ids";
+    for (size_t i = 0; ok && i < given->count; i++)
+        ok = (pictures ? list_pictures : list_add)(names, given->item[i], &c->e);
+    if (ok && pictures && o->list) ok = list_lines(names, o->list, &c->e);
+    if (ok && !pictures && o->lines) ok = list_lines(names, o->lines, &c->e);
+    return ok && (names->count || err_set(&c->e, "no names are listed"));
+}
+
+static bool embed(cli *c, const options *o) {
+    item_list names = {0};
+    embedded out = {0};
+    picture_job job = {.squash = o->squash, .keep_going = o->keep_going};
+    const char *model = o->common.model ? o->common.model : "";
+    embed_list list = {.embed = c->model->config.embed};
+    if (!cli_side(c, o->size, 1, &job.side) || (strcmp(o->out, "-") != 0 && !out_check(o->out, &c->e))) return false;
+    bool ok = gather(c, o, &names, &list.kind);
+    bool pictures = ok && !strcmp(list.kind, "image");
+    const size_t how[] = {job.side, job.squash};
+    list.names = (const char *const *)names.item, list.count = names.count;
+    list.key = embed_key(embed_key(embed_key(0, model, strlen(model) + 1), list.kind, strlen(list.kind)), how, sizeof how);
+    ok = ok && (!pictures || o->keep_going || look_at_pictures(c, &names)) &&
+         embedded_open(&out, &list, o->out, o->resume, &c->e) &&
+         (pictures && o->masks.count ? embed_regions(c, &o->masks, job.side, &out) : pictures ? embed_pictures(c, &job, &out) : !strcmp(list.kind, "text") ? embed_texts(c, &out) : embed_each_ids(c, &out)) &&
+         embedded_write(&out, &c->e);
+    embedded_free(&out);
+    list_free(&names);
     return ok;
 }
 
@@ -138,12 +190,16 @@ int cmd_embed(int argc, char **argv) {
     options o;
     cli c;
     if (!cli_begin(&c, &embed_command, argc, argv, &o)) return c.code;
-    int kinds = (o.images.count > 0) + (o.texts.count > 0) + (o.ids.count > 0);
+    int kinds = (o.images.count > 0 || o.list) + (o.texts.count > 0 || o.lines) + (o.ids.count > 0);
+    if (o.resume && !strcmp(o.out, "-"))
+        return cli_end(&c, &o, cli_usage(&c, "--resume: --out - found, a file that can be gone on with is expected"));
     if (kinds != 1)
         return cli_end(&c, &o, cli_usage(&c, "one of --image, --text and --ids is needed, %d found", kinds));
-    if (o.masks.count > 1 && o.masks.count != o.images.count)
-        return cli_end(&c, &o, cli_usage(&c, "--mask: %zu found for %zu pictures, one or as many expected", o.masks.count, o.images.count));
-    if (o.masks.count && !o.images.count) return cli_end(&c, &o, cli_usage(&c, "--mask: a region of a picture, --image is needed"));
-    check_side side = o.images.count ? CHECK_IMAGE : CHECK_TEXT;
-    return cli_end(&c, &o, cli_open_model_for(&c, &o.common, side) && embed(&c, &o));
+    if (o.masks.count && !o.images.count && !o.list)
+        return cli_end(&c, &o, cli_usage(&c, "--mask: a region of a picture, --image is needed"));
+    bool ok = cli_open_model_for(&c, &o.common, o.images.count || o.list ? CHECK_IMAGE : CHECK_TEXT), own = gemm_is_own();
+    (void)gemm_choose(GEMM_OWN); /* to it all rows are alike: bytes do not depend on what else is in a batch */
+    ok = ok && embed(&c, &o);
+    if (!own) (void)gemm_choose(GEMM_BLAS);
+    return cli_end(&c, &o, ok);
 }

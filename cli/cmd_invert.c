@@ -37,9 +37,9 @@ static const flag flags[] = {
     {"decay", 0, FLAG_NUMBER, offsetof(options, decay), "D", 0, 1e6, .standard = "0", .help = "AdamW's weight decay"},
     {"layers", 0, FLAG_COUNT, offsetof(options, layers), "N", 1, 1e6,
      .help = "last layers that are explained; not given: the model's config, else 1 (chefer 1, rollout all)"},
-    {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd|jacobian|compact", .standard = "factored",
-     .help = "how the map's gradient is computed; jacobian: slow to begin, then 32 masks at a time, for hundreds of them. "
-             "Other explainers than LeGrad have autograd only"},
+    {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd|jacobian|compact|auto", .standard = "factored",
+     .help = "how the map's gradient is computed; jacobian: slow to begin, then 32 masks at a time, for hundreds of them; "
+             "auto: of factored and jacobian the faster one for this many masks and steps, which changes last digits. Other explainers than LeGrad have autograd only"},
     {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad|gradcam|chefer|rollout", .standard = "legrad",
      .help = "whose map is made to fill the mask"},
     {"alpha-all", 0, FLAG_SWITCH, offsetof(options, alpha_all), NULL,
@@ -92,7 +92,7 @@ static bool is_legrad(const job *j) { return !strcmp(j->o.explainer, "legrad"); 
 static bool check_explainer(job *j) {
     const method *how = method_find(j->o.explainer);
     if (is_legrad(j)) return true;
-    if (strcmp(j->o.gradient, "factored") && strcmp(j->o.gradient, "autograd"))
+    if (strcmp(j->o.gradient, "factored") && strcmp(j->o.gradient, "autograd") && strcmp(j->o.gradient, "auto"))
         return cli_usage(&j->c, "--gradient: %s has autograd only, %s found", how->name, j->o.gradient);
     if (j->o.layers && !how->free) return cli_usage(&j->c, "--layers: %s leaves no choice of them", how->name);
     return true;
@@ -131,8 +131,25 @@ static gradient_kind gradient_of(const char *name) {
                                          : GRADIENT_FACTORED;
 }
 
+<<<<<<< HEAD
 /* region: AlphaCLIP's, whose picture goes through the network once for each; NULL: all of the picture. */
 static bool forward(job *j, const mask_image *region) {
+=======
+/* auto: the Jacobian's making, 2nEFD a layer (4.22), is won back when the masks' steps, 16nD^2 each by factored, are 4nDE
+ * by it (4.23) and twice that for the numbers' way from memory; and it must fit. */
+static const char *cheaper_gradient(const job *j) {
+    const clip_config *m = &j->c.model->config;
+    double D = (double)m->vision.width, F = (double)m->vision.mlp, E = (double)m->embed;
+    double n = 1 + (double)(j->side / m->patch) * (double)(j->side / m->patch);
+    double makes = 2 * n * E * F * D, saves = 16 * n * D * D - 8 * n * D * E;
+    double bytes = (double)j->layers * n * E * D * sizeof(real), room = (double)j->c.room_bytes / 2;
+    bool fits = bytes < room && (sizeof(size_t) > 4 || bytes < 1e9);
+    bool pays = (double)j->r.count * (double)j->invert.iters * saves > 1.5 * makes;
+    return is_legrad(j) && !j->o.trace && fits && pays ? "jacobian" : "factored";
+}
+
+static bool forward(job *j) {
+>>>>>>> speed-old
     const clip_config *m = &j->c.model->config;
     fault f = {0};
     float *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
@@ -351,6 +368,7 @@ static bool invert(job *j) {
     j->r.method = "maskinv", j->r.invert = &j->invert, j->r.layers = j->layers;
     j->r.gradient = is_legrad(j) ? j->o.gradient : "autograd", j->r.explainer = j->o.explainer;
     if (!read_inputs(j)) return false;
+    if (!strcmp(j->o.gradient, "auto")) j->o.gradient = cheaper_gradient(j);
     report_time(&j->r, "reading");
     if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;
     report_time(&j->r, "texts");

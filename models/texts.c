@@ -3,6 +3,7 @@
 #include "text/templates.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- vectors ----------------------------------------------------------------------------------- */
@@ -91,7 +92,9 @@ bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t le
     return z ? true : err_fault(e, &t.fault);
 }
 
-enum { GROUP = 64 }; /* sentences that go through the tower together: its weights are converted once for all */
+/* Sentences go through the tower GROUP together, of one length each time: its weights are read once for all, and nothing is
+ * padded. PART of them are sorted by length together. */
+enum { GROUP = 64, PART = 4096 };
 
 typedef struct {
     checkpoint *weights;
@@ -100,10 +103,13 @@ typedef struct {
     size_t text_count;
     const char *const *templates;
     size_t template_count;
-    uint32_t *ids;    /* [GROUP, context] */
-    uint32_t *packed; /* the same, cut to the longest */
-    float *rows;      /* [GROUP, E] */
-    bool raw;         /* not to unit length */
+    size_t part;                 /* sentences at a time, at most PART */
+    uint32_t *ids;               /* [part, context] */
+    uint32_t *packed;            /* [GROUP, context] those of one group */
+    size_t *length;              /* [part] */
+    struct place { size_t length, at; } *order; /* [part] by length */
+    float *rows, *group;         /* [part, E], [GROUP, E] */
+    bool raw;                    /* whatever the numbers are */
     char *sentence;
     size_t room;
 } speech;
@@ -117,20 +123,36 @@ static bool sentence_ids(speech *s, size_t i, uint32_t *ids, size_t context, siz
     return tokenizer_encode(s->tokens, s->sentence, ids, context, n, e);
 }
 
-/* Sentences first..first+count-1 into s->rows, unit length. */
-static bool group_embed(speech *s, size_t first, size_t count, arena *memory, pool *cores, err *e) {
+static int by_length(const void *a, const void *b) {
+    const struct place *x = a, *y = b;
+    if (x->length != y->length) return x->length < y->length ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* The sentences at order[first..], all of one length, as many as a group holds: *taken. */
+static bool group_embed(speech *s, size_t first, size_t count, size_t *taken, arena *memory, pool *cores, err *e) {
     const clip_model *m = checkpoint_model(s->weights);
-    size_t context = m->config.context, longest = 0, n = 0;
-    memset(s->ids, 0, GROUP * context * sizeof *s->ids);
+    size_t context = m->config.context, E = m->config.embed, n = s->order[first].length;
+    for (*taken = 0; *taken < GROUP && first + *taken < count && s->order[first + *taken].length == n; ++*taken)
+        memcpy(s->packed + *taken * n, s->ids + s->order[first + *taken].at * context, n * sizeof *s->packed);
+    if (!ids_embed(m, s->packed, *taken, n, memory, cores, s->group, e)) return false;
+    for (size_t i = 0; i < *taken; i++)
+        memcpy(s->rows + s->order[first + i].at * E, s->group + i * E, E * sizeof *s->rows);
+    return true;
+}
+
+/* Sentences first..first+count-1 into s->rows, as the model gives them. */
+static bool part_embed(speech *s, size_t first, size_t count, arena *memory, pool *cores, err *e) {
+    size_t context = checkpoint_model(s->weights)->config.context, E = checkpoint_model(s->weights)->config.embed;
     for (size_t i = 0; i < count; i++) {
-        if (!sentence_ids(s, first + i, s->ids + i * context, context, &n, e)) return false;
-        if (n > longest) longest = n;
+        if (!sentence_ids(s, first + i, s->ids + i * context, context, &s->length[i], e)) return false;
+        s->order[i] = (struct place){s->length[i], i};
     }
+    qsort(s->order, count, sizeof *s->order, by_length);
+    for (size_t i = 0, taken; i < count; i += taken)
+        if (!group_embed(s, i, count, &taken, memory, cores, e)) return false;
     for (size_t i = 0; i < count; i++)
-        memcpy(s->packed + i * longest, s->ids + i * context, longest * sizeof *s->packed);
-    if (!ids_embed(m, s->packed, count, longest, memory, cores, s->rows, e)) return false;
-    for (size_t i = 0; i < count; i++)
-        if (!s->raw && !isfinite(unit(s->rows + i * m->config.embed, m->config.embed)))
+        if (!s->raw && !k_finite(s->rows + i * E, E))
             return err_set(e, "text '%s': its embedding is not finite", s->texts[(first + i) / s->template_count]);
     return true;
 }
@@ -149,12 +171,30 @@ static bool speech_open(speech *s, arena *memory, err *e) {
         if (n > s->room) s->room = n;
     }
     if (!(s->tokens = checkpoint_tokenizer(s->weights, e)) || !checkpoint_check_side(s->weights, CHECK_TEXT, e)) return false;
-    s->ids = arena_alloc(memory, GROUP * config->context, sizeof *s->ids);
+    s->part = s->text_count < PART / s->template_count ? s->text_count * s->template_count : PART;
+    s->ids = arena_alloc(memory, s->part * config->context, sizeof *s->ids);
     s->packed = arena_alloc(memory, GROUP * config->context, sizeof *s->packed);
-    s->rows = arena_alloc(memory, GROUP * config->embed, sizeof *s->rows);
+    s->length = arena_alloc(memory, s->part, sizeof *s->length);
+    s->order = arena_alloc(memory, s->part, sizeof *s->order);
+    s->rows = arena_alloc(memory, s->part * config->embed, sizeof *s->rows);
+    s->group = arena_alloc(memory, GROUP * config->embed, sizeof *s->group);
     s->sentence = arena_alloc(memory, s->room, 1);
-    if (s->ids && s->packed && s->rows && s->sentence) return true;
+    if (s->ids && s->packed && s->length && s->order && s->rows && s->group && s->sentence) return true;
     return err_set(e, "--memory: %zu bytes are too little for the texts", memory->size);
+}
+
+bool texts_embed_raw(checkpoint *weights, const char *const *texts, size_t count, arena *memory, pool *cores, float *out,
+                     err *e) {
+    speech s = {.weights = weights, .texts = texts, .text_count = count, .template_count = 1, .raw = true};
+    size_t mark = arena_mark(memory), embed = checkpoint_model(weights)->config.embed;
+    bool ok = speech_open(&s, memory, e);
+    for (size_t i = 0, n; ok && i < count; i += n) {
+        n = count - i < s.part ? count - i : s.part;
+        ok = part_embed(&s, i, n, memory, cores, e);
+        if (ok) memcpy(out + i * embed, s.rows, n * embed * sizeof *out);
+    }
+    arena_reset(memory, mark);
+    return ok;
 }
 
 bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, const char *const *templates,
@@ -166,26 +206,14 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
     bool ok = speech_open(&s, memory, e);
     memset(out, 0, count * embed * sizeof *out);
     for (size_t i = 0, n; ok && i < count * s.template_count; i += n) {
-        n = count * s.template_count - i < GROUP ? count * s.template_count - i : GROUP;
-        ok = group_embed(&s, i, n, memory, cores, e);
-        for (size_t k = 0; ok && k < n; k++)
+        n = count * s.template_count - i < s.part ? count * s.template_count - i : s.part;
+        ok = part_embed(&s, i, n, memory, cores, e);
+        for (size_t k = 0; ok && k < n; k++) {
+            (void)unit(s.rows + k * embed, embed);
             for (size_t d = 0; d < embed; d++) out[(i + k) / s.template_count * embed + d] += s.rows[k * embed + d];
+        }
     }
     for (size_t i = 0; ok && i < count; i++) (void)unit(out + i * embed, embed);
-    arena_reset(memory, mark);
-    return ok;
-}
-
-bool texts_embed_raw(checkpoint *weights, const char *const *texts, size_t count, arena *memory, pool *cores, float *out,
-                     err *e) {
-    speech s = {.weights = weights, .texts = texts, .text_count = count, .template_count = 1, .raw = true};
-    size_t mark = arena_mark(memory), embed = checkpoint_model(weights)->config.embed;
-    bool ok = speech_open(&s, memory, e);
-    for (size_t i = 0, n; ok && i < count; i += n) {
-        n = count - i < GROUP ? count - i : GROUP;
-        ok = group_embed(&s, i, n, memory, cores, e);
-        if (ok) memcpy(out + i * embed, s.rows, n * embed * sizeof *out);
-    }
     arena_reset(memory, mark);
     return ok;
 }

@@ -25,6 +25,7 @@ static const shape SHAPES[] = {{"B/32", 32, 768, 12, 12, 512}, {"B/16", 16, 768,
 enum { RUNS = 5, MASKS = 10, STEPS = 10, WIDE = 640, HIGH = 480 };
 
 static pool *cores;
+static double peak_rate; /* FLOP/s that never leave the registers */
 
 static void stop(const char *what) {
     fprintf(stderr, "bench: %s\n", what);
@@ -59,26 +60,30 @@ static void bench_forward(const shape *s, const clip_model *m, size_t side) {
     real *pixels = mem_alloc(3 * side * side, sizeof *pixels);
     arena a;
     ag_tape t;
-    double took[RUNS], ratio[RUNS];
     if (!memory || !pixels) stop("no memory");
     for (size_t i = 0; i < 3 * side * side; i++) pixels[i] = (real)sin((double)i);
     arena_init(&a, memory, room);
     ag_tape_init(&t, &a, cores, 1);
     t.recording = false;
+    double best[2] = {INFINITY, INFINITY}, rate = 0;
     for (int i = -1; i < RUNS; i++) {
-        ag_mark mark = ag_tape_mark(&t);
-        double rate = sgemm_rate(cores, 1 + g * g, s->width), start = seconds_now();
-        if (!clip_image(&t, m, clip_patches(&t, m, pixels, side, side), g, g)) stop("the forward pass failed");
-        double seconds = seconds_now() - start;
-        rate = (rate + sgemm_rate(cores, 1 + g * g, s->width)) / 2;
-        ag_tape_reset(&t, mark);
-        if (i < 0) continue;
-        took[i] = seconds;
-        ratio[i] = seconds * rate / forward_flop(s, side);
+        rate = fmax(rate, sgemm_rate(cores, 1 + g * g, s->width));
+        for (int own = 0; own < 2; own++) {
+            if (!gemm_choose(own ? GEMM_OWN : GEMM_BLAS)) continue;
+            ag_mark mark = ag_tape_mark(&t);
+            double start = seconds_now();
+            if (!clip_image(&t, m, clip_patches(&t, m, pixels, side, side), g, g)) stop("the forward pass failed");
+            if (i >= 0) best[own] = fmin(best[own], seconds_now() - start);
+            ag_tape_reset(&t, mark);
+        }
     }
-    double seconds = median(took, RUNS);
-    printf("  forward at %zu            %7.3f s   %5.2f x its products   %.0f MB working memory\n", side, seconds,
-           median(ratio, RUNS), (double)a.peak / 1e6);
+    (void)gemm_choose(GEMM_FASTER);
+    for (int own = 0; own < 2; own++)
+        if (best[own] < INFINITY)
+            printf("  forward at %zu, %s %7.3f s   %5.2f x its products at the sgemm rate   %2.0f %% of the peak\n", side,
+                   own ? "own product " : "BLAS        ", best[own], best[own] * rate / forward_flop(s, side),
+                   100 * forward_flop(s, side) / best[own] / peak_rate);
+    printf("  %.0f MB working memory\n", (double)a.peak / 1e6);
     mem_free(pixels);
     mem_release(memory, room);
 }
@@ -192,7 +197,11 @@ int main(int argc, char **argv) {
     if (!cores) stop("no threads");
     if (!folder_make("build/bench", &e)) stop(e.text);
     make_pictures();
-    printf("%s %s\nmedians of %d runs (3 where one takes seconds); the first, which warms up, is not counted\n",
+    peak_rate = fma_rate(cores);
+    printf("peak %.0f GFLOP/s on %zu cores (multiply-adds in registers); own product: %s\n", peak_rate / 1e9, cores->width,
+           gemm_own_name());
+    printf("%s %s\nforward: the best of %d runs, both products by turns; processes: medians (of 3 where one takes seconds); the first, "
+           "which warms up, is not counted\n",
            gemm_backend(), gemm_core_name(), RUNS);
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) {
         bool wanted = argc < 2;

@@ -119,7 +119,6 @@ static void flags_refused(void **state) {
         {"--memory", "-1", "--memory"},
         {"--memory", "99999999999999T", "--memory"},
         {"--gradient", "guessed", "factored|decomposed|autograd"},
-        {"--gradient", "auto", "'auto'"},
         {"--frob", "1", "--frob"},
         {"-q", "1", "-q"},
         {"--json=yes", "", "--json"},

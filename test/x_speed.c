@@ -15,3 +15,59 @@ double sgemm_rate(pool *cores, size_t n, size_t D) {
     mem_free(x), mem_free(w), mem_free(y);
     return x && w && y ? 2.0 * (double)(n * F) * (double)D * (double)count / seconds : 0;
 }
+
+/* ---- the processor's own limit ------------------------------------------------------------------------------------ */
+#if defined(__GNUC__)
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE inline
+#endif
+enum { CHAINS = 12, ROUNDS = 100000, WIDEST = 16 };
+
+/* CHAINS independent sums of w numbers each, in registers. */
+static ALWAYS_INLINE void rounds(const size_t w, real *out) {
+    real x[CHAINS][WIDEST];
+    for (size_t r = 0; r < CHAINS; r++)
+        for (size_t j = 0; j < w; j++) x[r][j] = (real)(r + j);
+    for (size_t i = 0; i < ROUNDS; i++)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 16
+#endif
+        for (size_t r = 0; r < CHAINS; r++)
+#pragma omp simd
+            for (size_t j = 0; j < w; j++) x[r][j] = x[r][j] * (real)0.999 + (real)0.001;
+    for (size_t r = 0; r < CHAINS; r++)
+        for (size_t j = 0; j < w; j++) out[j] += x[r][j];
+}
+
+static void rounds_plain(real *out) { rounds(16 / sizeof(real), out); }
+#if defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("avx512f"))) static void rounds_v4(real *out) { rounds(64 / sizeof(real), out); }
+__attribute__((target("avx2,fma"))) static void rounds_v3(real *out) { rounds(32 / sizeof(real), out); }
+static bool has_v4(void) { return __builtin_cpu_supports("avx512f"); }
+static bool has_v3(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#else
+static void (*const rounds_v4)(real *) = rounds_plain, (*const rounds_v3)(real *) = rounds_plain;
+static bool has_v4(void) { return false; }
+static bool has_v3(void) { return false; }
+#endif
+
+typedef struct { real sum[WIDEST]; char apart[64]; } spun;
+static void spin(void *arg, size_t i) {
+    spun *s = (spun *)arg + i;
+    (has_v4() ? rounds_v4 : has_v3() ? rounds_v3 : rounds_plain)(s->sum);
+}
+
+double fma_rate(pool *cores) {
+    size_t width = cores ? cores->width : 1, lanes = (has_v4() ? 64 : has_v3() ? 32 : 16) / sizeof(real);
+    spun *s = mem_alloc(width, sizeof *s);
+    double best = 0;
+    for (int i = 0; s && i < 12; i++) {
+        double start = seconds_now();
+        spread(cores, width, spin, s);
+        double rate = 2.0 * CHAINS * (double)lanes * ROUNDS * (double)width / (seconds_now() - start);
+        best = rate > best ? rate : best;
+    }
+    mem_free(s);
+    return best;
+}

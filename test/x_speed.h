@@ -8,4 +8,7 @@
 
 /* FLOP/s of products n x 4D x D on all cores, for some 4 GFLOP; 0: no memory. */
 double sgemm_rate(pool *cores, size_t n, size_t D);
+/* FLOP/s of fused multiply-adds (of multiplications and additions where there are none) that never leave the registers, on
+ * all cores: what no program passes. The best of several short runs. */
+double fma_rate(pool *cores);
 #endif
