@@ -66,14 +66,14 @@ static bool embed_region(cli *c, const char *path, const char *mask, size_t side
     return ok && (k_finite(out, config->embed) || err_set(&c->e, "%s: its embedding is not finite", path));
 }
 
-static bool embed_regions(cli *c, const text_list *masks, size_t side, embedded *out) {
+static bool embed_regions(cli *c, const text_list *given, size_t side, embedded *out) {
     const embed_list *l = out->list;
-    if (masks->count > 1 && masks->count != l->count)
-        return cli_usage(c, "--mask: %zu found for %zu pictures, one or as many expected", masks->count, l->count);
+    if (given->count > 1 && given->count != l->count)
+        return cli_usage(c, "--mask: %zu found for %zu pictures, one or as many expected", given->count, l->count);
     for (size_t i = 0; i < l->count; i++) {
         cli_progress(c, "embedding", i, l->count);
         if (out->state[i] != EMBED_OPEN) continue;
-        if (!embed_region(c, l->names[i], masks->item[masks->count == 1 ? 0 : i], side, out->rows + i * l->embed) ||
+        if (!embed_region(c, l->names[i], given->item[given->count == 1 ? 0 : i], side, out->rows + i * l->embed) ||
             !embedded_put(out, i, EMBED_GOOD, &c->e))
             return false;
     }

@@ -131,10 +131,6 @@ static gradient_kind gradient_of(const char *name) {
                                          : GRADIENT_FACTORED;
 }
 
-<<<<<<< HEAD
-/* region: AlphaCLIP's, whose picture goes through the network once for each; NULL: all of the picture. */
-static bool forward(job *j, const mask_image *region) {
-=======
 /* auto: the Jacobian's making, 2nEFD a layer (4.22), is won back when the masks' steps, 16nD^2 each by factored, are 4nDE
  * by it (4.23) and twice that for the numbers' way from memory; and it must fit. */
 static const char *cheaper_gradient(const job *j) {
@@ -148,8 +144,8 @@ static const char *cheaper_gradient(const job *j) {
     return is_legrad(j) && !j->o.trace && fits && pays ? "jacobian" : "factored";
 }
 
-static bool forward(job *j) {
->>>>>>> speed-old
+/* region: AlphaCLIP's, whose picture goes through the network once for each; NULL: all of the picture. */
+static bool forward(job *j, const mask_image *region) {
     const clip_config *m = &j->c.model->config;
     fault f = {0};
     float *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
