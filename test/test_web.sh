@@ -11,31 +11,31 @@ skip() { echo "[  SKIPPED ] $1: $2"; }
 failed() { echo "[  FAILED  ] $1: $2"; status=1; }
 
 # Strict where warnings are errors (CI); elsewhere it is said, so that nobody needs emscripten to change a line of C.
-name="web: the page is of these sources"
+name="web the page is of these sources"
 run "$name"
 changed=$(sha256sum -c docs/demo/sources.txt 2>/dev/null | sed -n 's/: FAILED.*//p' | tr '\n' ' ')
 if [ -z "$changed" ]; then ok "$name"
 elif [ -n "$WERROR" ] || [ "$CI" = true ]; then failed "$name" "make web; changed since: $changed"
 else skip "$name" "make web; changed since: $changed"; fi
 
-name="web: size"
+name="web size"
 run "$name"
 bytes=$(cat docs/demo/*.* docs/demo/model/* | gzip -9 | wc -c)
 if [ "$bytes" -le 5000000 ]; then ok "$name" && echo "$bytes bytes compressed"; else failed "$name" "$bytes bytes compressed"; fi
 
-name="web: module and page"
+name="web module and page"
 run "$name"
 command -v node >/dev/null || { skip "$name" "no node here"; exit $status; }
 [ -x ./maskinv ] || { skip "$name" "./maskinv is not built"; exit $status; }
 ok "$name"
 node test/web.mjs node "$out" || status=1
 
-name="web: speed beside the native portable build"
+name="web speed beside the native portable build"
 run "$name"
 if [ ! -x build/none/maskinv ]; then skip "$name" "make BLAS=none build/none/maskinv"
 else node test/web.mjs speed "$out" || status=1; fi
 
-name="web: browser"
+name="web browser"
 run "$name"
 BROWSER=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || { skip "$name" "no Chromium here"; exit $status; }
 ok "$name"

@@ -26,14 +26,14 @@ const invert = (image, mask, more) => {
 /* ---- the module under node --------------------------------------------------------------------------------------- */
 async function node() {
     const m = await load(), scene = "docs/demo/scenes/0.png", mask = "docs/demo/scenes/0-1.png"
-    await test("node: embedding, losses and words as the command line has them", async () => {
+    await test("node, embedding, losses and words as the command line has them", async () => {
         const model = await m.open(), r = model.invert(scene, [mask], { texts }), c = invert(scene, mask, texts.map(t => ["-t", t]))
         const wrong = Math.max(apart(r.embeddings[0], c.embedding), apart([...r.losses[0]], c.loss),
             ...r.texts[0].map(t => Math.abs(t.probability - c.texts.find(x => x.text === t.text).probability)))
         if (!(wrong <= 1e-4)) return `${wrong} apart`
         if (r.texts[0][0].text !== [...c.texts].sort((a, b) => b.similarity - a.similarity)[0].text) return `nearest is ${r.texts[0][0].text}`
     })
-    await test("node: checkpoints of other families, from the disk and handed over", async () => {
+    await test("node, checkpoints of other families, from the disk and handed over", async () => {
         for (const model of ["nano-hf-f32", "nanogelu-openclip-bf16"]) {
             const path = `test/data/${model}`, c = invert("test/data/image.png", "test/data/mask0.png", ["-m", path, "--layers", "1"])
             const handed = Object.fromEntries(fs.readdirSync(path).map(f => [f, new Uint8Array(fs.readFileSync(`${path}/${f}`))]))
@@ -44,7 +44,7 @@ async function node() {
             }
         }
     })
-    await test("node: bad input in the command line's words", async () => {
+    await test("node, bad input in the command line's words", async () => {
         const model = await m.open(), said = work => { try { work(); return "nothing was said" } catch (e) { return e.message } }
         const picture = said(() => model.invert("Makefile", [mask])), shell = refused("invert", "-i", "Makefile", "-k", mask)
         if (!shell.includes(picture)) return `"${picture}", the command line "${shell}"`
@@ -59,7 +59,7 @@ async function node() {
         if (!/memory/.test(large)) return large
         if (!(model.invert(scene, [mask]).losses[0][9] < 1)) return "no more use after that"
     })
-    await test("node: explainers, text embeddings, maps", async () => {
+    await test("node, explainers, text embeddings, maps", async () => {
         const model = await m.open()
         maskinv("explain", "-i", scene, "-t", texts[0], "--method", "surgery", "--size", "96", "-o", `${out}/map`)
         const shell = floats(`${out}/map/${fs.readdirSync(`${out}/map`).find(f => f.endsWith(".npy"))}`)
@@ -96,7 +96,7 @@ async function page(browser) {
     const site = await serve("docs/demo"), calm = "demo.state.run === 0 && demo.state.steps.length >= 10"
     const p = await open(browser, site.url)
     try {
-        await test("page: a map moves by itself, at once", async () => {
+        await test("page, a map moves by itself, at once", async () => {
             await p.until("document.body.dataset.done", 120)
             const took = await p.value("demo.state.steps.map(s => s.took).sort((a, b) => a - b)")
             console.log(`first map after ${await p.value("document.body.dataset.first")} ms, a step at 96 pixels in ${took[5].toFixed(0)} ms (median of ten)`)
@@ -104,7 +104,7 @@ async function page(browser) {
             if (!(losses[9] < losses[0] - 0.1)) return `losses ${losses}`
             if (await p.value("demo.state.steps[9].words[0].text") !== texts[0]) return "another word is nearest"
         })
-        await test("page: a region painted with the mouse gives the command line's embedding and words", async () => {
+        await test("page, a region painted with the mouse gives the command line's embedding and words", async () => {
             const box = await p.value("(b => [b.x, b.y, b.width])(document.querySelector('#picture').getBoundingClientRect())"), at = f => [box[0] + f[0] * box[2], box[1] + f[1] * box[2]]
             await p.value("document.querySelector('#clear').click()")
             await p.mouse("mousePressed", ...at([0.42, 0.72]))
@@ -120,7 +120,7 @@ async function page(browser) {
             const wrong = [apart(e, c.embedding), ...own.words.map(t => Math.abs(t.probability - shell.texts.find(x => x.text === t.text).probability))]
             if (!(Math.max(...wrong) <= 1e-4)) return `embedding ${wrong[0]}, words ${Math.max(...wrong.slice(1))} apart`
         })
-        await test("page: by keyboard alone", async () => {
+        await test("page, by keyboard alone", async () => {
             await p.value("document.querySelector('#clear').click(); document.querySelector('#picture').focus()")
             await p.key("x", "KeyX")
             await p.key(" ", "Space")
@@ -132,7 +132,7 @@ async function page(browser) {
             await p.until("/layer/.test(document.querySelector('#patch').textContent)", 20)
             if (!/Patch \d+, \d+/.test(await p.value("document.querySelector('#patch').textContent"))) return "no patch"
         })
-        await test("page: typed words, settings, explainers", async () => {
+        await test("page, typed words, settings, explainers", async () => {
             await p.value("document.querySelector('#word').value = 'a steam engine, <b>bold</b>'; document.querySelector('#add').requestSubmit()")
             await p.until(`${calm} && /steam engine/.test(document.querySelector('#words').textContent)`, 60)
             if (await p.value("!!document.querySelector('#words b')")) return "typed words became markup"
@@ -141,7 +141,7 @@ async function page(browser) {
             const without = await p.value("document.querySelectorAll('#gallery .no').length")
             if (without > 2) return `${without} explainers drew nothing`
         })
-        await test("page: bad input is said in the command line's words, and the page lives on", async () => {
+        await test("page, bad input is said in the command line's words, and the page lives on", async () => {
             const said = () => p.value("document.querySelector('#trouble').hidden ? '' : document.querySelector('#trouble').textContent")
             await p.value("demo.openPicture(new File(['no picture'], 'x.png'))")
             fs.writeFileSync(`${out}/x.png`, "no picture")
@@ -157,26 +157,26 @@ async function page(browser) {
             await p.until(calm, 60)
             if (await said()) return await said()
         })
-        await test("page: a worker that dies is said and replaced", async () => {
+        await test("page, a worker that dies is said and replaced", async () => {
             await p.value("demo.ask('mask', {}).catch(() => 0)") // no mask at all: a fault of the worker's own
             await p.until("!document.querySelector('#trouble').hidden && /worker failed/.test(document.querySelector('#trouble').textContent)", 60)
             await p.until("demo.state.about && demo.state.worker.asked.size === 0", 60)
             await p.value("demo.chooseScene(2)")
             await p.until(calm, 60)
         })
-        await test("page: a checkpoint of the visitor's own", async () => {
+        await test("page, a checkpoint of the visitor's own", async () => {
             const files = fs.readdirSync("test/data/nano-hf-f32").map(f => [f, fs.readFileSync(`test/data/nano-hf-f32/${f}`).toString("base64")])
             await p.value(`demo.openModel(${JSON.stringify(files)}.map(([n, b]) => new File([Uint8Array.from(atob(b), c => c.charCodeAt(0))], n)))`)
             await p.until("/nano|Model:/.test(document.querySelector('#which').textContent) || !document.querySelector('#trouble').hidden", 60)
             await p.until(`${calm} || !document.querySelector('#trouble').hidden`, 60)
             if (await p.value("!document.querySelector('#trouble').hidden")) return await p.value("document.querySelector('#trouble').textContent")
         })
-        await test("page: nothing was asked of elsewhere, no errors", async () => {
+        await test("page, nothing was asked of elsewhere, no errors", async () => {
             const wrong = p.said.filter(s => !/worker failed/.test(s))
             return wrong[0] ?? site.asked.find(a => !fs.existsSync(`docs/demo${a === "/" ? "/index.html" : a}`))
         })
         for (const [width, height, dark] of [[1280, 900, false], [1280, 900, true], [390, 844, false], [390, 844, true]])
-            await test(`page: ${width} pixels wide, ${dark ? "dark" : "light"}`, async () => {
+            await test(`page, ${width} pixels wide, ${dark ? "dark" : "light"}`, async () => {
                 await p.look({ width, height, dark, touch: width < 500 })
                 if (process.env.SHOTS) await p.shot(`${process.env.SHOTS}/${width}-${dark ? "dark" : "light"}.png`)
                 return p.value(`(${legible})(${width})`)
@@ -207,8 +207,8 @@ async function speed() {
     const ratio = best.native / best.wasm
     console.log(`a step at 96 pixels: ${(1000 * best.wasm / (many - few)).toFixed(2)} ms in WebAssembly, ${(1000 * best.native / (many - few)).toFixed(2)} ms native without BLAS: ${ratio.toFixed(2)} of its speed`)
     const cpu = fs.existsSync("/proc/cpuinfo") ? fs.readFileSync("/proc/cpuinfo", "utf8") : "", wider = /avx512f/.test(cpu) ? 16 : /avx2/.test(cpu) ? 8 : 4
-    if (wider > 4 && ratio < 0.5) return console.log(`[  SKIPPED ] web: speed beside the native portable build: ${ratio.toFixed(2)} of it, which does ${wider} floats at a time here, and multiplies and adds at once; WebAssembly does 4`)
-    end("web: speed beside the native portable build", ratio >= 0.5 ? "" : `${ratio.toFixed(2)} of its speed, 0.5 expected`)
+    if (wider > 4 && ratio < 0.5) return console.log(`[  SKIPPED ] web speed beside the native portable build: ${ratio.toFixed(2)} of it, which does ${wider} floats at a time here, and multiplies and adds at once; WebAssembly does 4`)
+    end("web speed beside the native portable build", ratio >= 0.5 ? "" : `${ratio.toFixed(2)} of its speed, 0.5 expected`)
 }
 
 await (what === "speed" ? speed() : what === "page" ? page(process.env.BROWSER) : node())
