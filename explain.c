@@ -16,6 +16,15 @@ static const struct explain_gradient *const GRADIENTS[] = {[GRADIENT_FACTORED] =
                                                            [GRADIENT_JACOBIAN] = &explain_jacobian,
                                                            [GRADIENT_COMPACT] = &explain_compact};
 
+bool explain_gradient_find(const char *name, gradient_kind *kind) {
+    for (size_t i = 0; i < sizeof GRADIENTS / sizeof *GRADIENTS; i++)
+        if (!name || !strcmp(name, GRADIENTS[i]->name)) {
+            *kind = (gradient_kind)i;
+            return true;
+        }
+    return false;
+}
+
 bool explain_is_taped(const explained *x) { return x->how->record != NULL; }
 
 /* ==== the grid, and its derivative ========================================================================= */

@@ -22,6 +22,9 @@
 
 typedef enum { GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIENT_JACOBIAN, GRADIENT_COMPACT } gradient_kind;
 
+/* By its name above; NULL: the first, factored. False: none is called so. */
+bool explain_gradient_find(const char *name, gradient_kind *kind);
+
 /* ---- watching: every named intermediate, as it is made (for --trace) ------------------------- */
 typedef struct {
     const char *name; /* "tokens", "attention", "h", "act'(h)", "z", "u", "a", "map", "loss", "gradient", "embedding" */

@@ -123,12 +123,10 @@ static bool read_inputs(job *j) {
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------ */
-static gradient_kind gradient_of(const char *name) {
-    return !strcmp(name, "autograd")     ? GRADIENT_AUTOGRAD
-           : !strcmp(name, "decomposed") ? GRADIENT_DECOMPOSED
-           : !strcmp(name, "jacobian")   ? GRADIENT_JACOBIAN
-           : !strcmp(name, "compact")    ? GRADIENT_COMPACT
-                                         : GRADIENT_FACTORED;
+static gradient_kind gradient_of(const char *name) { /* one of the flag's */
+    gradient_kind kind = GRADIENT_FACTORED;
+    explain_gradient_find(name, &kind);
+    return kind;
 }
 
 /* auto: the Jacobian's making, 2nEFD a layer (4.22), is won back when the masks' steps, 16nD^2 each by factored, are 4nDE

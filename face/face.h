@@ -82,7 +82,7 @@ bool mi_compare(const mi_model *m, const float *embedding, const float *units, s
 typedef struct {
     size_t side, iters, layers;          /* 0: twice the model's image; what the model's config likes, else 10 and 1 */
     double lr, alpha, decay;             /* negative: what the model's config likes, else 0.5, 0 and 0 */
-    const char *gradient;                /* NULL or "factored", "decomposed", "autograd" */
+    const char *gradient;                /* NULL or "factored", "decomposed", "autograd", "jacobian", "compact" */
     const char *explainer;               /* NULL or "legrad", "gradcam", "chefer", "rollout" */
     bool (*progress)(void *arg, size_t mask, size_t step); /* NULL; after each step; false: stop after this mask */
     void *progress_arg;

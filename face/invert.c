@@ -29,12 +29,8 @@ size_t mi_invert_steps(const mi_model *m, const mi_invert_options *o) {
 static bool is_legrad(const mi_invert_options *o) { return !o->explainer || !strcmp(o->explainer, "legrad"); }
 
 static bool choose_gradient(invert_job *j) {
-    static const char *const names[] = {"factored", "decomposed", "autograd"};
-    static const gradient_kind kinds[] = {GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD};
-    const char *asked = j->o->gradient;
-    for (size_t i = 0; i < 3; i++)
-        if (!strcmp(asked ? asked : "factored", names[i])) return j->gradient = kinds[i], true;
-    return err_set(j->c.e, "gradient: '%s' found, factored, decomposed or autograd expected", asked);
+    return explain_gradient_find(j->o->gradient, &j->gradient) ||
+           err_set(j->c.e, "gradient: '%s' found, factored, decomposed, autograd, jacobian or compact expected", j->o->gradient);
 }
 
 static bool choose_explainer(invert_job *j) {
@@ -43,8 +39,8 @@ static bool choose_explainer(invert_job *j) {
     const method *how = method_find(o->explainer);
     if (!how || !method_other(&j->method, o->explainer, &j->other))
         return err_set(j->c.e, "explainer: '%s' found, legrad, gradcam, chefer or rollout expected", o->explainer);
-    if (j->gradient == GRADIENT_DECOMPOSED)
-        return err_set(j->c.e, "gradient: %s has autograd only, decomposed found", how->name);
+    if (j->gradient != GRADIENT_FACTORED && j->gradient != GRADIENT_AUTOGRAD)
+        return err_set(j->c.e, "gradient: %s has autograd only, %s found", how->name, o->gradient);
     return !(o->layers && !how->free) || err_set(j->c.e, "layers: %s leaves no choice of them", how->name);
 }
 
