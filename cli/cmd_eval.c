@@ -24,7 +24,7 @@ static const flag flags[] = {
      .help = "of a dataset: regions, the methods and explainers below; or anomaly, AnoVL on mvtec_ad and visa. Not given: regions"},
     {"seed", 0, FLAG_COUNT, offsetof(options, seed), "N", 0, 4e9, .help = "anomaly: of the adapter's start and noise; not given: 0"},
     {"methods", 0, FLAG_TEXT, offsetof(options, methods), "M,M...",
-     .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, pool, surgery, maskinv"},
+     .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, fgvp, ris, pool, surgery, maskinv"},
     {"explainers", 0, FLAG_TEXT, offsetof(options, explainers), "M,M...",
      .help = "maps to compare: what explain --method knows"},
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "OUT", .required = true, .help = "folder for the results"},

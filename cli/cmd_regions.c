@@ -53,7 +53,7 @@ const command regions_command = {
     0,
     "DIR gets embeddings.npy [masks, E] float32, not normalised, and result.json; maskinv: NAME.map.npy and "
     "NAME.map.png;\n"
-    "crop, maskedcrop, redcircle, blur, greyscale: NAME.seen.png, what the network saw. NAME is the mask's file name.",
+    "crop, maskedcrop, redcircle, blur, greyscale, fgvp: NAME.seen.png, what the network saw. NAME is the mask's file name.",
     cmd_regions,
 };
 

@@ -139,6 +139,10 @@ static bool cropped(const picture *photo, const mask_image *mask, size_t side, c
     return ok;
 }
 
+bool region_masked_crop(const picture *photo, const mask_image *mask, size_t side, const double colour[3], picture *out, err *e) {
+    return cropped(photo, mask, side, colour, out, e);
+}
+
 /* The ellipse that the box holds, its line 2 pixels at a side of 336 (FGVP's code), never under 1; distances to first
  * order: (f - 1)/|grad f| with f = sqrt((x/a)^2 + (y/b)^2). */
 static void red_circle(picture *p, const mask_image *mask) {
@@ -205,6 +209,21 @@ static bool see_blur(const picture *photo, const mask_image *mask, size_t side, 
     return surrounded(out, &other, ok, mask, e);
 }
 
+/* FGVP's code: a square of 384, a Gaussian of 100 pixels outside the mask, which is all that is above 0. */
+static bool see_fgvp(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out, err *e) {
+    enum { FGVP_SIDE = 384, FGVP_DEVIATION = 100 };
+    (void)colour;
+    picture square = {0}, other = {0};
+    mask_image hard = {mask->width, mask->height, mem_alloc(mask->width * mask->height, sizeof *hard.soft)};
+    bool ok = hard.soft || err_set(e, "no memory for a mask of %zux%zu pixels", mask->width, mask->height);
+    for (size_t i = 0; ok && i < mask->width * mask->height; i++) hard.soft[i] = mask->soft[i] > 0;
+    ok = ok && picture_resize(photo, FGVP_SIDE, FGVP_SIDE, &square, e) && copy_of(&square, &other, e) &&
+         picture_blur(&other, FGVP_DEVIATION, e) && blend(&square, &other, NULL, &hard, e) && picture_resize(&square, side, side, out, e);
+    picture_free(&square), picture_free(&other);
+    mem_free(hard.soft);
+    return ok;
+}
+
 static bool see_grey(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out, err *e) {
     (void)colour;
     picture other = {0};
@@ -226,6 +245,10 @@ static const region_method METHODS[] = {
     {"greyscale", "grey outside the mask", "FGVP, grayscale reverse mask", REGION_PICTURE, true, false, 1, .see = see_grey},
     {"alphaclip", "the whole picture, the mask as the plane that AlphaCLIP sees beside it", "AlphaCLIP, sec. 3.2",
      REGION_PICTURE, true, true, 1, .see = see_whole},
+    {"fgvp", "blurred outside the mask, as the published code has it: 384 pixels, deviation 100", "FGVP, blur_mask", REGION_PICTURE,
+     true, 1, .see = see_fgvp},
+    {"ris", "the picture's tokens masked in the last three blocks, with a twentieth of the masked crop", "RIS, Global-Local CLIP",
+     REGION_OWN, true, 1, .embed = region_ris},
     {"pool", "MaskCLIP's patches averaged in the mask", "MaskCLIP, sec. 3.2", REGION_TOKENS, true, false, 2, .tokens = "maskclip"},
     {"surgery", "CLIP Surgery's patches averaged in the mask", "CLIP Surgery, eq. 3-6", REGION_TOKENS, true, false, 2,
      .tokens = "surgery"},
@@ -350,7 +373,12 @@ bool regions_embed_each(const region_method *how, const region_settings *o, cons
     if (how->family == REGION_TOKENS) return embed_tokens(how, o, m, photo, &masks, count, memory, cores, out, e);
     if (how->family == REGION_PICTURE)
         return embed_pictures(how, o->side, m, photo, &masks, count, memory, cores, out, e);
-    return err_set(e, "%s is not computed here", how->name);
+    if (how->family == REGION_INVERT) return err_set(e, "%s is not computed here", how->name);
+    for (size_t i = 0; i < count; i++) {
+        const mask_image *one = mask(arg, i, e);
+        if (!one || !how->embed(o, m, photo, one, memory, cores, out + i * m->config.embed, e)) return false;
+    }
+    return true;
 }
 
 static const mask_image *from_array(void *arg, size_t i, err *e) {

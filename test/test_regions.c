@@ -1,5 +1,6 @@
 /* test_regions.c - what each method shows to the network, and the vectors that come out. */
 #include "regions/regions.h"
+#include "masks/reading.h"
 #include "methods.h"
 #include "x_cli.h"
 #include "x_fixture.h"
@@ -252,6 +253,24 @@ static void pictures_embedded(void **state) {
     model_close(&m);
 }
 
+/* RIS: a mask of everything leaves every token as it is, and its crop is the picture; another mask changes it. */
+static void ris_of_everything(void **state) {
+    (void)state;
+    model m;
+    float soft[SIDE * SIDE], part[SIDE * SIDE], whole[E], all[E], some[E];
+    mask_image mask = {SIDE, SIDE, soft}, box = box_mask(part);
+    picture photo = noise_picture(SIDE);
+    model_open(&m);
+    for (size_t i = 0; i < SIDE * SIDE; i++) soft[i] = 1;
+    embed(&m, "cls", SIDE, &photo, &mask, 1, whole);
+    embed(&m, "ris", SIDE, &photo, &mask, 1, all);
+    assert_close(all, whole, E, 1e-5);
+    embed(&m, "ris", SIDE, &photo, &box, 1, some);
+    assert_far(some, whole, E, 1e-2);
+    picture_free(&photo);
+    model_close(&m);
+}
+
 /* A pooled vector times a text is the mean of the explainer's own cosines in the mask. */
 static void tokens_averaged(void **state) {
     (void)state;
@@ -287,6 +306,33 @@ static void tokens_averaged(void **state) {
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------ */
+/* Against numbers of test/make_ris.py: mask0 and mask1 on image.png by the smallest checkpoint. */
+static void ris_of_another_program(void **state) {
+    (void)state;
+    static const float expected[2][24] = {
+#include "data/ris.h"
+    };
+    err e = {0};
+    checkpoint *c = checkpoint_open(DATA "nano-hf-f32", &e);
+    picture photo;
+    arena memory;
+    void *room = mem_reserve(ROOM);
+    assert_true(c && room && picture_read(IMAGE, &photo, &e));
+    arena_init(&memory, room, ROOM);
+    for (size_t i = 0; i < 2; i++) {
+        mask_image mask;
+        float out[24];
+        region_settings o = {.side = 2 * checkpoint_model(c)->config.image};
+        assert_true(mask_read(i ? MASK1 : MASK0, &mask, &e));
+        assert_true(regions_embed(region_method_find("ris"), &o, checkpoint_model(c), &photo, &mask, 1, &memory, NULL, out, &e));
+        assert_close(out, expected[i], 24, 2e-3);
+        mask_free(&mask);
+    }
+    picture_free(&photo);
+    checkpoint_free(c);
+    mem_release(room, ROOM);
+}
+
 static void command_writes(void **state) {
     (void)state;
     const char *path = model_with_merges("nano-openclip-f16");
@@ -354,6 +400,8 @@ int main(void) {
         cmocka_unit_test(blur_has_its_deviation),
         cmocka_unit_test(pictures_embedded),
         cmocka_unit_test(tokens_averaged),
+        cmocka_unit_test(ris_of_everything),
+        cmocka_unit_test(ris_of_another_program),
         cmocka_unit_test(command_writes),
         cmocka_unit_test(command_refuses),
     };
