@@ -109,7 +109,7 @@ endif
 # ---- what there is -----------------------------------------------------------------------------------
 # The core: touches no file, prints nothing, allocates nothing. Only gemm.c knows the BLAS.
 CORE    = arena gemm gemm_own kernels autograd ops_products ops_rows ops_each clip clip_image clip_block clip_resnet clip_text \
-          clip_caption map explain gradient factored chained decomposed jacobian compact taped methods methods_dense pamr maskinv
+          map explain gradient factored chained decomposed jacobian compact taped methods methods_dense pamr maskinv
 # What stands above the core, a folder each. A room knows the core and the rooms before it, never a later one.
 ROOMS   = os sys files text models parts pictures masks face data regions anomaly segment scenes eval training cli
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.

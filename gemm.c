@@ -21,14 +21,6 @@
 #endif
 
 /* ---- cores --------------------------------------------------------------------------------- */
-void spread(pool *p, size_t count, pool_task *task, void *arg) {
-    if (p && p->width > 1 && count > 1) {
-        p->run(p, count, task, arg);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) task(arg, i);
-}
-
 void gemm_one_core(void) {
 #ifdef USE_OPENBLAS
     openblas_set_num_threads(1);

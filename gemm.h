@@ -21,7 +21,13 @@ struct pool {
      * Called from inside a task it runs the work on the calling core. */
     void (*run)(pool *p, size_t count, pool_task *task, void *arg);
 };
-void spread(pool *p, size_t count, pool_task *task, void *arg);
+static inline void spread(pool *p, size_t count, pool_task *task, void *arg) {
+    if (p && p->width > 1 && count > 1) {
+        p->run(p, count, task, arg);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) task(arg, i);
+}
 
 typedef enum { NO_T, T } transpose;
 /* C[m,n] = alpha * op(A)[m,k] op(B)[k,n] + beta * C; ld* are row strides of the stored matrices.

@@ -141,6 +141,12 @@ static bool group_embed(speech *s, size_t first, size_t count, size_t *taken, ar
     return true;
 }
 
+static bool all_finite(const float *v, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i])) return false;
+    return true;
+}
+
 /* Sentences first..first+count-1 into s->rows, as the model gives them. */
 static bool part_embed(speech *s, size_t first, size_t count, arena *memory, pool *cores, err *e) {
     size_t context = checkpoint_model(s->weights)->config.context, E = checkpoint_model(s->weights)->config.embed;
@@ -152,7 +158,7 @@ static bool part_embed(speech *s, size_t first, size_t count, arena *memory, poo
     for (size_t i = 0, taken; i < count; i += taken)
         if (!group_embed(s, i, count, &taken, memory, cores, e)) return false;
     for (size_t i = 0; i < count; i++)
-        if (!s->raw && !k_finite(s->rows + i * E, E))
+        if (!s->raw && !all_finite(s->rows + i * E, E))
             return err_set(e, "text '%s': its embedding is not finite", s->texts[(first + i) / s->template_count]);
     return true;
 }

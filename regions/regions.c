@@ -4,145 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- masks ------------------------------------------------------------------------------------------- */
-static bool box_above(const mask_image *m, float least, size_t box[4]) {
-    box[0] = m->width, box[1] = m->height, box[2] = box[3] = 0;
-    for (size_t y = 0; y < m->height; y++)
-        for (size_t x = 0; x < m->width; x++) {
-            if (!(m->soft[y * m->width + x] >= least)) continue;
-            box[0] = x < box[0] ? x : box[0], box[2] = x + 1 > box[2] ? x + 1 : box[2];
-            box[1] = y < box[1] ? y : box[1], box[3] = y + 1;
-        }
-    return box[2] > 0;
-}
-
-void mask_box(const mask_image *m, double box[4]) {
-    size_t b[4];
-    if (!box_above(m, 0.5f, b) && !box_above(m, 1e-9f, b)) b[0] = b[1] = 0, b[2] = m->width, b[3] = m->height;
-    for (size_t i = 0; i < 4; i++) box[i] = (double)b[i] / (double)(i % 2 ? m->height : m->width);
-}
-
-/* How much of pixel i lies in cell c of n over a side of `pixels`. */
-static double overlap(size_t i, size_t c, size_t n, size_t pixels) {
-    double low = (double)c * (double)pixels / (double)n, high = (double)(c + 1) * (double)pixels / (double)n;
-    return fmax(0, fmin((double)(i + 1), high) - fmax((double)i, low));
-}
-
-void mask_cells(const mask_image *m, size_t gh, size_t gw, double *cells) {
-    double area = (double)m->height / (double)gh * (double)m->width / (double)gw;
-    for (size_t r = 0; r < gh; r++)
-        for (size_t c = 0; c < gw; c++) {
-            double sum = 0;
-            for (size_t y = r * m->height / gh; y < m->height && y * gh < (r + 1) * m->height; y++) {
-                double row = 0;
-                for (size_t x = c * m->width / gw; x < m->width && x * gw < (c + 1) * m->width; x++)
-                    row += overlap(x, c, gw, m->width) * (double)m->soft[y * m->width + x];
-                sum += overlap(y, r, gh, m->height) * row;
-            }
-            cells[r * gw + c] = sum / area;
-        }
-}
-
-/* ---- blur ---------------------------------------------------------------------------------------------- */
-/* The box that, used `passes` times, has the Gaussian's deviation: its whole radius, and the weight of its two ends
- * (Gwosdek et al., "extended box filtering"; Pillow's GaussianBlur is this). */
-typedef struct {
-    long radius;
-    double end;
-} box_filter;
-static box_filter box_of(double deviation, int passes) {
-    double variance = deviation * deviation / passes, length = sqrt(12 * variance + 1), l = floor((length - 1) / 2);
-    double end = (2 * l + 1) * (l * (l + 1) - 3 * variance) / (6 * (variance - (l + 1) * (l + 1)));
-    return (box_filter){(long)l, end};
-}
-
-static double at_border(const double *line, long i, long n) { return line[i < 0 ? 0 : i < n ? i : n - 1]; }
-
-static void box_line(const double *in, double *out, long n, box_filter b) {
-    double sum = 0, all = (double)(2 * b.radius + 1) + 2 * b.end;
-    for (long i = -b.radius; i <= b.radius; i++) sum += at_border(in, i, n);
-    for (long i = 0; i < n; i++) {
-        out[i] = (sum + b.end * (at_border(in, i - b.radius - 1, n) + at_border(in, i + b.radius + 1, n))) / all;
-        sum += at_border(in, i + b.radius + 1, n) - at_border(in, i - b.radius, n);
-    }
-}
-
-enum { BLUR_PASSES = 3 };
-/* One line of one channel, blurred in place; each pass reads one buffer and writes the other. */
-static void blur_line(unsigned char *first, size_t step, size_t n, box_filter b, double *a, double *z) {
-    for (size_t i = 0; i < n; i++) a[i] = (double)first[i * step];
-    for (int pass = 0; pass < BLUR_PASSES; pass++) {
-        box_line(a, z, (long)n, b);
-        double *other = a;
-        a = z, z = other;
-    }
-    for (size_t i = 0; i < n; i++) first[i * step] = (unsigned char)lrint(fmin(255, fmax(0, a[i])));
-}
-
-bool picture_blur(picture *p, double deviation, err *e) {
-    size_t longer = p->width > p->height ? p->width : p->height;
-    double *room = mem_alloc(longer, 2 * sizeof *room);
-    if (!room) return err_set(e, "no memory to blur a picture of %zux%zu pixels", p->width, p->height);
-    box_filter b = box_of(deviation, BLUR_PASSES);
-    for (size_t c = 0; c < 3; c++) {
-        for (size_t y = 0; y < p->height; y++)
-            blur_line(p->rgb + y * p->width * 3 + c, 3, p->width, b, room, room + longer);
-        for (size_t x = 0; x < p->width; x++)
-            blur_line(p->rgb + x * 3 + c, p->width * 3, p->height, b, room, room + longer);
-    }
-    mem_free(room);
-    return true;
-}
-
-/* ---- pictures -------------------------------------------------------------------------------------------- */
-static unsigned char byte_of(double v) { return (unsigned char)lrint(fmin(255, fmax(0, v))); }
-
-/* inside * mask + outside * (1 - mask), into inside; outside NULL: the colour. */
-static bool blend(picture *inside, const picture *outside, const double colour[3], const mask_image *mask, err *e) {
-    size_t n = inside->width * inside->height;
-    float *soft = mem_alloc(n, sizeof *soft);
-    if (!soft) return err_set(e, "no memory for a mask of %zux%zu pixels", inside->width, inside->height);
-    map_resize(mask->soft, mask->height, mask->width, soft, inside->height, inside->width);
-    for (size_t i = 0; i < 3 * n; i++) {
-        double share = (double)soft[i / 3], other = outside ? (double)outside->rgb[i] : colour[i % 3];
-        inside->rgb[i] = byte_of(share * (double)inside->rgb[i] + (1 - share) * other);
-    }
-    mem_free(soft);
-    return true;
-}
-
-static bool crop_to_box(const picture *photo, const mask_image *mask, picture *out, err *e) {
-    double box[4];
-    mask_box(mask, box);
-    size_t x0 = (size_t)floor(box[0] * (double)photo->width), y0 = (size_t)floor(box[1] * (double)photo->height);
-    size_t x1 = (size_t)ceil(box[2] * (double)photo->width), y1 = (size_t)ceil(box[3] * (double)photo->height);
-    x1 = x1 > photo->width ? photo->width : x1, y1 = y1 > photo->height ? photo->height : y1;
-    if (!picture_new(x1 - x0, y1 - y0, out, e)) return false;
-    for (size_t y = y0; y < y1; y++)
-        memcpy(out->rgb + (y - y0) * out->width * 3, photo->rgb + (y * photo->width + x0) * 3, out->width * 3);
-    return true;
-}
-
-static bool copy_of(const picture *p, picture *out, err *e) {
-    if (!picture_new(p->width, p->height, out, e)) return false;
-    memcpy(out->rgb, p->rgb, p->width * p->height * 3);
-    return true;
-}
-
-static bool cropped(const picture *photo, const mask_image *mask, size_t side, const double *fill, picture *out,
-                    err *e) {
-    picture whole = {0}, part = {0};
-    bool ok = copy_of(photo, &whole, e) && (!fill || blend(&whole, NULL, fill, mask, e)) &&
-              crop_to_box(&whole, mask, &part, e) && picture_resize(&part, side, side, out, e);
-    picture_free(&whole);
-    picture_free(&part);
-    return ok;
-}
-
-bool region_masked_crop(const picture *photo, const mask_image *mask, size_t side, const double colour[3], picture *out, err *e) {
-    return cropped(photo, mask, side, colour, out, e);
-}
-
 /* The ellipse that the box holds, its line 2 pixels at a side of 336 (FGVP's code), never under 1; distances to first
  * order: (f - 1)/|grad f| with f = sqrt((x/a)^2 + (y/b)^2). */
 static void red_circle(picture *p, const mask_image *mask) {
@@ -176,12 +37,12 @@ static bool see_whole(const picture *photo, const mask_image *mask, size_t side,
 
 static bool see_crop(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out, err *e) {
     (void)colour;
-    return cropped(photo, mask, side, NULL, out, e);
+    return region_crop(photo, mask, side, NULL, out, e);
 }
 
 static bool see_masked_crop(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out,
                             err *e) {
-    return cropped(photo, mask, side, colour, out, e);
+    return region_crop(photo, mask, side, colour, out, e);
 }
 
 static bool see_red_circle(const picture *photo, const mask_image *mask, size_t side, const double *colour, picture *out,
@@ -194,7 +55,7 @@ static bool see_red_circle(const picture *photo, const mask_image *mask, size_t 
 
 /* The whole picture, outside the mask what `other` is: both are freed where that fails. */
 static bool surrounded(picture *p, picture *other, bool ok, const mask_image *mask, err *e) {
-    ok = ok && blend(p, other, NULL, mask, e);
+    ok = ok && picture_blend(p, other, NULL, mask, e);
     picture_free(other);
     if (!ok) picture_free(p);
     return ok;
@@ -205,7 +66,7 @@ static bool see_blur(const picture *photo, const mask_image *mask, size_t side, 
     (void)colour;
     picture other = {0};
     if (!picture_resize(photo, side, side, out, e)) return false;
-    bool ok = copy_of(out, &other, e) && picture_blur(&other, 100.0 / 336 * (double)side, e);
+    bool ok = picture_copy(out, &other, e) && picture_blur(&other, 100.0 / 336 * (double)side, e);
     return surrounded(out, &other, ok, mask, e);
 }
 
@@ -217,8 +78,8 @@ static bool see_fgvp(const picture *photo, const mask_image *mask, size_t side, 
     mask_image hard = {mask->width, mask->height, mem_alloc(mask->width * mask->height, sizeof *hard.soft)};
     bool ok = hard.soft || err_set(e, "no memory for a mask of %zux%zu pixels", mask->width, mask->height);
     for (size_t i = 0; ok && i < mask->width * mask->height; i++) hard.soft[i] = mask->soft[i] > 0;
-    ok = ok && picture_resize(photo, FGVP_SIDE, FGVP_SIDE, &square, e) && copy_of(&square, &other, e) &&
-         picture_blur(&other, FGVP_DEVIATION, e) && blend(&square, &other, NULL, &hard, e) && picture_resize(&square, side, side, out, e);
+    ok = ok && picture_resize(photo, FGVP_SIDE, FGVP_SIDE, &square, e) && picture_copy(&square, &other, e) &&
+         picture_blur(&other, FGVP_DEVIATION, e) && picture_blend(&square, &other, NULL, &hard, e) && picture_resize(&square, side, side, out, e);
     picture_free(&square), picture_free(&other);
     mem_free(hard.soft);
     return ok;
@@ -228,7 +89,7 @@ static bool see_grey(const picture *photo, const mask_image *mask, size_t side, 
     (void)colour;
     picture other = {0};
     if (!picture_resize(photo, side, side, out, e)) return false;
-    bool ok = copy_of(out, &other, e);
+    bool ok = picture_copy(out, &other, e);
     if (ok) make_grey(&other);
     return surrounded(out, &other, ok, mask, e);
 }

@@ -13,6 +13,7 @@
  */
 #ifndef REGIONS_H
 #define REGIONS_H
+#include <math.h>
 #include "clip.h"
 #include "pictures/image.h"
 
@@ -57,8 +58,12 @@ bool region_ris(const region_settings *o, const clip_model *m, const picture *ph
 /* What the network sees, [side,side]: the picture family's whole difference. mean: the model's, of pixels in [0,1]. */
 bool region_picture(const region_method *how, const picture *photo, const mask_image *mask, size_t side,
                     const real mean[3], picture *out, err *e);
-/* The mask's box, outside the mask this colour (0..255), as a square. */
-bool region_masked_crop(const picture *photo, const mask_image *mask, size_t side, const double colour[3], picture *out, err *e);
+/* What a mask does to a picture (shapes.c). The mask's box as a square; outside the mask this colour (0..255), NULL: as it is. */
+bool region_crop(const picture *photo, const mask_image *mask, size_t side, const double *fill, picture *out, err *e);
+/* inside * mask + outside * (1 - mask), into inside; outside NULL: the colour. */
+bool picture_blend(picture *inside, const picture *outside, const double colour[3], const mask_image *mask, err *e);
+bool picture_copy(const picture *p, picture *out, err *e);
+static inline unsigned char byte_of(double v) { return (unsigned char)lrint(fmin(255, fmax(0, v))); }
 /* The box of the mask's pixels of 1/2 and more (where there are none: above 0), as shares of its sides: x0 y0 x1 y1. */
 void mask_box(const mask_image *m, double box[4]);
 /* The mean of the mask in each of gh x gw equal cells. */

@@ -47,7 +47,7 @@ bool region_ris(const region_settings *o, const clip_model *m, const picture *ph
     float *pixels = pixels_squash(photo, o->side, c->mean, c->std, e);
     bool ok = pixels && (masked_tokens(m, pixels, o->side, share, memory, cores, out, &f) || err_fault(e, &f));
     mem_free(pixels);
-    ok = ok && region_masked_crop(photo, mask, o->side, colour, &seen, e);
+    ok = ok && region_crop(photo, mask, o->side, colour, &seen, e);
     if (ok) {
         pixels = pixels_squash(&seen, o->side, c->mean, c->std, e);
         picture_free(&seen);
