@@ -11,7 +11,7 @@
 #   make demo            invert on a scene with the default model, into demo/
 #   make firmware        the same on two chips without an operating system, under qemu (firmware/README.md)
 #   make model           train the default model again (hours)
-#   make model-all       … and what is trained beside it: the captioner (minutes)
+#   make model-all       … and what is trained beside it: captioner, generator (minutes)
 #   make web-serve       the page of docs/demo, in a browser; make web builds it again (docs/WEB.md)
 #   make install         into PREFIX (/usr/local; DESTDIR is obeyed): programs, library, headers, maskinv.pc, manual;
 #                        make uninstall takes all of it away
@@ -273,6 +273,9 @@ model-all: model
 	$(MAKE) train
 	./train caption -o build/model/caption --steps 1200 --seed 1 $(if $(wildcard build/model/caption/checkpoint.safetensors),--resume)
 	cp build/model/caption/caption.safetensors weights/default/captioner.safetensors
+	[ -e build/model/imagine/imagine.safetensors ] || ./train imagine -o build/model/imagine --steps 3000 --stop-after 1601 --seed 1 || true
+	./train imagine -o build/model/imagine --resume --steps 1800
+	cp build/model/imagine/imagine.safetensors weights/default/generator.safetensors
 model: all
 	sh weights/recipe
 

@@ -116,12 +116,8 @@ ag_tensor *clip_position(ag_tape *t, const clip_model *m, size_t gh, size_t gw, 
 static ag_tensor *patch_weight(ag_tape *t, const clip_model *m) {
     ag_tensor *w = clip_use(t, &m->patch), *a = clip_use(t, &m->patch_alpha);
     if (!w || !a) return NULL;
-    ag_tensor *both = ag_new(t, 1, w->rows, w->cols + a->cols);
-    for (size_t i = 0; both && i < w->rows; i++) {
-        memcpy(both->data + i * both->cols, w->data + i * w->cols, w->cols * sizeof(real));
-        memcpy(both->data + i * both->cols + w->cols, a->data + i * a->cols, a->cols * sizeof(real));
-    }
-    return both;
+    size_t all = w->cols + a->cols;
+    return ag_add(t, ag_between(t, w, 0, all), ag_between(t, a, w->cols, all));
 }
 
 /* Patches [B,g,D] below `first` rows of zeros: [B,first+g,D] */

@@ -18,11 +18,13 @@ set --
 for mask in demo/scene/masks/*.png; do set -- "$@" -k "$mask"; done
 echo
 ./maskinv caption -i demo/scene/images/000000.png "$@" --size 96 || exit 1
+# And drawn by the generator, which learned from whole pictures too.
+./maskinv imagine -i demo/scene/images/000000.png "$@" --size 96 -o demo/regions || exit 1
 cat <<END
 
 Above: each region in a sentence, the region's own object first. Look at demo/regions/regions.png: for each region its mask, what speaks for the whole picture's embedding ("before"),
 and what speaks for the region's own ("after"): the heat has moved onto the region. Beside it stand the texts nearest to
-that embedding. The same maps over the whole picture are demo/regions/*.map.png, the numbers demo/regions/result.json.
+that embedding. demo/regions/imagined.png draws each region from its embedding alone, beside the class token's picture. The same maps over the whole picture are demo/regions/*.map.png, the numbers demo/regions/result.json.
 The scene has: $(echo $names). It was picked for all three to be named right, as some two in five are; of a thousand scenes'
 regions some three in four are, among 54 names (weights/README.md). Another one: SEED=3 make demo
 END

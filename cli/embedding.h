@@ -11,7 +11,7 @@
 #include "regions/regions.h"
 #include "scenes/scenes.h"
 
-#define REGION_EMBEDDERS "cls|crop|maskedcrop|redcircle|blur|greyscale|fgvp|ris|pool|surgery|maskinv"
+#define REGION_EMBEDDERS "cls|crop|maskedcrop|redcircle|blur|greyscale|fgvp|ris|pool|surgery|alphaclip|maskinv"
 typedef struct {
     cli *c;
     const region_method *method;

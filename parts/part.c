@@ -1,6 +1,5 @@
 /* part.c - the weights of a small network beside a CLIP (see part.h). */
 #include "parts/part.h"
-#include "clip.h"
 #include "models/safetensors.h"
 #include <math.h>
 #include <stdarg.h>

@@ -9,7 +9,7 @@
  */
 #ifndef PART_H
 #define PART_H
-#include "autograd.h"
+#include "clip.h"
 #include "models/tensors.h"
 
 typedef struct {
@@ -17,6 +17,9 @@ typedef struct {
     size_t rows, cols;      /* a vector is [1, cols] */
     double deviation, fill; /* begins as normal numbers of this deviation; 0: all of them `fill` */
     ag_tensor **at;         /* where the network looks for it: [1, rows, cols] */
+    bool identity;          /* begins as the identity */
+    const clip_weight *from; /* begins as these numbers, a model's; NULL: as said above */
+    double rate;            /* of the learning rate; 0: all of it */
 } part_weight;
 
 typedef struct {

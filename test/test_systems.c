@@ -1,10 +1,19 @@
 /* test_systems.c - what is trained beside a CLIP, each loss and every gradient of it against formulas in float64; runs that are
  * interrupted; files that do not fit. */
 #include "x_part.h"
+#include "x_fixture.h"
+#include "parts/alpha.h"
+#include "parts/anchors.h"
+#include "parts/evidence.h"
 #include "parts/generator.h"
+#include "parts/heads.h"
+#include "parts/maskembed.h"
+#include "parts/pool.h"
+#include "parts/tower.h"
 #ifndef MASKINV_DOUBLE
 #include "training/systems.h"
 #endif
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -49,6 +58,277 @@ static void test_generator_files(void **state) {
     assert_non_null(strstr(e.text, "basis"));
     assert_null(generator_open("test/data/no-such-file.safetensors", 16, &e));
     assert_non_null(strstr(e.text, "no-such-file"));
+}
+
+/* ---- towers from fixtures ---------------------------------------------------------------------------------- */
+typedef struct {
+    clip_model base;
+    clip_block_weights blocks[2];
+    tower tower;
+    part_list list;
+} bench_tower;
+
+static clip_config tower_config(size_t image, size_t patch, size_t D, size_t E) {
+    return (clip_config){.image = image, .patch = patch, .embed = E, .act_vision = ACT_QUICK_GELU,
+                         .vision = {.width = D, .layers = 2, .heads = 2, .mlp = 4 * D, .eps = (real)1e-5}};
+}
+
+/* The fixture's name, and which third of rows, of one of the tower's: in_proj_weight.q -> in_proj_weight, 0; `dot`: AlphaCLIP's files
+ * have in_proj.weight. */
+static size_t third_of(const char *name, bool dot, char out[160]) {
+    size_t n = (size_t)snprintf(out, 160, "%s", name + strlen("visual.")), part = 3;
+    for (size_t i = 0; i < 3; i++)
+        if (n > 2 && out[n - 2] == '.' && out[n - 1] == "qkv"[i]) part = i;
+    if (part < 3) out[n - 2] = 0;
+    char *at = strstr(out, "in_proj_");
+    if (at && dot) at[strlen("in_proj")] = '.';
+    return part;
+}
+
+/* The rows [rows, cols] of a weight or gradient of the fixture; proj is stored the other way round. */
+static real *tower_numbers(part_bench *b, const part_weight *p, const char *prefix, bool dot) {
+    char name[160], whole[240];
+    size_t part = third_of(p->name, dot, name), n;
+    snprintf(whole, sizeof whole, "%s%s", prefix, name);
+    real *x = part_bench_numbers(b, whole, &n);
+    if (part < 3) x += part * p->rows * p->cols, n /= 3;
+    assert_int_equal(n, p->rows * p->cols);
+    if (strcmp(name, "proj")) return x;
+    real *y = arena_alloc(&b->memory, n, sizeof *y);
+    for (size_t i = 0; i < n; i++) y[i] = x[i % p->cols * p->rows + i / p->cols];
+    return y;
+}
+
+static void tower_open(bench_tower *x, part_bench *b, clip_config c, bool alpha, const char *prefix, bool dot, bool learns) {
+    memset(x, 0, sizeof *x);
+    x->base.config = c, x->base.blocks = x->blocks;
+    tower_weights(&x->tower, &x->base, alpha, 1, &x->list);
+    for (size_t i = 0; i < x->list.count; i++) {
+        part_weight *p = &x->list.list[i];
+        size_t n = p->rows * p->cols;
+        real *w = tower_numbers(b, p, prefix, dot), *sum = arena_alloc(&b->memory, n, sizeof *sum);
+        memset(sum, 0, n * sizeof *sum);
+        *p->at = learns ? ag_leaf(&b->t, w, sum, 1, p->rows, p->cols) : ag_constant(&b->t, w, 1, p->rows, p->cols);
+    }
+}
+
+static void tower_gradients(bench_tower *x, part_bench *b, const char *prefix, bool dot) {
+    for (size_t i = 0; i < x->list.count; i++) {
+        const part_weight *p = &x->list.list[i];
+        char name[160], whole[240];
+        third_of(p->name, dot, name);
+        snprintf(whole, sizeof whole, "%s%s", prefix, name);
+        if (!tensors_find(b->file, whole)) {
+            assert_non_null(strstr("ln_post.weight ln_post.bias proj", name)); /* what the loss does not see */
+            continue;
+        }
+        double off = part_worst((*p->at)->sum, tower_numbers(b, p, prefix, dot), p->rows * p->cols);
+        if (!(off <= BY_BUILD(2e-4, 1e-9))) fail_msg("%s: off by %g", whole, off);
+    }
+}
+
+/* [pictures,3,side,side] and planes -> patches of `planes` planes. */
+static ag_tensor *fixture_patches(part_bench *b, const clip_model *m, const real *pixels, const real *alpha, size_t pictures, size_t side) {
+    size_t grid = side / m->config.patch, each = (m->config.alpha ? 4 : 3) * m->config.patch * m->config.patch;
+    ag_tensor *all = ag_new(&b->t, pictures, grid * grid, each);
+    for (size_t i = 0; i < pictures; i++) {
+        ag_tensor *one = clip_patches_alpha(&b->t, m, pixels + i * 3 * side * side, alpha ? alpha + i * side * side : NULL, side, side);
+        memcpy(all->data + i * grid * grid * each, one->data, grid * grid * each * sizeof(real));
+    }
+    return all;
+}
+
+/* ---- AlphaCLIP ----------------------------------------------------------------------------------------------- */
+static void test_alphaclip(void **state) {
+    (void)state;
+    enum { B = 2, S = 32, E = 24 };
+    part_bench b;
+    bench_tower x;
+    part_bench_open(&b, "alphaclip");
+    tower_open(&x, &b, tower_config(S, 8, 32, E), true, "", true, true);
+    real *pixels = part_bench_numbers(&b, "in.pixels", NULL), *plane = part_bench_numbers(&b, "in.mask", NULL);
+    for (size_t i = 0; i < B * S * S; i++) plane[i] = (plane[i] - (real)0.5) / (real)0.26;
+    ag_tensor *texts = ag_normalize(&b.t, part_bench_input(&b, "in.texts", 1, B, E));
+    ag_tensor *z = clip_image(&b.t, &x.tower.model, fixture_patches(&b, &x.tower.model, pixels, plane, B, S), 4, 4);
+    const real truth[] = {1, 0, 0, 1};
+    ag_tensor *loss = alpha_loss(&b.t, z, texts->data, truth, (real)exp(3), (real)0.1, (real)1 / B);
+    assert_non_null(loss);
+    part_bench_check(&b, "out.masked", z->data);
+    part_bench_check(&b, "out.loss", loss->data);
+    assert_true(ag_grad(&b.t, loss, NULL, NULL, 0, 0));
+    tower_gradients(&x, &b, "grad.", true);
+    b.t.recording = false;
+    z = clip_image(&b.t, &x.tower.model, fixture_patches(&b, &x.tower.model, pixels, NULL, B, S), 4, 4);
+    part_bench_check(&b, "out.everything", z->data);
+    part_list_free(&x.list);
+    part_bench_close(&b);
+}
+
+/* ---- MaskEmbed ------------------------------------------------------------------------------------------------ */
+static void test_maskembed(void **state) {
+    (void)state;
+    enum { B = 2, S = 24, D = 16, CELLS = 9, EACH = 3 };
+    part_bench b;
+    bench_tower teacher, student;
+    part_list list = {0};
+    part_bench_open(&b, "maskembed");
+    clip_config c = tower_config(S, 8, D, 12);
+    c.pool = CLIP_POOL_MEAN;
+    tower_open(&teacher, &b, c, false, "w.teacher.", false, false);
+    tower_open(&student, &b, c, false, "w.student.", false, true);
+    maskembed_net net = {.tokens = CELLS + 1, .width = D, .heads = 2, .mlp = 4 * D, .blocks = 2, .act = ACT_QUICK_GELU};
+    maskembed_weights(&net, &list);
+    part_bench_leaves(&b, &list, "w.");
+    real *masks = part_bench_numbers(&b, "in.masks", NULL), scale = part_bench_numbers(&b, "in.scale", NULL)[0];
+    ag_tensor *patches = fixture_patches(&b, &teacher.tower.model, part_bench_numbers(&b, "in.pixels", NULL), NULL, B, S);
+    const clip_model *m = &teacher.tower.model;
+    ag_tensor *seen = tower_tokens(&b.t, m, maskembed_hide(&b.t, patches, masks, EACH), 3, 3);
+    ag_tensor *target = ag_detach(&b.t, ag_scale(&b.t, clip_norm(&b.t, &m->post_gamma, &m->post_beta, c.vision.eps, seen), scale, 0));
+    ag_tensor *y = maskembed_reconstruct(&b.t, &net, tower_tokens(&b.t, &student.tower.model, patches, 3, 3), masks, EACH);
+    ag_tensor *loss = maskembed_loss(&b.t, y, target, (real)1 / (B * EACH * (CELLS + 1) * D));
+    assert_non_null(loss);
+    part_bench_check(&b, "out.target", target->data);
+    part_bench_check(&b, "out.reconstruction", y->data);
+    part_bench_check(&b, "out.loss", loss->data);
+    assert_true(ag_grad(&b.t, loss, NULL, NULL, 0, 0));
+    part_bench_gradients(&b, &list, "", NULL);
+    tower_gradients(&student, &b, "grad.student.", false);
+    part_list_free(&list), part_list_free(&teacher.list), part_list_free(&student.list);
+    part_bench_close(&b);
+}
+
+/* ---- evidence --------------------------------------------------------------------------------------------------- */
+static void check_opinion(part_bench *b, const char *view, ag_tensor *alpha, const uint32_t *labels) {
+    static const char *const names[] = {"sse", "type2", "digamma"};
+    char name[64];
+    snprintf(name, sizeof name, "out.%s.alpha", view), part_bench_check(b, name, alpha->data);
+    snprintf(name, sizeof name, "out.%s.uncertainty", view), part_bench_check(b, name, evidence_doubt(&b->t, alpha)->data);
+    snprintf(name, sizeof name, "out.%s.kl", view), part_bench_check(b, name, evidence_kl(&b->t, alpha, labels)->data);
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "out.%s.%s", view, names[i]);
+        part_bench_check(b, name, evidence_term(&b->t, alpha, labels, (evidence_kind)i)->data);
+    }
+}
+
+static void test_evidence(void **state) {
+    (void)state;
+    enum { B = 5, K = 6 };
+    part_bench b;
+    part_bench_open(&b, "evidential");
+    uint32_t *labels = part_bench_ids(&b, "in.labels", NULL);
+    ag_tensor *in[3], *alpha[3], *loss = NULL;
+    static const char *const views[] = {"visual", "attribute", "fused"};
+    in[0] = ag_leaf(&b.t, part_bench_numbers(&b, "in.logits.visual", NULL), NULL, 1, B, K);
+    in[1] = ag_leaf(&b.t, part_bench_numbers(&b, "in.logits.attribute", NULL), NULL, 1, B, K);
+    alpha[0] = evidence_alpha(&b.t, in[0]), alpha[1] = evidence_alpha(&b.t, in[1]), alpha[2] = evidence_fuse(&b.t, alpha[0], alpha[1]);
+    for (size_t i = 0; i < 3; i++) {
+        ag_tensor *one = evidence_loss(&b.t, alpha[i], labels, EVIDENCE_DIGAMMA, (real)0.3, (real)1 / B);
+        loss = loss ? ag_add(&b.t, loss, one) : one;
+        check_opinion(&b, views[i], alpha[i], labels);
+    }
+    assert_non_null(loss);
+    part_bench_check(&b, "out.loss", loss->data);
+    assert_true(ag_grad(&b.t, loss, NULL, in, 2, 0));
+    part_bench_check(&b, "grad.in.logits.visual", in[0]->grad->data);
+    part_bench_check(&b, "grad.in.logits.attribute", in[1]->grad->data);
+    ag_tensor *raw = ag_leaf(&b.t, part_bench_numbers(&b, "in.nig", NULL), NULL, 1, B, 4);
+    loss = evidence_regression(&b.t, raw, part_bench_numbers(&b, "in.nig.target", NULL), (real)0.01, (real)1 / B);
+    part_bench_check(&b, "out.nig.loss", loss->data);
+    assert_true(ag_grad(&b.t, loss, NULL, &raw, 1, 0));
+    part_bench_check(&b, "grad.in.nig", raw->grad->data);
+    part_bench_close(&b);
+}
+
+/* ---- an attention pool ---------------------------------------------------------------------------------------------- */
+static void test_pool(void **state) {
+    (void)state;
+    enum { B = 6, N = 10, D = 16, E = 12, K = 5 };
+    part_bench b;
+    part_list list = {0};
+    part_bench_open(&b, "safe");
+    attention_pool p = {.width = D, .heads = 2};
+    pool_weights(&p, &list);
+    part_bench_leaves(&b, &list, "w.");
+    ag_tensor *tokens = part_bench_input(&b, "in.tokens", B, N, D), *gamma = part_bench_input(&b, "in.ln_post.weight", 1, 1, D);
+    ag_tensor *beta = part_bench_input(&b, "in.ln_post.bias", 1, 1, D), *P = part_bench_input(&b, "in.proj", 1, D, E);
+    ag_tensor *texts = ag_normalize(&b.t, part_bench_input(&b, "in.texts", 1, K, E)), *f[2];
+    ag_tensor *pooled[] = {pool_run(&b.t, &p, tokens), ag_scale(&b.t, ag_fit(&b.t, tokens, B, 1, D), (real)1 / N, 0)};
+    for (size_t i = 0; i < 2; i++)
+        f[i] = ag_normalize(&b.t, ag_matmul(&b.t, ag_layernorm(&b.t, pooled[i], gamma, beta, (real)1e-5), NO_T, P, NO_T));
+    ag_tensor *loss = pool_loss(&b.t, f[0], texts->data, K, part_bench_ids(&b, "in.labels", NULL),
+                                (real)exp((double)part_bench_numbers(&b, "in.logit_scale", NULL)[0]), (real)1 / B);
+    assert_non_null(loss);
+    part_bench_check(&b, "out.tuned", f[0]->data);
+    part_bench_check(&b, "out.original", f[1]->data);
+    part_bench_check(&b, "out.blended", pool_blend(&b.t, f[0], f[1], (real)0.5)->data);
+    part_bench_check(&b, "out.loss", loss->data);
+    assert_true(ag_grad(&b.t, loss, NULL, NULL, 0, 0));
+    part_bench_gradients(&b, &list, "", NULL);
+    /* as it begins it is the mean */
+    for (size_t i = 0; i < list.count; i++)
+        for (size_t k = 0; k < D * D; k++) (*list.list[i].at)->data[k] = list.list[i].identity && k / D == k % D;
+    assert_close(pool_run(&b.t, &p, tokens)->data, pooled[1]->data, B * D, BY_BUILD(1e-6, 1e-14));
+    part_list_free(&list);
+    part_bench_close(&b);
+}
+
+/* ---- anchors ------------------------------------------------------------------------------------------------------------ */
+static void test_anchors(void **state) {
+    (void)state;
+    enum { B = 2, N = 36, E = 12, C = 4 };
+    part_bench b;
+    part_list list = {0};
+    part_bench_open(&b, "ldvc");
+    anchors_net n = {.embed = E, .width = 16, .heads = 2, .grid = 6, .window = 2, .top = 3};
+    anchors_weights(&n, &list);
+    part_bench_leaves(&b, &list, "w.");
+    ag_tensor *texts = ag_normalize(&b.t, part_bench_input(&b, "in.classes", 1, C, E));
+    ag_tensor *image = ag_normalize(&b.t, part_bench_input(&b, "in.image", B, 1, E));
+    real *masks = part_bench_numbers(&b, "in.masks", NULL);
+    ag_tensor *M = anchors_logits(&b.t, &n, part_bench_input(&b, "in.tokens", B, N, E), image, texts->data, C);
+    ag_tensor *focal = anchors_focal(&b.t, M, masks, NULL), *dice = anchors_dice(&b.t, M, masks, NULL);
+    ag_tensor *loss = ag_add(&b.t, ag_scale(&b.t, focal, 20, 0), dice);
+    assert_non_null(loss);
+    part_bench_check(&b, "out.logits", M->data);
+    part_bench_check(&b, "out.focal", focal->data);
+    part_bench_check(&b, "out.dice", dice->data);
+    part_bench_check(&b, "out.loss", loss->data);
+    assert_true(ag_grad(&b.t, loss, NULL, NULL, 0, 0));
+    part_bench_gradients(&b, &list, "", NULL);
+    part_list_free(&list);
+    part_bench_close(&b);
+}
+
+/* ---- heads on labels of cells ---------------------------------------------------------------------------------------------- */
+static void test_heads(void **state) {
+    (void)state;
+    enum { B = 3, N = 9, D = 16, K = 5 };
+    part_bench b;
+    part_list list = {0};
+    part_bench_open(&b, "cliptex");
+    label_heads h = {.width = D, .classes = K};
+    ag_tensor *post[2], *parts[3];
+    heads_weights(&h, &list);
+    part_norm(&list, post, D, "ln_post");
+    part_bench_leaves(&b, &list, "w.");
+    real *share = part_bench_numbers(&b, "in.class", NULL);
+    for (size_t i = 0; i < B * N; i++) { /* shares of a cell: exactly 1 together */
+        real sum = 0;
+        for (size_t k = 0; k < K; k++) sum += share[i * K + k];
+        for (size_t k = 0; k < K; k++) share[i * K + k] /= sum;
+    }
+    cell_labels labels = {share, part_bench_numbers(&b, "in.edge", NULL), part_bench_numbers(&b, "in.depth", NULL)};
+    ag_tensor *x = ag_leaf(&b.t, part_bench_numbers(&b, "in.tokens", NULL), NULL, B, N, D);
+    ag_tensor *loss = heads_loss(&b.t, &h, ag_layernorm(&b.t, x, post[0], post[1], (real)1e-5), &labels, (real[]){1, (real)0.5, (real)0.25}, B, parts);
+    assert_non_null(loss);
+    part_bench_check(&b, "out.loss.class", parts[0]->data);
+    part_bench_check(&b, "out.loss.edge", parts[1]->data);
+    part_bench_check(&b, "out.loss.depth", parts[2]->data);
+    part_bench_check(&b, "out.loss", loss->data);
+    assert_true(ag_grad(&b.t, loss, NULL, NULL, 0, 0));
+    part_bench_gradients(&b, &list, "", NULL);
+    part_list_free(&list);
+    part_bench_close(&b);
 }
 
 #ifndef MASKINV_DOUBLE
@@ -102,13 +382,59 @@ static void test_judge(void **state) {
     const own_setting own[] = {{"scenes", 24}, {"space", 16}, {"coefficients", 6}, {"width", 16}, {NULL, 0}};
     resumes(&judge_system, own);
 }
+
+static void test_alpha(void **state) {
+    (void)state;
+    const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"valid", 2}, {NULL, 0}};
+    resumes(&alpha_system, own);
+}
+
+static void test_align(void **state) {
+    (void)state;
+    const own_setting own[] = {{"batch", 2}, {"shares", 2}, {"valid", 2}, {"measure", 2}, {"blocks", 1}, {NULL, 0}};
+    resumes(&align_system, own);
+}
+
+static void test_probe(void **state) {
+    (void)state;
+    const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"scenes", 6}, {"kind", 1}, {"width", 8}, {NULL, 0}};
+    resumes(&probe_system, own);
+}
+
+static void test_safe(void **state) {
+    (void)state;
+    const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"scenes", 40}, {"shots", 1}, {NULL, 0}};
+    resumes(&safe_system, own);
+}
+
+static void test_evidential(void **state) {
+    (void)state;
+    const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"scenes", 12}, {NULL, 0}};
+    resumes(&evidence_system, own);
+}
+
+static void test_anchors_run(void **state) {
+    (void)state;
+    const own_setting own[] = {{"batch", 2}, {"shares", 2}, {"scenes", 4}, {"width", 8}, {NULL, 0}};
+    resumes(&anchors_system, own);
+}
+
+static void test_heads_run(void **state) {
+    (void)state;
+    const own_setting own[] = {{"batch", 4}, {"shares", 2}, {NULL, 0}};
+    resumes(&heads_system, own);
+}
 #endif
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_flow), cmocka_unit_test(test_generator_files),
+        cmocka_unit_test(test_flow), cmocka_unit_test(test_generator_files), cmocka_unit_test(test_alphaclip),
+        cmocka_unit_test(test_maskembed), cmocka_unit_test(test_evidence), cmocka_unit_test(test_pool), cmocka_unit_test(test_anchors),
+        cmocka_unit_test(test_heads),
 #ifndef MASKINV_DOUBLE
-        cmocka_unit_test(test_imagine), cmocka_unit_test(test_judge),
+        cmocka_unit_test(test_imagine), cmocka_unit_test(test_judge), cmocka_unit_test(test_alpha), cmocka_unit_test(test_align),
+        cmocka_unit_test(test_probe), cmocka_unit_test(test_safe), cmocka_unit_test(test_evidential),
+        cmocka_unit_test(test_anchors_run), cmocka_unit_test(test_heads_run),
 #endif
     };
     return cmocka_run_group_tests_name("systems", tests, NULL, NULL);

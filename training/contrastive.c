@@ -15,7 +15,7 @@ typedef struct {
 static bool place_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t rows, size_t cols) {
     layout_walk *l = arg;
     (void)w;
-    if (l->list) l->list[l->count] = (parameter){kind, layer, rows, cols, l->numbers};
+    if (l->list) l->list[l->count] = (parameter){kind, layer, rows, cols, l->numbers, 0};
     l->count++;
     l->numbers += (rows * cols + PLACE - 1) / PLACE * PLACE;
     return true;

@@ -21,6 +21,7 @@
 typedef struct {
     clip_kind kind;
     size_t layer, rows, cols, offset;
+    real rate; /* of the learning rate; 0: all of it */
 } parameter;
 typedef struct {
     parameter *list;

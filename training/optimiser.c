@@ -152,11 +152,11 @@ static void adamw_task(void *arg, size_t index) {
     optimiser *o = j->o;
     const parameter *p = &o->params->list[index];
     const optimiser_rates *r = &o->rates;
-    real decay = p->rows > 1 && p->cols > 1 ? 1 - j->lr * r->decay : 1;
+    real lr = p->rate > 0 ? j->lr * p->rate : j->lr, decay = p->rows > 1 && p->cols > 1 ? 1 - lr * r->decay : 1;
     const real *restrict g = j->gradient + p->offset;
     real *restrict w = o->weights + p->offset, *restrict a = o->average + p->offset;
     real *restrict m = o->first + p->offset, *restrict v = o->second + p->offset;
-    real b1 = r->beta1, b2 = r->beta2, eps = r->eps, lr = j->lr, c1 = 1 / j->bias1, c2 = 1 / j->bias2;
+    real b1 = r->beta1, b2 = r->beta2, eps = r->eps, c1 = 1 / j->bias1, c2 = 1 / j->bias2;
     real shrink = j->shrink, keep = j->keep;
     if (p->kind == W_PATCH && o->cosine_patch) return;
     for (size_t i = 0; i < p->rows * p->cols; i++) {

@@ -46,7 +46,7 @@ static bool params_make(run *r, err *e) {
     if (good && !list) good = err_set(e, "no memory for %zu weights", l.count);
     r->params = (parameters){list, l.count, 0};
     for (size_t i = 0; good && i < l.count; i++) {
-        list[i] = (parameter){W_KINDS, 0, l.list[i].rows, l.list[i].cols, r->params.numbers};
+        list[i] = (parameter){W_KINDS, 0, l.list[i].rows, l.list[i].cols, r->params.numbers, (real)l.list[i].rate};
         r->params.numbers += (l.list[i].rows * l.list[i].cols + PLACE - 1) / PLACE * PLACE;
     }
     part_list_free(&l);
@@ -54,13 +54,23 @@ static bool params_make(run *r, err *e) {
     return good;
 }
 
-/* Seeded first weights, as the list says. */
+/* Number [row, col] of a model's weight, however it is stored. */
+static real number_of(const clip_weight *w, size_t row, size_t col) {
+    return clip_number(w, w->transposed ? col * w->rows + row : row * w->cols + col);
+}
+
+/* Seeded first weights, as the list says, or the model's. */
 static void params_begin(run *r) {
     for (size_t i = 0; i < r->params.count; i++) {
         const part_weight *p = &r->average.list.list[i];
         real *w = r->best.weights + r->params.list[i].offset;
         uint64_t key = mix64((uint64_t)r->job.s[T_SEED].value, i);
-        for (size_t k = 0; k < p->rows * p->cols; k++) w[k] = (real)(p->deviation > 0 ? p->deviation * mix_normal(key, k) : p->fill);
+        for (size_t k = 0; k < p->rows * p->cols; k++) {
+            size_t row = k / p->cols, col = k % p->cols;
+            if (p->from && clip_there(p->from)) w[k] = number_of(p->from, row, col);
+            else if (p->identity) w[k] = row == col;
+            else w[k] = (real)(p->deviation > 0 ? p->deviation * mix_normal(key, k) : p->fill);
+        }
     }
     memcpy(r->best.average, r->best.weights, r->params.numbers * sizeof(real));
 }
@@ -144,7 +154,7 @@ static bool run_valid(void *arg, log_line *line, err *e) {
 
 static bool run_write(void *arg, err *e) {
     run *r = arg;
-    return r->system->write(&r->job, &r->average.list, r->out, e);
+    return r->system->write(&r->job, r->average.net, &r->average.list, r->out, e);
 }
 
 /* ---- a run ----------------------------------------------------------------------------------------------------- */

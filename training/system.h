@@ -80,7 +80,7 @@ typedef struct {
     bool (*batch)(system_job *j, uint64_t step, err *e);                /* makes the step's batch, of (settings, step) alone */
     ag_tensor *(*loss)(const system_job *j, void *net, ag_tape *t, size_t first, size_t last, system_share *out);
     bool (*valid)(system_job *j, void *net, arena *memory, double *share, err *e); /* one share; NULL: nothing is asked */
-    bool (*write)(const system_job *j, const part_list *l, const char *path, err *e); /* FOLDER/NAME.safetensors */
+    bool (*write)(const system_job *j, void *net, const part_list *l, const char *path, err *e); /* FOLDER/NAME.safetensors */
     void (*close)(system_job *j);
 } training_system;
 

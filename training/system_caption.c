@@ -218,7 +218,8 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
 }
 
 /* ---- the part's file ------------------------------------------------------------------------------------------------- */
-static bool write_part(const system_job *j, const part_list *l, const char *path, err *e) {
+static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
+    (void)net;
     const data *d = j->own;
     size_t bytes = 0, at = 0;
     float heads = (float)j->s[C_HEADS].value;

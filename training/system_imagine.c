@@ -221,7 +221,8 @@ static char *held_pairs(const data *d, size_t *bytes) {
     return text;
 }
 
-static bool write_part(const system_job *j, const part_list *l, const char *path, err *e) {
+static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
+    (void)net;
     data *d = j->own;
     part_list both = {0};
     size_t bytes;

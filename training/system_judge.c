@@ -121,7 +121,8 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
     return s ? true : err_fault(e, &t.fault);
 }
 
-static bool write_part(const system_job *j, const part_list *l, const char *path, err *e) {
+static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
+    (void)net;
     data *d = j->own;
     part_list both = {0};
     size_t names, colours;

@@ -20,7 +20,8 @@ typedef struct {
 } command_line;
 
 /* ---- ./train NAME: the systems beside CLIP itself ------------------------------------------------------- */
-static const training_system *const systems[] = {&caption_system, &imagine_system, &judge_system};
+static const training_system *const systems[] = {&caption_system, &imagine_system, &judge_system, &alpha_system, &align_system,
+                                                &probe_system, &safe_system, &evidence_system, &anchors_system, &heads_system};
 enum { SYSTEMS = sizeof systems / sizeof *systems };
 
 static void help_setting(const setting *s) { printf("  --%-20s %s (%.10g)\n", s->flag, s->help, s->value); }

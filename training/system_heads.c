@@ -1,0 +1,159 @@
+/* system_heads.c - ./train heads: contrast goes on with light heads on the patches, fed by experts (CLIPTeX, arXiv 2310.14108, whose code
+ * and weights are not published: the weights of the terms are ours; MODEL.md 19).
+ *
+ * Model. The image side learns; three linear heads on LN_post of each patch token: the cell's share of each class, its share of boundary,
+ *       its depth. The text side stays.
+ * Loss. Contrast of pictures with captions of all their objects (14.2) + CE + .5 BCE + .25 distance of depths without mean and spread (19.1).
+ * Expert. The renderer, whose masks, edges and order are exact; a flat world has no normals. Unseen names are "background" to the heads.
+ * --heads 0 is the control: the same pictures, steps and seeds without heads. `train probe --model FOLDER/heads` asks both.
+ */
+#include "training/systems.h"
+#include "models/texts.h"
+#include "parts/alpha.h"
+#include "parts/heads.h"
+#include "scenes/grammar.h"
+#include "sys/random.h"
+#include "training/feed.h"
+#include "training/looked.h"
+#include "training/tuned.h"
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { H_HEADS = T_OWN, H_UNSEEN, H_COUNT };
+static const setting recipe[H_COUNT] = {
+    SYSTEM_SETTINGS(1500, 64, 1e-4, 50, 0.05, 0.98, 2),
+    [H_HEADS] = {"heads", 1, 0, 1, SET_SHAPE, "0: none, the control", false, false},
+    [H_UNSEEN] = {"unseen", 4, 0, 1000, SET_DATA, "every so many-th name is background to the class head (0: none)", false, false},
+};
+enum { SENTENCE = 320, TEXT_ROOM = 256 << 20 };
+
+typedef struct {
+    tower tower;
+    label_heads heads;
+} headed;
+
+typedef struct {
+    scene_source *source;
+    word_list names;
+    const system_job *job;
+    size_t cells, numbers, classes;
+    real *patches, *share, *edge, *depth; /* [batch, ...] */
+    char (*text)[SENTENCE];
+    float *texts;
+    arena memory;
+    void *room;
+    uint64_t first;
+    atomic_bool failed;
+    err why;
+} data;
+
+static void sample_task(void *arg, size_t b) {
+    data *d = arg;
+    const system_job *j = d->job;
+    const clip_config *c = &j->model->config;
+    size_t grid = c->image / c->patch, order[SCENE_MOST_OBJECTS], every = (size_t)j->s[H_UNSEEN].value;
+    uint64_t seed = mix64((uint64_t)j->s[T_SEED].value, 101);
+    scene sc;
+    err e = {{0}};
+    if (atomic_load(&d->failed)) return;
+    if (!scene_make(d->source, seed, d->first + b, c->image, 1, 4, &sc, &e)) {
+        if (!atomic_exchange(&d->failed, true)) d->why = e;
+        return;
+    }
+    real *share = d->share + b * d->cells * d->classes;
+    feed_patches(c, &sc.image, d->patches + b * d->numbers);
+    cells_of(&sc, &d->names, grid, share, d->edge + b * d->cells, d->depth + b * d->cells);
+    for (size_t i = 0; every && i < d->cells; i++)
+        for (size_t k = 1; k < d->names.count; k += every)
+            share[i * d->classes + d->names.count] += share[i * d->classes + k], share[i * d->classes + k] = 0;
+    for (size_t i = 0; i < sc.count; i++) order[i] = i;
+    grammar_list(sc.object, order, sc.count, SAY_COLOUR, d->text[b], SENTENCE);
+    scene_free(&sc);
+}
+
+static bool open_data(system_job *j, err *e) {
+    data *d = j->own;
+    const clip_config *c = &j->model->config;
+    size_t B = (size_t)j->s[T_BATCH].value, grid = c->image / c->patch;
+    if (!tower_fits(c)) return err_set(e, "heads: the model is no vision transformer without a pooler");
+    if (!(d->source = scene_source_open(SCENE_DRAWN, NULL, e)) || !words_names(d->source, &d->names, e)) return false;
+    d->job = j, d->cells = grid * grid, d->numbers = d->cells * 3 * c->patch * c->patch, d->classes = d->names.count + 1;
+    d->patches = mem_alloc(B, d->numbers * sizeof(real)), d->share = mem_alloc(B, d->cells * d->classes * sizeof(real));
+    d->edge = mem_alloc(B, d->cells * sizeof(real)), d->depth = mem_alloc(B, d->cells * sizeof(real));
+    d->text = mem_alloc(B, sizeof *d->text), d->texts = mem_alloc(B, c->embed * sizeof *d->texts), d->room = mem_reserve(TEXT_ROOM);
+    if (!d->patches || !d->share || !d->edge || !d->depth || !d->text || !d->texts || !d->room) return err_set(e, "no memory for a batch of %zu", B);
+    arena_init(&d->memory, d->room, TEXT_ROOM);
+    return true;
+}
+
+static void close_data(system_job *j) {
+    data *d = j->own;
+    mem_free(d->patches), mem_free(d->share), mem_free(d->edge), mem_free(d->depth), mem_free(d->text), mem_free(d->texts);
+    words_free(&d->names);
+    if (d->room) mem_release(d->room, TEXT_ROOM);
+    if (d->source) scene_source_free(d->source);
+}
+
+static bool next_batch(system_job *j, uint64_t step, err *e) {
+    data *d = j->own;
+    size_t B = (size_t)j->s[T_BATCH].value;
+    const char **texts = mem_alloc(B, sizeof *texts);
+    if (!texts) return err_set(e, "no memory for %zu captions", B);
+    d->first = step * B;
+    spread(j->cores, B, sample_task, d);
+    for (size_t b = 0; b < B; b++) texts[b] = d->text[b];
+    arena_reset(&d->memory, 0);
+    bool good = !atomic_load(&d->failed) && texts_embed(j->weights, texts, B, NULL, 0, &d->memory, j->cores, d->texts, e);
+    if (atomic_load(&d->failed)) *e = d->why;
+    mem_free(texts);
+    return good;
+}
+
+static void list_weights(const system_job *j, void *net, part_list *l) {
+    headed *n = net;
+    tower_weights(&n->tower, j->model, false, 1, l);
+    n->heads = (label_heads){.width = j->model->config.vision.width, .classes = ((const data *)j->own)->classes};
+    if (j->s[H_HEADS].value > 0) heads_weights(&n->heads, l);
+}
+
+static ag_tensor *patches_of(ag_tape *t, ag_tensor *x, size_t first) { /* rows first.. of each picture */
+    if (!x) return NULL;
+    size_t n = x->rows - first;
+    uint32_t *at = arena_alloc(t->memory, x->batch * n, sizeof *at);
+    if (!at) return fault_memory(&t->fault, "rows", t->memory, x->batch * n * sizeof *at), NULL;
+    for (size_t i = 0; i < x->batch * n; i++) at[i] = (uint32_t)(i / n * x->rows + first + i % n);
+    return ag_reshape(t, ag_rows(t, x, at, x->batch * n), x->batch, n, x->cols);
+}
+
+static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first, size_t last, system_share *out) {
+    const data *d = j->own;
+    const headed *n = net;
+    const clip_model *m = &n->tower.model;
+    size_t B = last - first, grid = m->config.image / m->config.patch, E = m->config.embed, batch = (size_t)j->s[T_BATCH].value;
+    ag_tensor *x = tower_tokens(t, m, ag_constant(t, d->patches + first * d->numbers, B, d->cells, d->numbers / d->cells), grid, grid);
+    ag_tensor *z = clip_head(t, m, x), *truth = ag_new(t, 1, B, B), *texts = ag_new(t, 1, B, E);
+    (void)out;
+    if (!z || !truth || !texts) return NULL;
+    for (size_t i = 0; i < B * E; i++) texts->data[i] = (real)d->texts[first * E + i];
+    for (size_t i = 0; i < B * B; i++) truth->data[i] = !strcmp(d->text[first + i / B], d->text[first + i % B]);
+    ag_tensor *contrast = alpha_loss(t, z, texts->data, truth->data, clip_logit_scale(j->model), 0, 1 / (real)batch);
+    if (j->s[H_HEADS].value == 0) return contrast;
+    const real weight[3] = {1, (real)0.5, (real)0.25};
+    cell_labels labels = {d->share + first * d->cells * d->classes, d->edge + first * d->cells, d->depth + first * d->cells};
+    ag_tensor *normed = clip_norm(t, &m->post_gamma, &m->post_beta, m->config.vision.eps, patches_of(t, x, clip_first(&m->config)));
+    return ag_add(t, contrast, heads_loss(t, &n->heads, normed, &labels, weight, batch, NULL));
+}
+
+static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
+    char folder[LOOP_PATH + 32];
+    headed *n = net;
+    snprintf(folder, sizeof folder, "%.*s", (int)(strlen(path) - strlen(".safetensors")), path);
+    return part_write(l, path, "F32", NULL, 0, e) && tuned_write(j, &n->tower, folder, e);
+}
+
+const training_system heads_system = {
+    "heads", "contrast with heads on experts' labels (after CLIPTeX)", recipe, H_COUNT, sizeof(data), sizeof(headed),
+    open_data, list_weights, next_batch, loss, NULL, write_part, close_data,
+};
