@@ -8,7 +8,7 @@ bool tower_fits(const clip_config *c) {
 }
 
 typedef struct {
-    clip_model *from;
+    clip_model *from; /* read alone: the list points into it */
     part_list *list;
     double rate;
     name_set names;
@@ -40,8 +40,7 @@ static bool list(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
 }
 
 void tower_weights(tower *w, const clip_model *from, bool alpha, double rate, part_list *l) {
-    clip_model own = *from;
-    walk v = {.from = &own, .list = l, .rate = rate, .names = names_open_clip(&from->config)};
+    walk v = {.from = (clip_model *)(uintptr_t)from, .list = l, .rate = rate, .names = names_open_clip(&from->config)};
     w->model = *from; /* the text side's weights with it */
     w->model.config.alpha = alpha;
     w->model.blocks = w->blocks;

@@ -97,7 +97,7 @@ static bool measure(data *d, err *e) {
         arena memory;
         ag_tape t;
         arena_init(&memory, room, (size_t)2 << 30);
-        if (!ag_tape_init(&t, &memory, d->job->cores, 1)) good = err_fault(e, &t.fault);
+        if (!ag_tape_init(&t, &memory, NULL, 1)) good = err_fault(e, &t.fault);
         t.recording = false;
         good = good && make(d, mix64((uint64_t)d->job->s[T_SEED].value, 52), i * B, B, e);
         ag_tensor *y = good ? target_of(d, &t, ag_constant(&t, d->patches, B, d->cells, d->numbers / d->cells), d->masks) : NULL;

@@ -115,7 +115,7 @@ static bool open_data(system_job *j, err *e) {
     static const char *const template[] = {"a photo of a {}"};
     d->name_units = mem_alloc(d->names.count, c->embed * sizeof *d->name_units);
     return (d->name_units || err_set(e, "no memory for names")) &&
-           texts_embed(j->weights, d->names.word, d->names.count, template, 1, &d->memory, j->cores, d->name_units, e);
+           texts_embed(j->weights, d->names.word, d->names.count, template, 1, &d->memory, NULL, d->name_units, e);
 }
 
 static void close_data(system_job *j) {
@@ -140,7 +140,7 @@ static bool next_batch(system_job *j, uint64_t step, err *e) {
     if (!make(d, mix64((uint64_t)j->s[T_SEED].value, 41), step * B, B, e)) return false;
     for (size_t b = 0; b < B; b++) texts[b] = d->text[b];
     arena_reset(&d->memory, 0);
-    return texts_embed(j->weights, texts, B, NULL, 0, &d->memory, j->cores, d->texts, e);
+    return texts_embed(j->weights, texts, B, NULL, 0, &d->memory, NULL, d->texts, e);
 }
 
 /* ---- the network, and its loss ---------------------------------------------------------------------------------- */

@@ -48,7 +48,7 @@ static bool embed_names(system_job *j, data *d, err *e) {
     d->texts[0] = mem_alloc(n, E * sizeof(real)), d->texts[1] = mem_alloc(n, E * sizeof(real)), d->is = mem_alloc(n, sizeof *d->is);
     bool good = (units && room && d->texts[0] && d->texts[1] && d->is) || err_set(e, "no memory for names");
     if (good) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, d->names.word, n, template, 1, &memory, j->cores, units, e);
+    good = good && texts_embed(j->weights, d->names.word, n, template, 1, &memory, NULL, units, e);
     for (size_t i = 0; good && i < n; i++) {
         for (size_t k = 0; k < E; k++) d->texts[1][i * E + k] = (real)units[i * E + k];
         if (unseen(j, i)) continue;

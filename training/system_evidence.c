@@ -83,7 +83,7 @@ static bool best_patches(const system_job *j, const data *d, const looked *l, co
         arena memory;
         ag_tape t;
         arena_init(&memory, room, room_size);
-        if (!ag_tape_init(&t, &memory, j->cores, 1)) return mem_release(room, room_size), err_fault(e, &t.fault);
+        if (!ag_tape_init(&t, &memory, NULL, 1)) return mem_release(room, room_size), err_fault(e, &t.fault);
         t.recording = false;
         ag_tensor *x = ag_constant(&t, l->tokens + (i * l->tokens_each + first) * l->width, 1, l->cells, l->width);
         ag_tensor *c = ag_matmul(&t, ag_normalize(&t, clip_project(&t, j->model, x)), NO_T, ag_constant(&t, texts, 1, A, E), T);
@@ -120,11 +120,12 @@ static real *attribute_texts(system_job *j, data *d, err *e) {
     real *out = mem_alloc(A, E * sizeof *out);
     void *room = mem_reserve(TEXT_ROOM);
     arena memory;
+    /* no pool: products split over cores round by their number, and the bytes must not */
     bool good = (texts && units && out && room) || err_set(e, "no memory for texts");
     for (size_t a = 0; good && a < A; a++) texts[a] = a < d->names.count ? d->names.word[a] : d->colours.word[a - d->names.count];
     static const char *const template[] = {"a photo of a {}"};
     if (good) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, texts, A, template, 1, &memory, j->cores, units, e);
+    good = good && texts_embed(j->weights, texts, A, template, 1, &memory, NULL, units, e);
     for (size_t i = 0; good && i < A * E; i++) out[i] = (real)units[i];
     if (room) mem_release(room, TEXT_ROOM);
     mem_free(texts), mem_free(units);

@@ -105,7 +105,7 @@ static bool next_batch(system_job *j, uint64_t step, err *e) {
     spread(j->cores, B, sample_task, d);
     for (size_t b = 0; b < B; b++) texts[b] = d->text[b];
     arena_reset(&d->memory, 0);
-    bool good = !atomic_load(&d->failed) && texts_embed(j->weights, texts, B, NULL, 0, &d->memory, j->cores, d->texts, e);
+    bool good = !atomic_load(&d->failed) && texts_embed(j->weights, texts, B, NULL, 0, &d->memory, NULL, d->texts, e);
     if (atomic_load(&d->failed)) *e = d->why;
     mem_free(texts);
     return good;

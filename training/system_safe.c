@@ -73,7 +73,7 @@ static bool embed_classes(system_job *j, data *d, size_t task, err *e) {
         texts[k] = sentence[k];
     }
     if (good) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, texts, d->classes, NULL, 0, &memory, j->cores, units, e);
+    good = good && texts_embed(j->weights, texts, d->classes, NULL, 0, &memory, NULL, units, e);
     for (size_t i = 0; good && i < d->classes * E; i++) d->texts[i] = (real)units[i];
     if (room) mem_release(room, TEXT_ROOM);
     mem_free(units);
