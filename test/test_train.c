@@ -236,7 +236,7 @@ static void test_step_memory(void **state) {
 /* AdamW on three numbers, written out in double. */
 static void test_adamw(void **state) {
     (void)state;
-    parameter list[2] = {{W_PROJ, 0, 2, 2, 0}, {W_CLASS, 0, 1, 4, 16}};
+    parameter list[2] = {{W_PROJ, 0, 2, 2, 0, 0}, {W_CLASS, 0, 1, 4, 16, 0}};
     parameters params = {list, 2, 32};
     optimiser o;
     err e = {{0}};
@@ -267,7 +267,7 @@ static void test_adamw(void **state) {
 static void test_cosine_patch(void **state) {
     (void)state;
     enum { ROWS = 128, SIDE = 8, COLS = 3 * SIDE * SIDE };
-    parameter list[1] = {{W_PATCH, 0, ROWS, COLS, 0}};
+    parameter list[1] = {{W_PATCH, 0, ROWS, COLS, 0, 0}};
     parameters params = {list, 1, ROWS * COLS};
     clip_config config = {.vision = {.width = ROWS, .layers = 1}, .text = {.width = 8, .layers = 1}, .patch = SIDE};
     optimiser o;
