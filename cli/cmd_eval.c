@@ -8,7 +8,7 @@
 typedef struct {
     common_options common;
     const char *set, *split, *by, *methods, *explainers, *out, *shard, *sizes, *qualities, *layers, *iters, *lr, *alpha, *blocks,
-        *inverted, *task;
+        *inverted, *task, *lists;
     text_options text; /* its texts are not asked for */
     size_t limit, seed;
     bool keep_going;
@@ -20,8 +20,12 @@ static const flag flags[] = {
     {"split", 0, FLAG_TEXT, offsetof(options, split), "S",
      .help = "of a dataset: train, val, testA...; not given: the one that papers evaluate"},
     {"by", 0, FLAG_TEXT, offsetof(options, by), "WHO", .help = "of a dataset: whose division, as `maskinv dataset` has it"},
-    {"task", 0, FLAG_CHOICE, offsetof(options, task), "regions|anomaly",
-     .help = "of a dataset: regions, the methods and explainers below; or anomaly, AnoVL on mvtec_ad and visa. Not given: regions"},
+    {"task", 0, FLAG_CHOICE, offsetof(options, task), "regions|segmentation|anomaly",
+     .help = "of a dataset: regions, the methods and explainers below; segmentation, mIoU of similarity, maskclip, sclip, clearclip, gem, surgery, "
+             "naclip, naclip+pamr, resclip, resclip-sclip, resclip-clearclip, scclip, cliptrase (--methods; +pamr behind any but "
+             "cliptrase); or anomaly, AnoVL on mvtec_ad and visa. Not given: regions"},
+    {"lists", 0, FLAG_TEXT, offsetof(options, lists), "LIST,LIST...",
+     .help = "segmentation: published lists of names (segment --classes); not given: all of the dataset's"},
     {"seed", 0, FLAG_COUNT, offsetof(options, seed), "N", 0, 4e9, .help = "anomaly: of the adapter's start and noise; not given: 0"},
     {"methods", 0, FLAG_TEXT, offsetof(options, methods), "M,M...",
      .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, fgvp, ris, pool, surgery, maskinv"},
@@ -121,6 +125,10 @@ static void show_survey(void *arg, size_t done, size_t fresh) {
 static bool make_survey(job *j, const eval_wishes *w, bool *usage) {
     survey_wishes all = {.split = j->o.split, .by = j->o.by, .compared = *w, .anomalies = j->o.task && !strcmp(j->o.task, "anomaly")};
     const options *o = &j->o;
+    all.segmentation = o->task && !strcmp(o->task, "segmentation"), all.lists = o->lists;
+    if (o->lists && !all.segmentation) return *usage = true, err_set(&j->c.e, "--lists is --task segmentation's");
+    if (all.segmentation && (o->explainers || o->qualities || o->layers || o->lr || o->alpha || o->blocks || o->inverted || o->sizes || o->iters))
+        return *usage = true, err_set(&j->c.e, "--task segmentation: each row has its published settings; --methods and --lists choose among them");
     if (all.anomalies) {
         if (o->methods || o->explainers || o->qualities || o->layers || o->lr || o->alpha || o->blocks || o->inverted)
             return *usage = true, err_set(&j->c.e, "--task anomaly has no rows to choose: --size, --iters and --seed alone are its own");

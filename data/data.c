@@ -64,7 +64,7 @@ static const char *full_split(const data_set *set, const char *split) {
 }
 
 bool data_read(const data_set *set, const data_wish *wish, const data_sink *sink, err *e) {
-    data_reader r = {.set = set, .root = wish->root, .sink = sink, .e = e, .objects = wish->objects};
+    data_reader r = {.set = set, .root = wish->root, .sink = sink, .e = e, .objects = wish->objects, .labels = wish->labels};
     r.split = wish->split ? full_split(set, wish->split) : set->split;
     r.by = wish->by ? wish->by : set->by;
     if (strchr(r.split, '/') || !*r.split)

@@ -81,6 +81,9 @@ typedef struct { /* each returns false, having set e, to end the reading */
 
 typedef struct {
     const char *root, *split, *by; /* NULL: the dataset's own */
+    /* label pictures, told with the sink's arg in place of the regions that they hold: VOC, Context (PNG), COCO-Stuff, Cityscapes
+     * (numbers for training), ADE20K, ImageNet-S; value [height,width] as stored, of VOC's colours their numbers. NULL: regions */
+    bool (*labels)(void *arg, const uint32_t *value, size_t height, size_t width, err *e);
     bool objects;                  /* of referring expressions: objects that nobody refers to, too, of kind "object" */
 } data_wish;
 

@@ -177,6 +177,7 @@ static bool city_picture(data_reader *r, const char *city, const char *entry) {
     if (!city_labels(r, stem.text, &l, &why)) return reader_skip(r, true, why, "%s", id.text);
     bool ok = reader_classes(r, &l, &(label_classes){id.text, city_classes, value, CITY_CLASSES, NULL});
     labels_free(&l);
+    if (r->labels) return ok;
     path_text objects = path_of("%sinstanceIds.png", stem.text);
     if (!ok || !file_exists(objects.text)) return ok;
     if (!reader_labels(r, objects.text, &l, &why)) return reader_skip(r, true, why, "%s/objects", id.text);

@@ -94,6 +94,7 @@ static bool voc_picture(data_reader *r, const char *id) {
     for (uint32_t i = 0; i < VOC_CLASSES; i++) value[i] = i + 1;
     if (!voc_labels(r, path.text, &classes, &why)) return reader_skip(r, true, why, "%s", id);
     bool ok = reader_classes(r, &classes, &(label_classes){id, voc_classes, value, VOC_CLASSES, NULL});
+    if (r->labels) return labels_free(&classes), ok;
     path = reader_path(r, "%s/SegmentationObject/%s.png", voc_base, id);
     if (ok && file_exists(path.text)) {
         if (voc_labels(r, path.text, &objects, &why)) {

@@ -190,6 +190,7 @@ bool reader_mask_of(data_reader *r, const label_image *l, uint32_t value) {
 }
 
 bool reader_classes(data_reader *r, const label_image *l, const label_classes *c) {
+    if (r->labels) return r->labels(r->sink->arg, l->value, l->height, l->width, r->e);
     if (!reader_count(r, l)) return false;
     for (size_t i = 0; i < c->count; i++) {
         uint32_t value = c->value[i];

@@ -21,6 +21,7 @@ typedef struct {
     const data_set *set;
     const char *root, *split, *by;
     bool objects;
+    bool (*labels)(void *arg, const uint32_t *value, size_t height, size_t width, err *e); /* data_wish.labels */
     const data_sink *sink;
     err *e;
     size_t pictures;      /* told so far */

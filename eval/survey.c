@@ -1,5 +1,5 @@
 /* survey.c - what is asked of a dataset: rows from the flags, classes from its tables, their texts (see survey.h). */
-#include "eval/survey.h"
+#include "eval/dense.h"
 #include "models/texts.h"
 #include "text/templates.h"
 #include <inttypes.h>
@@ -87,7 +87,7 @@ static void speak(void *arg, size_t i) {
     worker_give(&t->workers, worker);
 }
 
-static bool embed(survey *s, const char *const *texts, size_t count, const char *const *templates,
+bool survey_embed(survey *s, const char *const *texts, size_t count, const char *const *templates,
                   size_t template_count, arena *memory, pool *cores, float **out, err *e) {
     size_t mark = arena_mark(memory);
     speech *t = mem_alloc(1, sizeof *t);
@@ -113,10 +113,10 @@ static bool embed_classes(survey *s, arena *memory, pool *cores, err *e) {
     const char **texts = mem_alloc(s->class_count, sizeof *texts);
     if (!texts) return err_set(e, "no memory for %zu classes", s->class_count);
     for (size_t i = 0; i < s->class_count; i++) texts[i] = s->classes[i].text;
-    bool ok = embed(s, empty, 1, one, ones, memory, cores, &s->empty, e);
-    if (s->class_count) ok = ok && embed(s, texts, s->class_count, one, ones, memory, cores, &s->names[0], e);
+    bool ok = survey_embed(s, empty, 1, one, ones, memory, cores, &s->empty, e);
+    if (s->class_count) ok = ok && survey_embed(s, texts, s->class_count, one, ones, memory, cores, &s->names[0], e);
     if (s->class_count && s->class_count <= MANY_CLASSES)
-        ok = ok && embed(s, texts, s->class_count, builtin_templates, MANY_TEMPLATES, memory, cores, &s->names[1], e);
+        ok = ok && survey_embed(s, texts, s->class_count, builtin_templates, MANY_TEMPLATES, memory, cores, &s->names[1], e);
     mem_free(texts);
     return ok;
 }
@@ -128,10 +128,14 @@ bool survey_open(survey *s, const survey_wishes *w, const char *data, checkpoint
     *usage = false;
     s->weights = weights, s->model = checkpoint_model(weights);
     if (!(s->set = set_of(data, &s->root))) return err_set(e, "--data: %s is no NAME:ROOT of a dataset", data);
-    if (!eval_head_rows(&s->head, &w->compared, data, weights, usage, e)) return false;
+    eval_wishes rows = w->compared;
+    if (w->segmentation) rows.methods = "cls"; /* one row is what eval_head_rows asks for; the methods are dense_open's */
+    if (!eval_head_rows(&s->head, &rows, data, weights, usage, e)) return false;
     s->limit = w->compared.limit;
     s->anomalies = w->anomalies, s->anovl = w->anovl;
     if (s->anomalies) s->head.row_count = 0; /* one row is what eval_head_rows asks for */
+    if (w->segmentation) s->head.row_count = s->head.map_count = 0;
+    if (w->segmentation) return look(s, w, e) && dense_open(s, w->compared.methods, w->lists, memory, cores, usage, e);
     return look(s, w, e) && (s->anomalies ? survey_anomaly_open(s, memory, cores, e) : embed_classes(s, memory, cores, e));
 }
 
@@ -144,6 +148,7 @@ void survey_free(survey *s) {
     mem_free(s->states);
     mem_free(s->classes), mem_free(s->names[0]), mem_free(s->names[1]), mem_free(s->empty);
     mem_free(s->split), mem_free(s->by);
+    dense_free(s);
     eval_head_free(&s->head);
     memset(s, 0, sizeof *s);
 }
@@ -186,6 +191,7 @@ void survey_head(const survey *s, longtext *t) {
         say_quoted(t, s->classes[i].text);
     }
     say(t, "]");
+    if (s->dense) dense_say_head(s, t);
     if (s->anomalies)
         say(t, ",\"task\":\"anomaly\",\"size\":%zu,\"steps\":%zu,\"seed\":%" PRIu64 ",\"views\":%d,\"tiles\":%d", s->anovl.side,
             s->anovl.steps, s->anovl.seed, s->anovl.views ? ANOVL_VIEWS : 1, s->anovl.tiled ? 2 : 1);

@@ -32,9 +32,12 @@ typedef struct {
     bool anomalies;  /* --task anomaly: in place of all rows (survey_anomaly.c) */
     anovl_options anovl;
     anovl_texts *states; /* [classes] */
+    struct dense *dense; /* --task segmentation: in place of all rows (dense.h) */
 } survey;
 typedef struct {
     const char *split, *by;
+    bool segmentation;      /* its methods are compared.methods */
+    const char *lists;      /* segmentation: published lists of names; NULL: all of the dataset's */
     bool anomalies;
     anovl_options anovl; /* side 0: the model's image */
     eval_wishes compared; /* its methods and so on */
@@ -44,6 +47,9 @@ bool survey_is_dataset(const char *data);
 bool survey_open(survey *s, const survey_wishes *w, const char *data, checkpoint *weights, arena *memory, pool *cores,
                  bool *usage, err *e);
 void survey_free(survey *s);
+/* Unit embeddings [count,E] in *out (mem_free it), on all cores. */
+bool survey_embed(survey *s, const char *const *texts, size_t count, const char *const *templates, size_t template_count,
+                  arena *memory, pool *cores, float **out, err *e);
 void survey_head(const survey *s, longtext *out); /* the first line; what differs in it is another run */
 
 /* ---- one picture, with what is needed of its regions --------------------------------------------------- */
@@ -65,11 +71,16 @@ typedef struct {
     size_t count, room;
     data_point *points;
     size_t point_count;
+    uint32_t *labels; /* [height,width] its label picture; segmentation alone, NULL: none */
     longtext left; /* what was left out of it, and before it, as JSON */
 } survey_picture;
 void survey_picture_free(survey_picture *p);
 /* Its line, on this core alone. What cannot be read is said in the line; false: no memory, or the network failed. */
 bool survey_measure(const survey *s, const survey_picture *p, arena *memory, longtext *line, err *e);
+
+/* ---- segmentation (dense.h) ------------------------------------------------------------------------------ */
+bool dense_is_result(const char *folder);
+bool dense_finish(const char *folder, FILE *out, err *e);
 
 /* ---- anomalies (survey_anomaly.c) --------------------------------------------------------------------- */
 bool survey_anomaly_open(survey *s, arena *memory, pool *cores, err *e); /* every class's sentences */
@@ -118,6 +129,9 @@ typedef struct {
 } survey_cell;
 /* Reads OUT/results.jsonl, writes the tables beside it, and the table to `out`. */
 bool survey_finish(const char *folder, FILE *out, err *e);
+/* Each line of OUT/results.jsonl, the head first, as JSON. */
+struct cJSON;
+bool survey_each_line(const char *folder, bool (*see)(void *arg, const struct cJSON *line, const char *path, err *e), void *arg, err *e);
 
 /* ---- what the papers print ----------------------------------------------------------------------------------- */
 /* Per cent, of this method on this dataset by ViT-B/16 or ViT-H/14; NAN: not known. */

@@ -3,7 +3,7 @@
  *
  * run lengths -> masks, one at a time -> vectors -> ranks among classes, among expressions, among objects -> a line
  */
-#include "eval/survey.h"
+#include "eval/dense.h"
 #include "files/files.h"
 #include "masks/rle.h"
 #include "maskinv.h"
@@ -23,7 +23,7 @@ void survey_picture_free(survey_picture *p) {
         mem_free((void *)(uintptr_t)q->label), mem_free((void *)(uintptr_t)q->name),
             mem_free((void *)(uintptr_t)q->answer);
     }
-    mem_free(p->regions), mem_free(p->points), mem_free(p->id), mem_free(p->file), mem_free(p->left.text);
+    mem_free(p->labels), mem_free(p->regions), mem_free(p->points), mem_free(p->id), mem_free(p->file), mem_free(p->left.text);
     *p = (survey_picture){0};
 }
 
@@ -472,6 +472,7 @@ static void say_regions(work *w) {
 }
 
 bool survey_measure(const survey *s, const survey_picture *p, arena *memory, longtext *line, err *e) {
+    if (s->dense) return dense_measure(s, p, memory, line, e);
     work w = {.s = s, .p = p, .memory = memory, .line = line, .e = e, .E = s->model->config.embed};
     size_t mark = arena_mark(memory);
     char path[4096];

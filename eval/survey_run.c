@@ -173,6 +173,16 @@ static bool take_region(void *arg, const data_region *r, err *e) {
     return (to->id && rle.text && !rle.failed && copy_phrases(to, r)) || no_memory(e);
 }
 
+/* The label picture of the picture before. */
+static bool take_labels(void *arg, const uint32_t *value, size_t height, size_t width, err *e) {
+    batch *b = arg;
+    survey_picture *p = &b->jobs[b->filled - 1].picture;
+    if (!b->open || width != p->width || height != p->height) return true;
+    if (!(p->labels = mem_alloc(width * height, sizeof *p->labels))) return no_memory(e);
+    memcpy(p->labels, value, width * height * sizeof *p->labels);
+    return true;
+}
+
 static bool take_classes(void *arg, const data_class *list, size_t count, err *e) {
     const batch *b = arg;
     (void)list;
@@ -248,7 +258,8 @@ static bool start(const survey *s, const char *path, err *e) {
 /* ---- the run -------------------------------------------------------------------------------------------------- */
 static bool read_all(batch *b, err *e) {
     data_sink sink = {take_classes, take_picture, take_region, take_left, b};
-    data_wish wish = {.root = b->s->root, .split = b->s->split, .by = *b->s->by ? b->s->by : NULL, .objects = true};
+    data_wish wish = {.root = b->s->root, .split = b->s->split, .by = *b->s->by ? b->s->by : NULL, .objects = true,
+                      .labels = b->s->dense ? take_labels : NULL};
     longtext end = {0};
     bool ok = (data_read(b->s->set, &wish, &sink, e) || b->stopped) && flush(b, e);
     if (ok) {

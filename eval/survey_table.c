@@ -321,6 +321,7 @@ static bool write_file(const char *folder, const char *name, writer *write, cons
 bool survey_finish(const char *folder, FILE *out, err *e) {
     survey_totals t;
     longtext text = {0};
+    if (dense_is_result(folder)) return dense_finish(folder, out, e);
     if (survey_is_anomaly(folder)) return survey_anomaly_finish(folder, out, e);
     bool ok = survey_add_up(folder, &t, e) && write_file(folder, "table.csv", say_csv, &t, e) &&
               write_file(folder, "table.json", say_json, &t, e) && write_file(folder, "report.html", say_page, &t, e);

@@ -170,11 +170,10 @@ static bool take_head(survey_totals *t, const cJSON *line, const char *path, err
     return true;
 }
 
-bool survey_add_up(const char *folder, survey_totals *t, err *e) {
+bool survey_each_line(const char *folder, bool (*see)(void *arg, const struct cJSON *line, const char *path, err *e), void *arg, err *e) {
     char path[4096];
     longtext line = {0};
     size_t n = 0;
-    memset(t, 0, sizeof *t);
     if ((size_t)snprintf(path, sizeof path, "%s/results.jsonl", folder) >= sizeof path)
         return err_set(e, "%.200s...: the path is too long", folder);
     FILE *f = fopen(path, "rb");
@@ -186,14 +185,26 @@ bool survey_add_up(const char *folder, survey_totals *t, err *e) {
         if (c != '\n') continue;
         snprintf(name, sizeof name, "%s (line %zu)", path, n + 1);
         cJSON *j = line.failed ? NULL : json_parse(line.text, line.length, name, e);
-        ok = j && (n++ == 0 ? take_head(t, j, path, e) : add_line(t, j, e));
+        ok = j && see(arg, j, path, e);
+        n++;
         json_free(j);
         line.length = 0;
     }
     fclose(f);
     mem_free(line.text);
-    for (size_t i = 0; ok && i < t->row_count + t->map_count; i++) finish_row(&t->rows[i]);
     return ok && (n > 0 || err_set(e, "%s: is empty", path));
+}
+
+static bool see_line(void *arg, const struct cJSON *line, const char *path, err *e) {
+    survey_totals *t = arg;
+    return t->head ? add_line(t, line, e) : take_head(t, line, path, e);
+}
+
+bool survey_add_up(const char *folder, survey_totals *t, err *e) {
+    memset(t, 0, sizeof *t);
+    bool ok = survey_each_line(folder, see_line, t, e);
+    for (size_t i = 0; ok && i < t->row_count + t->map_count; i++) finish_row(&t->rows[i]);
+    return ok;
 }
 
 void survey_totals_free(survey_totals *t) {
