@@ -22,7 +22,7 @@ typedef struct {
 
 static const flag flags[] = {
     {"method", 0, FLAG_CHOICE, offsetof(options, method),
-     "cls|crop|maskedcrop|redcircle|blur|greyscale|alphaclip|pool|surgery|maskinv", .required = true,
+     "cls|crop|maskedcrop|redcircle|blur|greyscale|fgvp|ris|alphaclip|pool|surgery|maskinv", .required = true,
      .help = "how a region is embedded"},
     CLI_REGION_FLAGS(options),
     CLI_TEXT_FLAGS(options),
