@@ -3,6 +3,7 @@
 #include "files/json.h"
 #include "files/longtext.h"
 #include "regions/regions.h"
+#include "regions/world.h"
 #include "os/os.h"
 #include <math.h>
 #include <stdarg.h>
@@ -142,8 +143,20 @@ bool cli_open_model_for(cli *c, const common_options *o, check_side side) {
     arena_init(&c->memory, c->room, c->room_bytes);
     if (!(c->weights = o->model ? checkpoint_open(o->model, &c->e) : checkpoint_builtin(&c->e))) return false;
     c->model = checkpoint_model(c->weights);
+    c->builtin = !o->model;
     if (!(c->cores = pool_start(o->threads))) return err_set(&c->e, "--threads: threads could not be started");
     return checkpoint_check_side(c->weights, side, &c->e);
+}
+
+bool cli_look(cli *c, const char *path, const picture *p) {
+    bool other;
+    if (!c->builtin || c->said_world) return true;
+    if (!world_is_other(c->model, path, p, &c->memory, c->cores, &other, &c->e)) return false;
+    if (!other) return true;
+    c->said_world = true;
+    cli_warn(c, "%s: looks like a photograph; the built-in model knows drawn things and cut-outs alone, so what it says here means "
+                "nothing (-m MODEL: a published CLIP, see weights/get)", path);
+    return true;
 }
 
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {

@@ -70,6 +70,7 @@ typedef struct {
     const char *command_line; /* its part without the version */
     double progress_since;    /* for the time that is left: when this job began, with how much done, of how much */
     size_t progress_from, progress_of, progress_done;
+    bool builtin, said_world, said_words; /* the model inside the binary; what was said of its limits */
     bool progressing; /* a progress line stands on the terminal */
     err e;
 } cli;
@@ -100,6 +101,8 @@ void cli_say_side(const cli *c, size_t side);
 bool cli_folder(cli *c, const char *dir, const char *name);
 /* The flag where it was given (iters > 0, the others no NaN), else what the model's config likes, else the paper's. */
 invert_options cli_invert(const clip_config *m, size_t iters, double lr, double alpha);
+/* Says so, once, where the built-in model is shown a picture that is not of its world. */
+bool cli_look(cli *c, const char *path, const picture *p);
 /* Largest memory this process ever held, in bytes. */
 size_t peak_bytes(void);
 
@@ -114,6 +117,8 @@ typedef struct {
 bool cli_templates(cli *c, const text_options *o, size_t builtin, template_set *out);
 /* Says so where a text, put into the template `within` (NULL: alone), is longer than the context, or looks wrongly decoded. */
 bool cli_say_text(cli *c, const tokenizer *tokens, const char *text, const char *within, size_t context);
+/* Names, once, words of texts that the built-in model was never trained on. */
+void cli_say_words(cli *c, const char *const *texts, size_t count);
 /* SigLIP's maps are corrected by what "a photo of a" looks at (MODEL.md 4.20): that text's unit embedding [E] in *out (mem_free
  * it), NULL for other families; where the model has no tokenizer, that is warned of and left out. */
 bool cli_usual(cli *c, float **out);

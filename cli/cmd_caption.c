@@ -77,7 +77,8 @@ static bool tell_whole(job *j) {
     j->how.method = region_method_find("cls");
     j->vectors = mem_alloc(1, j->c.model->config.embed * sizeof *j->vectors);
     bool ok = (j->vectors || err_set(&j->c.e, "no memory for an embedding")) &&
-              picture_read(j->o.region.image, &photo, &j->c.e) && sentences(j, &photo, embed_mask_of_list, &none, 1, text);
+              picture_read(j->o.region.image, &photo, &j->c.e) && cli_look(&j->c, j->o.region.image, &photo) &&
+              sentences(j, &photo, embed_mask_of_list, &none, 1, text);
     if (ok) printf("%s\t%s\n", j->o.region.image, text[0]);
     picture_free(&photo);
     return ok;

@@ -165,6 +165,20 @@ static bool gather(cli *c, const options *o, item_list *names, const char **kind
     return ok && (names->count || err_set(&c->e, "no names are listed"));
 }
 
+/* Pictures of another world than the built-in model's are said: of a long list the first ones are looked at. */
+enum { LOOKED_AT = 16 };
+static bool look_at_world(cli *c, const item_list *names) {
+    for (size_t i = 0; c->builtin && !c->said_world && i < names->count && i < LOOKED_AT; i++) {
+        picture p;
+        err ignored = {0}; /* what cannot be read is said where it is embedded */
+        if (!picture_read(names->item[i], &p, &ignored)) continue;
+        bool ok = cli_look(c, names->item[i], &p);
+        picture_free(&p);
+        if (!ok) return false;
+    }
+    return true;
+}
+
 static bool embed(cli *c, const options *o) {
     item_list names = {0};
     embedded out = {0};
@@ -177,7 +191,7 @@ static bool embed(cli *c, const options *o) {
     const size_t how[] = {job.side, job.squash};
     list.names = (const char *const *)names.item, list.count = names.count;
     list.key = embed_key(embed_key(embed_key(0, model, strlen(model) + 1), list.kind, strlen(list.kind)), how, sizeof how);
-    ok = ok && (!pictures || o->keep_going || look_at_pictures(c, &names)) &&
+    ok = ok && (!pictures || o->keep_going || look_at_pictures(c, &names)) && (!pictures || look_at_world(c, &names)) &&
          embedded_open(&out, &list, o->out, o->resume, &c->e) &&
          (pictures && o->masks.count ? embed_regions(c, &o->masks, job.side, &out) : pictures ? embed_pictures(c, &job, &out) : !strcmp(list.kind, "text") ? embed_texts(c, &out) : embed_each_ids(c, &out)) &&
          embedded_write(&out, &c->e);

@@ -205,6 +205,9 @@ static bool eval(job *j) {
     eval_options o = {.keep_going = j->o.keep_going, .progress = show, .broken = show_broken, .arg = j};
     if (!cli_open_model(&j->c, &j->o.common) || !make_head(j)) return false;
     say_sides(j);
+    if (j->survey.set && j->c.builtin)
+        cli_warn(&j->c, "%s: photographs; the built-in model knows drawn things and cut-outs alone, so its figures mean nothing here "
+                        "(-m MODEL: a published CLIP, see weights/get)", j->o.set);
     if (j->survey.set) return run_survey(j);
     if (!eval_bench_open(&j->bench, &j->head, j->c.weights, &j->c.memory, j->c.cores, &j->c.e)) return false;
     if (!eval_run(&j->bench, j->o.out, &o, j->c.cores, &j->c.memory, &j->c.e)) return false;

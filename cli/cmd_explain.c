@@ -207,6 +207,7 @@ static bool read_inputs(job *j) {
     const clip_config *m = &j->c.model->config;
     if (!check_depth(j, "layers", j->o.layers) || !check_depth(j, "blocks", j->o.blocks)) return false;
     if (!cli_side(&j->c, j->o.size, 2, &j->side) || !picture_read(j->o.image, &j->photo, &j->c.e)) return false;
+    if (!cli_look(&j->c, j->o.image, &j->photo)) return false;
     j->count = j->o.text.texts.count;
     if (j->o.embeddings && !read_embeddings(j)) return false;
     if (j->o.argmax && (j->count < 2 || j->count > CLASS_MOST))

@@ -191,6 +191,7 @@ static bool read_inputs(job *j) {
     j->s.model = j->c.model, j->s.classes = &j->classes, j->s.sure = true;
     if (!settle(j) || !read_rows(j)) return false;
     if (!(j->o.no_orient ? picture_read_stored : picture_read)(j->o.image, &j->photo, &j->c.e)) return false;
+    if (!cli_look(&j->c, j->o.image, &j->photo)) return false;
     return cli_folder(&j->c, j->o.out, "labels.png") && embed_names(j);
 }
 

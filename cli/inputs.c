@@ -29,7 +29,7 @@ static bool read_photo(cli *c, const region_options *o, picture *photo) {
                  "%s: its EXIF orientation is %d: it is turned upright, to %zu x %zu, and masks are taken to be of the upright "
                  "picture (--no-orient: of the stored pixels)",
                  o->image, orientation, photo->width, photo->height);
-    return true;
+    return cli_look(c, o->image, photo);
 }
 
 /* Another aspect ratio than the photograph's: stretched, and said. */

@@ -1,5 +1,7 @@
 /* texts.c - the texts and templates of the flags, embedded (see cli.h). */
 #include "cli/cli.h"
+#include "files/nearest.h"
+#include "regions/world.h"
 #include "text/repair.h"
 #include <string.h>
 
@@ -30,6 +32,32 @@ bool cli_say_text(cli *c, const tokenizer *tokens, const char *text, const char 
     return true;
 }
 
+/* Words that no caption of the built-in model's training had, a few of them in one line. */
+void cli_say_words(cli *c, const char *const *texts, size_t count) {
+    enum { MOST = 5 };
+    char line[256] = "", nearest[80] = "";
+    size_t found = 0;
+    if (!c->builtin || c->said_words) return;
+    for (size_t i = 0; i < count; i++) {
+        size_t n, words;
+        for (const char *w = texts[i]; (w = world_unknown_word(w, &n)); w += n) {
+            char word[40], quoted[48];
+            snprintf(word, sizeof word, "%.*s", n < sizeof word ? (int)n : (int)sizeof word - 1, w);
+            snprintf(quoted, sizeof quoted, "'%s'", word);
+            if (strstr(line, quoted)) continue;
+            if (found++ >= MOST) continue;
+            snprintf(line + strlen(line), sizeof line - strlen(line), "%s%s", *line ? ", " : "", quoted);
+            const char *const *known = world_words(&words), *meant = nearest_word(word, known, words);
+            if (found == 1 && meant) snprintf(nearest, sizeof nearest, " (meant: %s?)", meant);
+        }
+    }
+    if (!found) return;
+    c->said_words = true;
+    if (found > 1) nearest[0] = 0;
+    cli_warn(c, "%s%s%s: in no caption that the built-in model was trained on, so it knows nothing of %s (drawn things and cut-outs: "
+                "weights/README.md)", line, found > MOST ? "..." : "", nearest, found > 1 ? "them" : "it");
+}
+
 /* Each text once: within the longest template, where it is cut first. */
 static bool say_texts(cli *c, const template_set *t, const char *const *texts, size_t count) {
     const tokenizer *tokens = checkpoint_tokenizer(c->weights, &c->e);
@@ -47,6 +75,7 @@ bool cli_embed(cli *c, const template_set *templates, const char *const *texts, 
     size_t E = c->model->config.embed;
     if (!(*out = mem_alloc(count, E * sizeof **out))) return err_set(&c->e, "no memory for %zu texts", count);
     bool ok = say_texts(c, templates, texts, count);
+    cli_say_words(c, texts, count);
     for (size_t i = 0, n; ok && i < count; i += n) {
         n = count - i < each ? count - i : each;
         cli_progress(c, "texts", i, count);

@@ -131,6 +131,122 @@ static void sides_are_said(void **state) {
     }
 }
 
+/* ---- the built-in model's world -------------------------------------------------------------------------------- */
+static const char other_world[] = "looks like a photograph";
+
+/* Scenes of every kind, size and number of things: never. */
+static void scenes_are_of_its_world(void **state) {
+    (void)state;
+    static const struct {
+        const char *kind, *objects, *size, *seed;
+    } sets[] = {{"drawn", "1", "96", "31"}, {"drawn", "1-4", "160", "32"}, {"drawn", "8", "64", "33"}, {"drawn", "3", "320", "34"},
+                {"photographic", "1", "96", "35"}, {"photographic", "1-4", "128", "36"}, {"photographic", "8", "224", "37"},
+                {"photographic", "2", "48", "38"}, {"mixed", "1-4", "96", "39"}, {"mixed", "6", "512", "40"}};
+    char path[512];
+    size_t seen = 0;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        char dir[256];
+        snprintf(dir, sizeof dir, "%s", scratch("world%zu", i));
+        if (run("scenes", "--kind", sets[i].kind, "--objects", sets[i].objects, "--size", sets[i].size, "--seed", sets[i].seed,
+                "--count", "8", "-o", dir, NULL))
+            continue; /* no cut-outs here */
+        for (int k = 0; k < 8; k++, seen++) {
+            snprintf(path, sizeof path, "%s/images/%06d.png", dir, k);
+            must(run("embed", "-i", path, "-o", scratch("world.npy"), NULL));
+            if (*said.err) fail_msg("seed %s: %s", sets[i].seed, said.err);
+        }
+    }
+    assert_true(seen >= 32);
+}
+
+/* A picture with the statistics of natural ones, and no photograph: discs of all sizes that hide each other (dead leaves), each
+ * with its own shade, slope and texture, seen through a lens that is not perfect. */
+static void natural(picture *p, size_t width, size_t height, uint64_t seed) {
+    err e = {0};
+    assert_true(picture_new(width, height, p, &e));
+    float *v = mem_alloc(width * height, 3 * sizeof *v);
+    assert_non_null(v);
+    uint64_t s = seed;
+#define UNIT ((double)((s = s * 6364136223846793005u + 1442695040888963407u) >> 40) / 16777216.0)
+    for (int disc = 0; disc < 4000; disc++) {
+        double u = UNIT, r = 2 / sqrt(u + 4e-4), cx = UNIT * (double)width, cy = UNIT * (double)height, light = 30 + 190 * UNIT;
+        double hue[3], slope[2], grain = UNIT * 14;
+        for (int c = 0; c < 2; c++) slope[c] = (UNIT - 0.5) * 60 / r;
+        for (int c = 0; c < 3; c++) hue[c] = (UNIT - 0.5) * 50;
+        for (long y = (long)(cy - r); y <= (long)(cy + r); y++)
+            for (long x = (long)(cx - r); x <= (long)(cx + r); x++) {
+                double dx = (double)x - cx, dy = (double)y - cy;
+                if (x < 0 || y < 0 || x >= (long)width || y >= (long)height || dx * dx + dy * dy > r * r) continue;
+                double shade = light + slope[0] * dx + slope[1] * dy + grain * (UNIT - 0.5) * 2;
+                for (int c = 0; c < 3; c++) v[((size_t)y * width + (size_t)x) * 3 + (size_t)c] = (float)(shade + hue[c]);
+            }
+    }
+#undef UNIT
+    for (size_t y = 0; y < height; y++)
+        for (size_t x = 0; x < width; x++)
+            for (size_t c = 0; c < 3; c++) {
+                double sum = 0;
+                for (int k = 0; k < 9; k++) {
+                    size_t yy = y + (size_t)(k / 3), xx = x + (size_t)(k % 3);
+                    yy = yy ? yy - 1 : 0, xx = xx ? xx - 1 : 0;
+                    sum += (double)v[((yy < height ? yy : height - 1) * width + (xx < width ? xx : width - 1)) * 3 + c];
+                }
+                p->rgb[(y * width + x) * 3 + c] = (unsigned char)fmin(255, fmax(0, sum / 9));
+            }
+    mem_free(v);
+}
+
+static void photographs_are_not(void **state) {
+    (void)state;
+    err e = {0};
+    static const size_t sides[][2] = {{320, 240}, {256, 256}, {500, 640}, {120, 90}};
+    for (size_t i = 0; i < 4; i++) {
+        picture p;
+        natural(&p, sides[i][0], sides[i][1], i + 1);
+        char path[512];
+        snprintf(path, sizeof path, "%s", scratch("natural%zu.png", i));
+        assert_true(picture_write_png(path, &p, &e));
+        picture_free(&p);
+        must(run("embed", "-i", path, "-o", scratch("natural.npy"), NULL));
+        if (!strstr(said.err, other_world)) fail_msg("natural picture %zu: nothing was said", i);
+        assert_ptr_equal(strchr(said.err, '\n'), said.err + strlen(said.err) - 1); /* one line */
+        must(run("regions", "--method", "cls", "-i", path, "--box", "10,10,40,40", NULL));
+        assert_non_null(strstr(said.err, other_world));
+        must(run("explain", "-i", path, "-t", "cat", "-o", scratch("natural-maps"), NULL));
+        assert_non_null(strstr(said.err, other_world));
+        must(run("caption", "-i", path, NULL));
+        assert_non_null(strstr(said.err, other_world));
+    }
+    /* it does not stand in for what is missing, and other models have other worlds */
+    assert_int_equal(run("invert", "-i", scratch("natural0.png"), NULL), 2);
+    assert_non_null(strstr(said.err, "--mask"));
+    assert_int_equal(run("explain", "-i", scratch("natural0.png"), "-o", scratch("maps"), NULL), 2);
+    assert_non_null(strstr(said.err, "--text"));
+    must(run("embed", "-m", DATA "nano-hf-f32", "-i", scratch("natural0.png"), "-o", scratch("natural.npy"), NULL));
+    assert_null(strstr(said.err, other_world));
+}
+
+static void unknown_words(void **state) {
+    (void)state;
+    must(run("embed", "-t", "a photo of a red cat", "-o", scratch("words.npy"), NULL));
+    assert_string_equal(said.err, "");
+    must(run("embed", "-t", "a Photo of a zebrra", "-o", scratch("words.npy"), NULL));
+    assert_non_null(strstr(said.err, "'zebrra' (meant: zebra?): in no caption"));
+    must(run("invert", "-i", IMAGE, "-k", MASK0, "--iters", "1", "-t", "a motorway", "-t", "a cat", "-t", "ein motorway, Motor", NULL));
+    assert_non_null(strstr(said.err, "'motorway', 'ein', 'Motor': in no caption"));
+    must(run("invert", "-i", IMAGE, "-k", MASK0, "--iters", "1", "-t", "a cat", "--template", "an unheard {}", NULL));
+    assert_null(strstr(said.err, "unheard")); /* the template's words are the user's own */
+}
+
+/* Of one text there is no share to be told. */
+static void one_text_alone(void **state) {
+    (void)state;
+    must(run("invert", "-i", IMAGE, "-k", MASK0, "--iters", "1", "-t", "a cat", NULL));
+    assert_null(strchr(said.out, '%'));
+    must(run("invert", "-i", IMAGE, "-k", MASK0, "--iters", "1", "-t", "a cat", "-t", "a fish", NULL));
+    assert_non_null(strchr(said.out, '%'));
+}
+
 static int clean(void **state) {
     (void)state;
     scratch_remove();
@@ -143,6 +259,10 @@ int main(void) {
         cmocka_unit_test(result_of_other_methods),
         cmocka_unit_test(other_runs),
         cmocka_unit_test(sides_are_said),
+        cmocka_unit_test(scenes_are_of_its_world),
+        cmocka_unit_test(photographs_are_not),
+        cmocka_unit_test(unknown_words),
+        cmocka_unit_test(one_text_alone),
     };
     mem_hook_cjson();
     return cmocka_run_group_tests(tests, NULL, clean);
