@@ -6,7 +6,7 @@ EMCC     ?= emcc
 W         = build/wasm
 LIBRARIES_AT = build/libraries
 W_SOURCES = $(filter-out os/%,$(IN_LIB)) os/wasm
-W_LOOPS   = gemm gemm_own kernels map explain gradient factored chained decomposed jacobian taped
+W_LOOPS   = gemm gemm_own kernels map explain gradient factored chained decomposed jacobian compact taped
 # -O3 and LOOPS as everywhere; -msimd128: four floats at a time, in every browser since 2023
 W_FLAGS   = -std=c11 -O3 -msimd128 -fopenmp-simd $(WARN) -Wno-pass-failed -DNO_BUILTIN_MODEL -DUTF8PROC_STATIC -I. $(CPPFLAGS) $(STB) \
             -isystem $(LIBRARIES_AT) -isystem $(LIBRARIES_AT)/utf8proc -isystem $(LIBRARIES_AT)/zlib
