@@ -47,6 +47,7 @@ typedef struct {
     ag_tensor **nodes;             /* in order of making */
     size_t count, capacity;
     bool recording;
+    bool alike;                    /* inference: by our own product, to which rows are alike (gemm_own) */
     fault fault;
 } ag_tape;
 

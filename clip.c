@@ -300,7 +300,7 @@ static void read_row(const void *source, size_t row, size_t column, size_t count
 
 /* In inference a weight that lies row by row goes to our own product as it is stored, where that one is taken. */
 static bool takes_own(const ag_tape *t, const clip_weight *W) {
-    return !t->recording && !W->leaf && !W->transposed && gemm_is_own() &&
+    return !t->recording && !W->leaf && !W->transposed && (t->alike || gemm_is_own()) &&
            (!clip_block_bytes(W->type) || W->cols % CLIP_BLOCK == 0);
 }
 
@@ -329,8 +329,9 @@ ag_tensor *clip_linear(ag_tape *t, const clip_weight *W, const clip_weight *bias
     ag_tensor *w = clip_use(t, W), *b = bias ? clip_use(t, bias) : NULL;
     if (!x || !w || t->fault.code) return NULL;
     if (!W->transposed) return ag_linear(t, x, w, b);
-    ag_tensor *y = gemm_is_own() && !t->recording ? rows_alike(t, x, w)
-                                             : ag_reshape(t, ag_matmul(t, x, NO_T, w, NO_T), x->batch, x->rows, W->rows);
+    ag_tensor *y = (t->alike || gemm_is_own()) && !t->recording
+                       ? rows_alike(t, x, w)
+                       : ag_reshape(t, ag_matmul(t, x, NO_T, w, NO_T), x->batch, x->rows, W->rows);
     return b ? ag_add(t, y, b) : y;
 }
 

@@ -274,6 +274,7 @@ bool clip_image_embed(const clip_model *m, const real *pixels, const real *alpha
         return fault_set(f, FAULT_SHAPE, "pixels", (size_t[]){3, height, width, m->config.patch, m->config.patch, 1}, 6);
     if (ag_tape_init(&t, memory, cores, 64)) {
         t.recording = false;
+        t.alike = true; /* a picture's bytes are those that it has in a batch */
         z = clip_image(&t, m, clip_patches_alpha(&t, m, pixels, alpha, height, width), gh, gw);
     }
     if (z) memcpy(out, z->data, m->config.embed * sizeof *out);

@@ -211,9 +211,6 @@ int cmd_embed(int argc, char **argv) {
         return cli_end(&c, &o, cli_usage(&c, "one of --image, --text and --ids is needed, %d found", kinds));
     if (o.masks.count && !o.images.count && !o.list)
         return cli_end(&c, &o, cli_usage(&c, "--mask: a region of a picture, --image is needed"));
-    bool ok = cli_open_model_for(&c, &o.common, o.images.count || o.list ? CHECK_IMAGE : CHECK_TEXT), own = gemm_is_own();
-    (void)gemm_choose(GEMM_OWN); /* to it all rows are alike: bytes do not depend on what else is in a batch */
-    ok = ok && embed(&c, &o);
-    if (!own) (void)gemm_choose(GEMM_BLAS);
-    return cli_end(&c, &o, ok);
+    bool ok = cli_open_model_for(&c, &o.common, o.images.count || o.list ? CHECK_IMAGE : CHECK_TEXT);
+    return cli_end(&c, &o, ok && embed(&c, &o));
 }

@@ -77,6 +77,7 @@ static bool embed_together(cli *c, float *const *pixels, size_t count, size_t si
     memset(&t, 0, sizeof t);
     if (ag_tape_init(&t, &c->memory, c->cores, 64)) {
         t.recording = false;
+        t.alike = true;
         z = through_tower(&t, c->model, pixels, count, side);
     }
     if (z) memcpy(rows, z->data, count * E * sizeof *rows);

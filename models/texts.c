@@ -77,19 +77,26 @@ bool templates_read(const char *path, const char ***lines, size_t *count, err *e
 }
 
 /* ---- embeddings ----------------------------------------------------------------------------------- */
-bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
-               float *out, err *e) {
+/* alike: a row's bytes do not depend on the others. */
+static bool ids_embed_as(const clip_model *m, const uint32_t *ids, size_t count, size_t length, bool alike, arena *memory,
+                         pool *cores, float *out, err *e) {
     ag_tape t;
     size_t mark = arena_mark(memory);
     ag_tensor *z = NULL;
     memset(&t, 0, sizeof t);
     if (ag_tape_init(&t, memory, cores, 64)) {
         t.recording = false;
+        t.alike = alike;
         z = clip_text(&t, m, ids, count, length);
     }
     if (z) memcpy(out, z->data, count * m->config.embed * sizeof *out);
     arena_reset(memory, mark);
     return z ? true : err_fault(e, &t.fault);
+}
+
+bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
+               float *out, err *e) {
+    return ids_embed_as(m, ids, count, length, true, memory, cores, out, e);
 }
 
 /* Sentences go through the tower GROUP together, of one length each time: its weights are read once for all, and nothing is
@@ -135,7 +142,7 @@ static bool group_embed(speech *s, size_t first, size_t count, size_t *taken, ar
     size_t context = m->config.context, E = m->config.embed, n = s->order[first].length;
     for (*taken = 0; *taken < GROUP && first + *taken < count && s->order[first + *taken].length == n; ++*taken)
         memcpy(s->packed + *taken * n, s->ids + s->order[first + *taken].at * context, n * sizeof *s->packed);
-    if (!ids_embed(m, s->packed, *taken, n, memory, cores, s->group, e)) return false;
+    if (!ids_embed_as(m, s->packed, *taken, n, s->raw, memory, cores, s->group, e)) return false;
     for (size_t i = 0; i < *taken; i++)
         memcpy(s->rows + s->order[first + i].at * E, s->group + i * E, E * sizeof *s->rows);
     return true;

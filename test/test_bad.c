@@ -210,7 +210,14 @@ static void weights_not_finite(void **state) {
         st_free(s);
         put_bytes(path, bytes, n);
         mem_free(bytes);
-        refused(path, IMAGE, MASK1, names[i]);
+        if (i < 2) {
+            refused(path, IMAGE, MASK1, names[i]);
+            continue;
+        }
+        /* the text side is looked at where texts are used, and there alone */
+        assert_int_equal(run("invert", "-m", path, "-i", IMAGE, "-k", MASK1, NULL), 0);
+        assert_int_equal(run("invert", "-m", path, "-i", IMAGE, "-k", MASK1, "-t", "a cat", NULL), 1);
+        assert_non_null(strstr(said.err, names[i]));
     }
 }
 

@@ -34,7 +34,7 @@ echo "[ RUN      ] no doubles in the loops"
 if command -v arm-none-eabi-gcc >/dev/null; then
     # products, kernels, the gradient: built for a chip whose FPU has no doubles, they call none of the soft ones but where
     # a row's or a call's one square root is taken
-    for f in gemm kernels compact blocks; do
+    for f in gemm gemm_own kernels compact; do
         arm-none-eabi-gcc -std=c11 -O2 -ffp-contract=fast -fno-math-errno -mcpu=cortex-m7 -mthumb -mfpu=fpv5-sp-d16 -mfloat-abi=hard -I. \
             -c -o "$out/$f.o" $f.c || exit 1
         arm-none-eabi-nm -u "$out/$f.o" | grep -E '__aeabi_d|__aeabi_ul2d' | sed "s/^/$f:/"
