@@ -132,6 +132,7 @@ static bool embed_texts(cli *c, embedded *out) {
         for (count = 0; next < out->list->count && count < most; next++)
             if (out->state[next] == EMBED_OPEN) texts[count] = out->list->names[next], at[count++] = next;
         for (size_t i = 0; ok && i < count; i++) ok = cli_say_text(c, tokens, texts[i], NULL, c->model->config.context);
+        if (ok) cli_say_words(c, texts, count);
         cli_progress(c, "embedding", count ? at[0] : 0, out->list->count);
         ok = ok && (!count || texts_embed_raw(c->weights, texts, count, &c->memory, c->cores, rows, &c->e));
         for (size_t i = 0; ok && i < count; i++) {

@@ -306,7 +306,7 @@ static void tokens_averaged(void **state) {
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------ */
-/* Against numbers of test/make_ris.py: mask0 and mask1 on image.png by the smallest checkpoint. */
+/* Against the numbers of a program of its own, in PyTorch: mask0 and mask1 on image.png by the smallest checkpoint. */
 static void ris_of_another_program(void **state) {
     (void)state;
     static const float expected[2][24] = {
