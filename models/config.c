@@ -62,6 +62,8 @@ bool config_parse(const char *json, size_t length, const char *name, clip_config
     *out = (clip_config){0};
     pixels_defaults(out);
     bool ok = parse_root(&root, out);
+    if (ok && out->patch > out->image) /* the family's own patch, where the file names none */
+        ok = err_set(e, "%s: image size %zu found, at least the patch, %zu, expected", name, out->image, out->patch);
     json_free(j);
     return ok;
 }
