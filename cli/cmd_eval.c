@@ -116,15 +116,15 @@ static void show_broken(void *arg, const char *message) {
 }
 
 /* Of a published dataset: see survey.h. */
-static void show_survey(void *arg, size_t done, size_t fresh) {
+static void show_survey(void *arg, const char *what, size_t done, size_t of) {
     job *j = arg;
-    (void)fresh;
-    cli_progress(&j->c, "pictures", done, j->o.limit);
+    cli_progress(&j->c, what, done, of);
 }
 
 static bool make_survey(job *j, const eval_wishes *w, bool *usage) {
     survey_wishes all = {.split = j->o.split, .by = j->o.by, .compared = *w, .anomalies = j->o.task && !strcmp(j->o.task, "anomaly")};
     const options *o = &j->o;
+    all.watch = (survey_watch){show_survey, j};
     all.segmentation = o->task && !strcmp(o->task, "segmentation"), all.lists = o->lists;
     if (o->lists && !all.segmentation) return *usage = true, err_set(&j->c.e, "--lists is --task segmentation's");
     if (all.segmentation && (o->explainers || o->qualities || o->layers || o->lr || o->alpha || o->blocks || o->inverted || o->sizes || o->iters))
@@ -144,8 +144,7 @@ static bool make_survey(job *j, const eval_wishes *w, bool *usage) {
 }
 
 static bool run_survey(job *j) {
-    survey_watch watch = {show_survey, j};
-    if (!survey_run(&j->survey, j->o.out, &watch, j->c.cores, &j->c.memory, &j->c.e)) return false;
+    if (!survey_run(&j->survey, j->o.out, j->c.cores, &j->c.memory, &j->c.e)) return false;
     cli_progress_end(&j->c);
     return survey_finish(j->o.out, stdout, &j->c.e);
 }

@@ -108,14 +108,50 @@ static bool make_rows(survey *s, const char *methods, const char *lists, err *e)
 }
 
 /* ---- names -------------------------------------------------------------------------------------------------------- */
-static bool embed_lists(survey *s, arena *memory, pool *cores, err *e) {
+/* Names of all lists in so many templates, each once: lists of one dataset share most of theirs. */
+typedef struct {
+    const char **name;
+    size_t count, templates;
+    float *embedding; /* [count, E] */
+} vocabulary;
+
+static size_t place_in(const vocabulary *v, const char *name) {
+    size_t i = 0;
+    while (i < v->count && strcmp(v->name[i], name) != 0) i++;
+    return i;
+}
+
+static bool embed_names(survey *s, vocabulary *v, arena *memory, pool *cores, err *e) {
     struct dense *d = s->dense;
-    bool own = s->head.template_count > 0;
+    size_t all = 0, E = s->model->config.embed;
+    for (size_t i = 0; i < d->list_count; i++) all += d->lists[i].classes.query_count;
+    if (!(v->name = mem_alloc(all, sizeof *v->name))) return err_set(e, "no memory for %zu names", all);
+    for (size_t i = 0; i < d->list_count; i++)
+        for (size_t q = 0; d->lists[i].templates == v->templates && q < d->lists[i].classes.query_count; q++) {
+            const char *name = d->lists[i].classes.queries[q];
+            if (place_in(v, name) == v->count) v->name[v->count++] = name;
+        }
+    if (!survey_embed(s, v->name, v->count, s->head.template_count ? (const char *const *)s->head.templates : builtin_templates,
+                      v->templates, memory, cores, &v->embedding, e))
+        return false;
     for (size_t i = 0; i < d->list_count; i++) {
         dense_list *l = &d->lists[i];
-        if (!survey_embed(s, l->classes.queries, l->classes.query_count,
-                          own ? (const char *const *)s->head.templates : builtin_templates, l->templates, memory, cores, &l->queries, e))
-            return false;
+        if (l->templates != v->templates) continue;
+        if (!(l->queries = mem_alloc(l->classes.query_count, E * sizeof *l->queries))) return err_set(e, "no memory for %zu names", all);
+        for (size_t q = 0; q < l->classes.query_count; q++)
+            memcpy(l->queries + q * E, v->embedding + place_in(v, l->classes.queries[q]) * E, E * sizeof *l->queries);
+    }
+    return true;
+}
+
+static bool embed_lists(survey *s, arena *memory, pool *cores, err *e) {
+    struct dense *d = s->dense;
+    for (size_t i = 0; i < d->list_count; i++) {
+        vocabulary v = {.templates = d->lists[i].templates};
+        if (d->lists[i].queries) continue;
+        bool ok = embed_names(s, &v, memory, cores, e);
+        mem_free(v.name), mem_free(v.embedding);
+        if (!ok) return false;
     }
     for (size_t i = 0; i < d->row_count; i++)
         d->rows[i].s.classes = &d->lists[d->rows[i].list].classes, d->rows[i].s.queries = d->lists[d->rows[i].list].queries;

@@ -87,7 +87,7 @@ bool survey_open(survey *s, const survey_wishes *w, const char *data, checkpoint
                  bool *usage, err *e) {
     memset(s, 0, sizeof *s);
     *usage = false;
-    s->weights = weights, s->model = checkpoint_model(weights);
+    s->weights = weights, s->model = checkpoint_model(weights), s->watch = w->watch;
     if (!(s->set = set_of(data, &s->root))) return err_set(e, "--data: %s is no NAME:ROOT of a dataset", data);
     eval_wishes rows = w->compared;
     if (w->segmentation) rows.methods = "cls"; /* one row is what eval_head_rows asks for; the methods are dense_open's */

@@ -2,7 +2,7 @@
  *
  *     survey s;
  *     if (!survey_open(&s, &wishes, "voc2012:/data/voc", weights, &memory, cores, &usage, &e)) ...   // the classes'
- * texts if (!survey_run(&s, "out", &watch, cores, &memory, &e)) ...     // out/results.jsonl, a line a picture if
+ * texts if (!survey_run(&s, "out", cores, &memory, &e)) ...     // out/results.jsonl, a line a picture if
  * (!survey_finish("out", stdout, &e)) ...                      // table.csv, table.json, report.html from it alone
  *     survey_free(&s);
  *
@@ -15,6 +15,12 @@
 #include "data/data.h"
 #include "anomaly/anovl.h"
 #include "eval/eval.h"
+
+/* How far a run is: `what` (texts, pictures), so many done of so many (0: not known). Called by one thread at a time. */
+typedef struct {
+    void (*progress)(void *arg, const char *what, size_t done, size_t of);
+    void *arg;
+} survey_watch;
 
 typedef struct {
     eval_head head; /* rows, maps, model, templates, shard; `set` is NAME:ROOT */
@@ -33,6 +39,7 @@ typedef struct {
     anovl_options anovl;
     anovl_texts *states; /* [classes] */
     struct dense *dense; /* --task segmentation: in place of all rows (dense.h) */
+    survey_watch watch;
 } survey;
 typedef struct {
     const char *split, *by;
@@ -41,6 +48,7 @@ typedef struct {
     bool anomalies;
     anovl_options anovl; /* side 0: the model's image */
     eval_wishes compared; /* its methods and so on */
+    survey_watch watch;
 } survey_wishes;
 /* NAME:ROOT of a dataset? */
 bool survey_is_dataset(const char *data);
@@ -91,11 +99,7 @@ bool survey_is_anomaly(const char *folder);
 bool survey_anomaly_finish(const char *folder, FILE *out, err *e);
 
 /* ---- all pictures ------------------------------------------------------------------------------------------ */
-typedef struct {
-    void (*progress)(void *arg, size_t done, size_t fresh);
-    void *arg;
-} survey_watch;
-bool survey_run(const survey *s, const char *folder, const survey_watch *watch, pool *cores, arena *memory, err *e);
+bool survey_run(const survey *s, const char *folder, pool *cores, arena *memory, err *e);
 /* Is what lies in this folder a survey's? */
 bool survey_is_result(const char *folder);
 bool survey_merge(const char *const *folders, size_t count, const char *folder, err *e);

@@ -22,7 +22,6 @@ typedef struct {
 } job;
 typedef struct {
     const survey *s;
-    const survey_watch *watch;
     pool *cores;
     workers workers;
     job jobs[BATCH];
@@ -30,6 +29,8 @@ typedef struct {
     bool open;             /* the last job takes regions still */
     size_t pictures, done; /* seen; of this shard: those of an earlier run */
     size_t mine, fresh;
+    os_lock watching;
+    size_t measured; /* of those in hand, for who watches */
     longtext between; /* left out since the last picture */
     bool stopped;     /* by --limit */
     FILE *out;
@@ -50,6 +51,11 @@ static void measure(void *arg, size_t i) {
     size_t worker = worker_take(&b->workers);
     j->ok = survey_measure(b->s, &j->picture, &b->workers.memory[worker], &j->line, &j->e);
     worker_give(&b->workers, worker);
+    if (!b->s->watch.progress) return;
+    os_lock_take(&b->watching);
+    b->measured++;
+    b->s->watch.progress(b->s->watch.arg, "pictures", b->done + b->fresh + b->measured, b->s->limit / b->s->head.shards);
+    os_lock_give(&b->watching);
 }
 
 static bool write_out(batch *b, const longtext *line, err *e) {
@@ -60,6 +66,7 @@ static bool write_out(batch *b, const longtext *line, err *e) {
 
 static bool flush(batch *b, err *e) {
     bool ok = true;
+    b->measured = 0;
     if (b->filled) spread(b->cores, b->filled, measure, b);
     for (size_t i = 0; i < b->filled; i++) {
         job *j = &b->jobs[i];
@@ -70,7 +77,6 @@ static bool flush(batch *b, err *e) {
     }
     b->filled = 0, b->open = false;
     if (ok && fflush(b->out) != 0) ok = err_set(e, "%s: cannot be written: %s", b->path, strerror(errno));
-    if (ok && b->watch->progress) b->watch->progress(b->watch->arg, b->done + b->fresh, b->fresh);
     return ok;
 }
 
@@ -271,7 +277,7 @@ static bool read_all(batch *b, err *e) {
     return ok;
 }
 
-bool survey_run(const survey *s, const char *folder, const survey_watch *watch, pool *cores, arena *memory, err *e) {
+bool survey_run(const survey *s, const char *folder, pool *cores, arena *memory, err *e) {
     char path[4096];
     size_t done = 0, mark = arena_mark(memory);
     bool over = false;
@@ -280,14 +286,16 @@ bool survey_run(const survey *s, const char *folder, const survey_watch *watch, 
     if (over) return true;
     batch *b = mem_alloc(1, sizeof *b);
     if (!b) return no_memory(e);
+    os_lock_make(&b->watching);
     size_t width = cores ? cores->width : 1;
-    b->s = s, b->watch = watch, b->cores = cores, b->done = done, b->path = path;
+    b->s = s, b->cores = cores, b->done = done, b->path = path;
     b->most = width * PER_CORE < BATCH ? width * PER_CORE : BATCH;
     bool ok = (b->out = fopen(path, "ab")) != NULL || err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     ok = ok && workers_make(&b->workers, cores, memory, e) && read_all(b, e);
     if (b->out && fclose(b->out) != 0 && ok) ok = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     for (size_t i = 0; i < BATCH; i++) survey_picture_free(&b->jobs[i].picture), mem_free(b->jobs[i].line.text);
     mem_free(b->between.text);
+    os_lock_free(&b->watching);
     mem_free(b);
     arena_reset(memory, mark);
     return ok;

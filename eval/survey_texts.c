@@ -8,7 +8,7 @@ enum { TOGETHER = 4 }; /* texts that a core takes at once */
 typedef struct {
     survey *s;
     const char *const *texts, *const *templates;
-    size_t count, template_count;
+    size_t count, template_count, first; /* first: the part that task 0 is */
     float *out;
     workers workers;
     atomic_bool failed;
@@ -17,7 +17,7 @@ typedef struct {
 
 static void speak(void *arg, size_t i) {
     speech *t = arg;
-    size_t first = i * TOGETHER, n = t->count - first < TOGETHER ? t->count - first : TOGETHER,
+    size_t first = (t->first + i) * TOGETHER, n = t->count - first < TOGETHER ? t->count - first : TOGETHER,
            worker = worker_take(&t->workers);
     err e = {0};
     bool ok = texts_embed(t->s->weights, t->texts + first, n, t->templates, t->template_count,
@@ -36,7 +36,11 @@ bool survey_embed(survey *s, const char *const *texts, size_t count, const char 
     if (ok) {
         t->s = s, t->texts = texts, t->count = count, t->templates = templates, t->template_count = template_count,
         t->out = *out;
-        spread(cores, (count + TOGETHER - 1) / TOGETHER, speak, t);
+        size_t parts = (count + TOGETHER - 1) / TOGETHER, width = cores ? cores->width : 1;
+        for (; t->first < parts && !atomic_load(&t->failed); t->first += width) {
+            if (s->watch.progress) s->watch.progress(s->watch.arg, "texts", t->first * TOGETHER, count);
+            spread(cores, parts - t->first < width ? parts - t->first : width, speak, t);
+        }
         if (atomic_load(&t->failed)) *e = t->e, ok = false;
     }
     mem_free(t);
