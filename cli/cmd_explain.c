@@ -87,7 +87,8 @@ typedef struct {
     float *alpha;        /* [side,side] of --mask; NULL: none */
     float *rows;         /* [count,E] unit: the texts, or the embeddings */
     float *own_rows[2];  /* the same in the 80 or 85 templates of methods that have their own (OWN), unless told otherwise */
-    float *empty;        /* [E] the empty text, for Surgery of one text */
+    float *empty;        /* [E] the empty text, for Surgery of one text; NULL: not to be had, no_empty says why */
+    err no_empty;
     const char **names;  /* [count] */
     char (*numbers)[32]; /* names of embeddings */
     sheet sheet;
@@ -189,7 +190,9 @@ static bool embed_texts(job *j) {
     if (ok && j->count == 1 && !cli_embed(&j->c, &surgery, (const char *const[]){""}, 1, &j->empty))
         ok = err_prefix(&j->c.e, "the empty text, for surgery of one %s", j->o.embeddings ? "row" : "text");
     mem_free(surgery.kept);
-    return ok;
+    if (ok || one_method(j)) return ok;
+    j->no_empty = j->c.e, j->c.e.text[0] = 0; /* the others go on; left_out says why Surgery does not */
+    return true;
 }
 
 static bool name_rows(job *j) {
@@ -373,9 +376,10 @@ static const float *rows_of(const job *j, const method *how) {
 
 /* Has this family of models nothing that the method looks at? With --method all that is said, and the others go on. */
 static bool left_out(job *j, const run *r, const fault *f) {
-    if (one_method(j) || (f->code != FAULT_FAMILY && strcmp(f->where, "class tokens and layers of the image side"))) return false;
-    cli_fault(&j->c, f);
-    cli_warn(&j->c, "%s has no map: %s", r->how->name, j->c.e.text);
+    bool family = f->code == FAULT_FAMILY || (f->code && !strcmp(f->where, "class tokens and layers of the image side"));
+    if (one_method(j) || (f->code && !family)) return false;
+    if (family) cli_fault(&j->c, f);
+    cli_warn(&j->c, "%s has no map: %s", r->how->name, family ? j->c.e.text : j->no_empty.text);
     j->c.e.text[0] = 0, j->none++;
     return true;
 }
@@ -389,7 +393,8 @@ static bool open_run(job *j, run *r) {
     float *usual = NULL;
     if (r->how->family == FAMILY_LEGRAD && !cli_usual(&j->c, &usual)) return false;
     const method_options with = {.blocks = blocks, .settings = &settings, .usual = usual, .alpha = j->alpha};
-    bool ok = method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &with, &j->c.memory, j->c.cores, &f);
+    bool ok = !(r->how->together && j->no_empty.text[0]) &&
+              method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &with, &j->c.memory, j->c.cores, &f);
     mem_free(usual);
     if (!ok && (r->none = left_out(j, r, &f))) return true;
     r->cells = r->x.gh * r->x.gw;

@@ -271,6 +271,49 @@ static void bad_requests(void **state) {
     assert_non_null(strstr(said.err, "the empty text"));
 }
 
+/* All methods where some have no map: exit 0, each said by name with its reason, the others' maps as without --method all. One
+ * row, on a model without class tokens, on a ResNet, and on one without a vocabulary, which lacks Surgery's empty text. */
+static void all_says_which_have_none(void **state) {
+    static const struct { const char *model, *none[3], *some; } cases[] = {
+        {"checkpoints/siglip-hf", {"gradcam", "similarity", "naclip"}, "legrad"},
+        {"checkpoints/siglip2-hf-sharded", {"attention", "scclip", "cliptrase"}, "legrad"},
+        {"checkpoints/resnet-openclip", {"rollout", "chefer", NULL}, "legrad"},
+        {"nano-hf-f32", {"surgery", NULL, NULL}, "naclip"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char m[300], out[300], one[300], rows[300], line[100], a[400], b[400];
+        err e = {{0}};
+        snprintf(m, sizeof m, DATA "%s", cases[i].model);
+        checkpoint *c = checkpoint_open(m, &e);
+        if (!c) fail_msg("%s", e.text);
+        size_t E = checkpoint_model(c)->config.embed;
+        float row[64] = {1, -2, 3};
+        snprintf(rows, sizeof rows, "%s", scratch("row%zu.npy", E));
+        assert_true(E <= 64 && npy_write(rows, row, (size_t[]){1, E}, 2, &e));
+        checkpoint_free(c);
+        snprintf(out, sizeof out, "%s", scratch("none%zu", i));
+        snprintf(one, sizeof one, "%s", scratch("one%zu", i));
+        must(run("explain", "-m", m, "-i", IMAGE, "-e", rows, "--method", "all", "--multi", "--pamr", "3", "-o", out, NULL));
+        size_t said_none = 0;
+        for (const char *at = said.err; (at = strstr(at, " has no map: ")); at++) said_none++;
+        for (size_t k = 0; k < 3 && cases[i].none[k]; k++) {
+            snprintf(line, sizeof line, "warning: %s has no map: ", cases[i].none[k]);
+            if (!strstr(said.err, line)) fail_msg("%s: %s expected, found: %s", m, line, said.err);
+        }
+        if (said_none + count_files(out, ".map.npy") + (strstr(said.err, "are the same everywhere") != NULL) != method_count())
+            fail_msg("%s: %zu said, %zu maps: %s", m, said_none, count_files(out, ".map.npy"), said.err);
+        must(run("explain", "-m", m, "-i", IMAGE, "-e", rows, "--method", cases[i].some, "--pamr", "3", "-o", one, NULL));
+        snprintf(a, sizeof a, "%s/%s.0.map.npy", out, cases[i].some), snprintf(b, sizeof b, "%s/0.map.npy", one);
+        assert_true(same_files(a, b));
+        must(run("explain", "-m", m, "-i", IMAGE, "-e", rows, "--method", cases[i].some, "-o", one, NULL));
+        assert_false(same_files(a, b)); /* PAMR does something */
+    }
+    const char *m = model_with_merges("nano-hf-f32");
+    must(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--method", "all", "--pamr", "2", "--dilations", "1,3", "-o", scratch("text"), NULL));
+    assert_null(strstr(said.err, "has no map"));
+    assert_int_equal(run("explain", "-m", m, "-i", IMAGE, "-t", "fish", "--pamr", "2", "--dilations", "0", "-o", scratch("text"), NULL), 2);
+}
+
 static void a_flat_map_says_so(void **state) {
     (void)state;
     const char *m = model_with_merges("nano-hf-f32");
@@ -348,6 +391,7 @@ int main(void) {
         cmocka_unit_test_teardown(classes_are_the_loudest_text, clean),
         cmocka_unit_test(class_colours_differ),
         cmocka_unit_test_teardown(bad_requests, clean),
+        cmocka_unit_test_teardown(all_says_which_have_none, clean),
         cmocka_unit_test_teardown(a_flat_map_says_so, clean),
         cmocka_unit_test_teardown(allocations, clean),
         cmocka_unit_test_teardown(inverts_by_other_explainers, clean),
