@@ -193,7 +193,7 @@ static bool open_page(job *j, size_t first) {
     size_t rows = j->r.count - first < PAGE_ROWS ? j->r.count - first : PAGE_ROWS;
     snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.region.image,
              j->side, j->side, j->invert.iters);
-    if (!sheet_open(&j->sheet, &j->photo, rows, j->r.text_count > 0, title, &j->c.e)) return false;
+    if (!sheet_open(&j->sheet, &j->photo, rows, j->r.count > PAGE_ROWS, j->r.text_count > 0, title, &j->c.e)) return false;
     j->sheet.first = first;
     return true;
 }

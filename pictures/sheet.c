@@ -27,7 +27,7 @@ bool overlay_write(const char *path, const picture *photo, const float *map, siz
 }
 
 /* ---- the sheet: a title, the photograph, and a row of tiles for each region, a foot ------------------- */
-enum { TILE = 216, GAP = 14, LINE = 22, TITLE = 44, TEXTS = 316, COLUMNS = 4, GRID_COLUMNS = 5, FOOT_LINES = 2, BAR_HIGH = 10 };
+enum { TILE = 216, TILE_SMALL = 144, GAP = 14, LINE = 22, TITLE = 44, TEXTS = 316, COLUMNS = 4, GRID_COLUMNS = 5, FOOT_LINES = 2, BAR_HIGH = 10 };
 enum { FOOT = GAP + FOOT_LINES * TEXT_LINE_SMALL };
 
 static long column(const sheet *s, size_t i) { return (long)(GAP + i * (s->photo.width + GAP)); }
@@ -46,10 +46,10 @@ static void tile(sheet *s, size_t row, size_t col, const char *name, const pictu
 }
 
 /* A page with room for rows of `columns` tiles and `more` pixels beside them. */
-static bool open_page(sheet *s, const picture *photo, size_t rows, size_t columns, size_t more, const char *title,
-                      err *e) {
+static bool open_page(sheet *s, const picture *photo, size_t side, size_t rows, size_t columns, size_t more,
+                      const char *title, err *e) {
     memset(s, 0, sizeof *s);
-    if (!picture_within(photo, TILE, true, &s->photo, e)) return false;
+    if (!picture_within(photo, side, true, &s->photo, e)) return false;
     s->rows = rows;
     size_t width = (size_t)column(s, columns) + more, height = (size_t)row_top(s, rows) + FOOT;
     if (rows == 1) height += LINE + BAR_HIGH; /* for the meaning of the colours, which stands under the first row */
@@ -83,8 +83,8 @@ static bool colour_bar(sheet *s, long x, long y, err *e) {
     return ok;
 }
 
-bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e) {
-    if (!open_page(s, photo, rows, COLUMNS, texts ? TEXTS : 0, title, e)) return false;
+bool sheet_open(sheet *s, const picture *photo, size_t rows, bool many, bool texts, const char *title, err *e) {
+    if (!open_page(s, photo, many ? TILE_SMALL : TILE, rows, COLUMNS, texts ? TEXTS : 0, title, e)) return false;
     if (picture_new(s->photo.width, s->photo.height, &s->marked, e) &&
         colour_bar(s, column(s, 0), row_top(s, 0) + LINE + (long)s->photo.height + 6, e)) {
         picture_paste(&s->marked, &s->photo, 0, 0);
@@ -176,7 +176,7 @@ void sheet_text(sheet *s, size_t row, size_t line, const char *text, double shar
 
 bool sheet_open_grid(sheet *s, const picture *photo, size_t maps, const char *title, err *e) {
     size_t columns = maps + 1 < GRID_COLUMNS ? maps + 1 : GRID_COLUMNS;
-    if (!open_page(s, photo, (maps + columns) / columns, columns, 0, title, e)) return false;
+    if (!open_page(s, photo, TILE, (maps + columns) / columns, columns, 0, title, e)) return false;
     s->columns = columns;
     tile(s, 0, 0, "photograph", &s->photo);
     if (columns == 1 || colour_bar(s, column(s, columns - 1), GAP, e)) return true;

@@ -2,7 +2,7 @@
  *
  *     overlay_write("out/cat.map.png", &photo, map, h, w, &mask, &e);
  *     sheet s;
- *     if (!sheet_open(&s, &photo, 3, true, "cats.jpg", &e)) ...      // rows for three regions, with texts
+ *     if (!sheet_open(&s, &photo, 3, false, true, "cats.jpg", &e)) ...      // rows for three regions, with texts
  *     sheet_region(&s, 0, "cat", &mask, before, after, h, w, (double[]){.73, .58}, &e); // mask, maps, their losses
  *     sheet_text(&s, 0, 0, "71.2% a cat", 0.712);                    // line 0 beside row 0, with its bar
  *     picture_write_png("out/regions.png", &s.page, &e);
@@ -26,8 +26,9 @@ typedef struct {
     picture page, photo, marked; /* marked: the photograph with every region outlined and numbered */
     size_t rows, columns, first; /* first: the number of row 0's region on this page, from 0 */
 } sheet;
-/* At most 1280 pixels wide: the photograph once, under it what the colours mean, a row of tiles for each region. */
-bool sheet_open(sheet *s, const picture *photo, size_t rows, bool texts, const char *title, err *e);
+/* At most 1280 pixels wide: the photograph once, under it what the colours mean, a row of tiles for each region; smaller
+ * tiles where the regions are many, so that a page is quickly made and still seen whole. */
+bool sheet_open(sheet *s, const picture *photo, size_t rows, bool many, bool texts, const char *title, err *e);
 /* loss: of the map before and of the map after; NULL: not said. */
 bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
                   const float *after, size_t mh, size_t mw, const double *loss, err *e);
