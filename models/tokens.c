@@ -52,14 +52,19 @@ static bool find_cleaning(const tokenizer *t, const token_settings *s, const cli
     return err_set(e, "tokenizer_kwargs.clean: \"%s\" found, expected canonicalize, lower or whitespace", s->clean);
 }
 
-static tokenizer *fitting(tokenizer *t, const clip_config *c, const char *name, err *e) {
-    if (!t || tokenizer_vocab(t) == c->vocab) return t;
-    /* tables of embeddings are padded to round numbers; ids beyond the tokenizer's are never asked for */
-    if (t->kind != &clip_bpe_kind && tokenizer_vocab(t) < c->vocab) return t;
-    if (t->kind == &clip_bpe_kind)
-        err_set(e, "%s: its merges give a vocabulary of %zu, expected the config's %zu", name, tokenizer_vocab(t), c->vocab);
+/* known: the ids of CLIP's start and end are said somewhere, so that rows of the table beyond them are tokens that were added,
+ * not merges that are missing. Of other kinds tables are padded to round numbers. No text becomes such an id. */
+static tokenizer *fitting(tokenizer *t, const clip_config *c, bool known, const char *name, err *e) {
+    if (!t) return NULL;
+    bool clips = t->kind == &clip_bpe_kind;
+    size_t vocab = tokenizer_vocab(t);
+    if (vocab != c->vocab && !(vocab < c->vocab && (!clips || known || clip_bpe_checked(t->own))))
+        err_set(e, clips ? "%s: its merges give a vocabulary of %zu, expected the config's %zu"
+                         : "%s: its tokenizer has %zu pieces, expected the config's %zu at most", name, vocab, c->vocab);
+    else if (clips && c->read == CLIP_READ_EOS && c->eos != t->end)
+        err_set(e, "%s: the config's eos id is %zu, its tokenizer's end is %u", name, c->eos, (unsigned)t->end);
     else
-        err_set(e, "%s: its tokenizer has %zu pieces, expected the config's %zu at most", name, tokenizer_vocab(t), c->vocab);
+        return t;
     tokenizer_free(t);
     return NULL;
 }
@@ -68,24 +73,70 @@ size_t tokens_pad(const tokenizer *t, const clip_config *c) {
     return t->kind == &clip_bpe_kind ? c->pad : t->kind == &unigram_kind ? 1 : 0;
 }
 
-/* MODEL.md 3: 512 byte symbols, start, end */
-static size_t merges_of(const clip_config *c) { return c->vocab > 514 ? c->vocab - 514 : 1; }
+/* ---- CLIP's merges ----------------------------------------------------------------------------------------- */
+enum { SYMBOLS = 512, PUBLISHED = 48894 }; /* MODEL.md 3: byte symbols, then merges, then start and end */
+
+/* How many merges there are: up to the start's id where the published vocabulary or the config says an id; else all of the
+ * table but its last two, though no more than CLIP has: its merges' file goes on beyond those, and a token added to the table
+ * would move start and end. 0 vocabulary: no text side. *known: an id was said. */
+static size_t merges_of(const clip_config *c, const cJSON *vocab, bool *known) {
+    size_t start = 0, all = c->vocab > SYMBOLS + 2 ? c->vocab - SYMBOLS - 2 : 1;
+    *known = true;
+    if (json_whole(cJSON_GetObjectItemCaseSensitive(vocab, "<|startoftext|>"), &start) && start > SYMBOLS && start - SYMBOLS <= all)
+        return start - SYMBOLS;
+    if (c->read == CLIP_READ_EOS && c->eos > SYMBOLS + 1 && c->eos < c->vocab) return c->eos - SYMBOLS - 1;
+    *known = all > PUBLISHED;
+    return *known ? PUBLISHED : all;
+}
 
 tokenizer *tokens_parse(const char *merges, size_t length, const clip_config *c, const char *name, err *e) {
-    if (c->vocab > 514) return fitting(tokenizer_parse(merges, length, name, merges_of(c), e), c, name, e);
+    bool known;
+    size_t most = merges_of(c, NULL, &known);
+    if (c->vocab > SYMBOLS + 2) return fitting(tokenizer_parse(merges, length, name, most, e), c, known, name, e);
     err_set(e, "%s: the vocabulary has %zu entries, expected more than 514 for byte-pair merges", name, c->vocab);
     return NULL;
+}
+
+/* vocab.json beside the merges, NULL if there is none. */
+enum { VOCAB_FILE_MOST = 64 << 20 };
+static bool read_vocab(const char *folder, char path[4096], cJSON **vocab, err *e) {
+    size_t length;
+    *vocab = NULL;
+    if ((size_t)snprintf(path, 4096, "%s%s", folder, "vocab.json") >= 4096 || !file_exists(path)) return true;
+    char *bytes = file_read(path, VOCAB_FILE_MOST, &length, e);
+    *vocab = bytes ? json_parse(bytes, length, path, e) : NULL;
+    mem_free(bytes);
+    return *vocab != NULL;
+}
+
+/* The tokenizer of a file in the folder; the vocabulary beside CLIP's merges must agree with them. */
+static tokenizer *open_beside(const char *folder, const char *path, const clip_config *c, bool *known, err *e) {
+    char beside[4096];
+    cJSON *vocab;
+    if (!read_vocab(folder, beside, &vocab, e)) return NULL;
+    tokenizer *t = tokenizer_open(path, merges_of(c, vocab, known), e);
+    if (t && t->kind == &clip_bpe_kind && vocab && !clip_bpe_check(t->own, vocab, e)) {
+        err_prefix(e, "%s", beside);
+        tokenizer_free(t);
+        t = NULL;
+    }
+    json_free(vocab);
+    return t;
 }
 
 tokenizer *tokens_open(const char *folder, const token_settings *s, const clip_config *c, const char *layout,
                        const char *name, err *e) {
     char path[4096];
+    char within[4096];
     const char *slash = !*folder || folder[strlen(folder) - 1] == '/' ? "" : "/";
+    if ((size_t)snprintf(within, sizeof within, "%s%s", folder, slash) >= sizeof within)
+        return (void)err_set(e, "%s: the path is too long", folder), NULL;
     for (size_t i = 0; i < sizeof files / sizeof *files && *folder; i++) {
-        if ((size_t)snprintf(path, sizeof path, "%s%s%s", folder, slash, files[i]) >= sizeof path || !file_exists(path)) continue;
-        tokenizer *t = tokenizer_open(path, merges_of(c), e);
+        if ((size_t)snprintf(path, sizeof path, "%s%s", within, files[i]) >= sizeof path || !file_exists(path)) continue;
+        bool known = false;
+        tokenizer *t = open_beside(within, path, c, &known, e);
         unsigned clean = 0;
-        if (t && t->kind == &clip_bpe_kind && c->vocab <= 514) {
+        if (t && t->kind == &clip_bpe_kind && c->vocab <= SYMBOLS + 2) {
             tokenizer_free(t);
             return (void)err_set(e, "%s: the vocabulary has %zu entries, expected more than 514 for byte-pair merges", name, c->vocab), NULL;
         }
@@ -95,7 +146,7 @@ tokenizer *tokens_open(const char *folder, const token_settings *s, const clip_c
             return NULL;
         }
         if (t) t->clean = clean, t->strip_end = s->strip_sep && t->kind == &wordpiece_kind;
-        return fitting(t, c, name, e);
+        return fitting(t, c, known, name, e);
     }
     err_set(e, "%s: the tokenizer's merges are missing: expected merges.txt, bpe_simple_vocab_16e6.txt (or .gz), "
                "tokenizer.json, spiece.model, sentencepiece.model or vocab.txt in %s: put the file that the model was published "

@@ -8,10 +8,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <stdlib.h>
 #include <cmocka.h>
 #include "files/files.h"
 #include "files/json.h"
 #include "models/texts.h"
+#include "models/tokens.h"
 #include "text/kinds.h"
 #include "text/repair.h"
 
@@ -151,6 +153,80 @@ static void misread_texts_are_seen(void **state) {
     for (size_t i = 0; i < 7; i++) assert_false(text_misread(fine[i]));
 }
 
+/* ---- ids that an added token could shift: CLIP's merges, a vocabulary beside them, a config that knows both ----------------- */
+static const char MERGES[] = "#version: 0.2\nt h\nth e</w>\n";           /* symbols 512 and 513; start 514, end 515 */
+static const char CLIPS[] = "\"th\": 512, \"the</w>\": 513, \"<|startoftext|>\": 514, \"<|endoftext|>\": 515";
+
+/* "the" by the tokenizer of a folder with these files (NULL: none), under a config of this vocabulary and eos (0: not said). */
+static bool the(const char *vocab_json, const char *tokenizer_json, size_t vocab, size_t eos, uint32_t ids[4]) {
+    char folder[] = "/tmp/maskinv-tokens-XXXXXX", path[64];
+    clip_config c = {.vocab = vocab, .eos = eos ? eos : 2, .read = eos ? CLIP_READ_EOS : CLIP_READ_LARGEST};
+    token_settings s = {.clean = ""};
+    const char *const name[] = {"merges.txt", "vocab.json", "tokenizer.json"}, *const text[] = {tokenizer_json ? NULL : MERGES, vocab_json, tokenizer_json};
+    size_t n = 0;
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, name[i]);
+        FILE *f = text[i] ? fopen(path, "w") : NULL;
+        if (f) fputs(text[i], f), fclose(f);
+    }
+    tokenizer *t = tokens_open(folder, &s, &c, "Hugging Face", "model", &e);
+    if (t) assert_true(tokenizer_encode(t, "the", ids, 4, &n, &e) && n == 3);
+    tokenizer_free(t);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, name[i]);
+        remove(path);
+    }
+    remove(folder);
+    return t != NULL;
+}
+
+static void added_tokens_shift_no_ids(void **state) {
+    char vocab[300], json[600];
+    uint32_t ids[4];
+    (void)state;
+    snprintf(vocab, sizeof vocab, "{%s, \"<mine>\": 516}", CLIPS);
+    snprintf(json, sizeof json, "{\"model\": {\"type\": \"BPE\", \"end_of_word_suffix\": \"</w>\", \"vocab\": {%s}, \"merges\": [\"t h\", \"th e</w>\"]}}", CLIPS);
+    /* as published; one more row, which the vocabulary, the config's eos, or tokenizer.json explains */
+    assert_true(the(NULL, NULL, 516, 0, ids) && ids[0] == 514 && ids[1] == 513 && ids[2] == 515);
+    assert_true(the(vocab, NULL, 517, 0, ids) && ids[0] == 514 && ids[1] == 513 && ids[2] == 515);
+    assert_true(the(NULL, NULL, 517, 515, ids) && ids[0] == 514 && ids[2] == 515);
+    assert_true(the(NULL, json, 517, 0, ids) && ids[0] == 514 && ids[2] == 515);
+    /* nothing says whether a token was added or a merge is missing */
+    assert_false(the(NULL, NULL, 517, 0, ids));
+    assert_non_null(strstr(e.text, "516, expected the config's 517"));
+    /* a token amid the others: every id behind it is another */
+    assert_false(the("{\"<mine>\": 512, \"th\": 513, \"the</w>\": 514, \"<|startoftext|>\": 515, \"<|endoftext|>\": 516}", NULL, 517, 0, ids));
+    assert_non_null(strstr(e.text, "vocab.json"));
+    assert_false(the("{\"th\": 513, \"the</w>\": 512, \"<|startoftext|>\": 514, \"<|endoftext|>\": 515}", NULL, 516, 0, ids));
+    assert_non_null(strstr(e.text, "\"th\" is 513, expected 512"));
+    assert_false(the("[1, 2]", NULL, 516, 0, ids));
+    assert_non_null(strstr(e.text, "object"));
+    /* an eos that is no token's end: the text's embedding would be read at a place that is not there */
+    assert_false(the(vocab, NULL, 517, 516, ids));
+    assert_non_null(strstr(e.text, "eos id is 516, its tokenizer's end is 515"));
+}
+
+/* CLIP's file of merges goes on beyond those that CLIP has: a row more in the table is an added token, not one merge more. */
+static void a_larger_table_takes_no_further_merges(void **state) {
+    size_t n, length;
+    uint32_t ids[8];
+    (void)state;
+    char *bytes = file_read("weights/clip/merges.txt", 1 << 22, &length, &e), *more = mem_alloc(length + 32, 1);
+    assert_non_null(bytes);
+    memcpy(more, bytes, length);
+    memcpy(more + length, "zq zq</w>\n", 10);
+    for (size_t vocab = 49408; vocab < 49411; vocab++) {
+        clip_config c = {.vocab = vocab};
+        tokenizer *t = tokens_parse(more, length + 10, &c, "here", &e);
+        if (!t) fail_msg("%s", e.text);
+        assert_true(tokenizer_encode(t, "a cat", ids, 8, &n, &e));
+        assert_true(n == 4 && ids[0] == 49406 && ids[1] == 320 && ids[2] == 2368 && ids[3] == 49407);
+        tokenizer_free(t);
+    }
+    mem_free(bytes), mem_free(more);
+}
+
 static void refuse(const char *bytes, size_t n, const char *says) {
     tokenizer *t = tokenizer_parse(bytes, n, "here", 0, &e);
     if (t) fail_msg("accepted, expected '%s'", says);
@@ -207,6 +283,7 @@ int main(void) {
         cmocka_unit_test(published_ids),           cmocka_unit_test(vocabulary_alone),
         cmocka_unit_test(texts_embed_as_published),
         cmocka_unit_test(decodes),                 cmocka_unit_test(misread_texts_are_seen),
+        cmocka_unit_test(added_tokens_shift_no_ids), cmocka_unit_test(a_larger_table_takes_no_further_merges),
         cmocka_unit_test(damaged_files_are_named), cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

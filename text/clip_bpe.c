@@ -25,6 +25,7 @@ struct clip_bpe {
     char *text;
     size_t text_used, text_room;
     map spelled; /* spelling -> symbol */
+    bool checked; /* a vocabulary said the same end */
 };
 
 /* CLIP gives the printable bytes their own character and number, in order; the other 68 come after them, as U+0100 and
@@ -320,23 +321,31 @@ static bool json_merge(clip_bpe *t, const cJSON *m, err *e) {
     return err_set(e, "found %s, expected \"left right\" or [\"left\", \"right\"]", found);
 }
 
-/* Where the file says ids, they must be those that the merges give: else it is another model's scheme. */
-static bool json_vocab(clip_bpe *t, const cJSON *vocab, err *e) {
+/* A piece of the vocabulary: its id must be the one that the merges give, else it is another model's scheme. Pieces that no
+ * merge makes, behind the end, are tokens that were added; no text becomes them. */
+static bool id_check(clip_bpe *t, const cJSON *v, err *e) {
     char found[64];
-    for (const cJSON *v = vocab->child; v; v = v->next) {
-        size_t n = strlen(v->string), id, expected = clip_bpe_vocab(t);
-        uint32_t s;
-        if (strcmp(v->string, START) == 0) expected -= 2;
-        else if (strcmp(v->string, END) == 0) expected -= 1;
-        else if (symbol_read(t, v->string, n, &s, e)) expected = t->ids[s];
-        else return false;
-        if (json_whole(v, &id) && id == expected) continue;
-        json_describe(v, found, sizeof found);
-        return err_set(e, "\"%s\" is %s, expected %zu: this is not CLIP's scheme", shown(v->string, n).text, found,
-                       expected);
-    }
+    size_t n = strlen(v->string), id = 0, vocab = clip_bpe_vocab(t), expected;
+    uint32_t s;
+    bool whole = json_whole(v, &id);
+    if (strcmp(v->string, START) == 0) expected = vocab - 2;
+    else if (strcmp(v->string, END) == 0) expected = vocab - 1;
+    else if (symbol_read(t, v->string, n, &s, e)) expected = t->ids[s];
+    else return whole && id >= vocab;
+    if (whole && id == expected) return true;
+    json_describe(v, found, sizeof found);
+    return err_set(e, "\"%s\" is %s, expected %zu: this is not CLIP's scheme", shown(v->string, n).text, found, expected);
+}
+
+bool clip_bpe_check(clip_bpe *t, const cJSON *vocab, err *e) {
+    if (!cJSON_IsObject(vocab)) return err_set(e, "an object of ids expected");
+    for (const cJSON *v = vocab->child; v; v = v->next)
+        if (!id_check(t, v, e)) return false;
+    t->checked = cJSON_GetObjectItemCaseSensitive(vocab, END) != NULL;
     return true;
 }
+
+bool clip_bpe_checked(const clip_bpe *t) { return t->checked; }
 
 static bool json_read(clip_bpe *t, const char *bytes, size_t n, const char *name, size_t most, err *e) {
     cJSON *root = json_parse(bytes, n, name, e);
@@ -349,7 +358,7 @@ static bool json_read(clip_bpe *t, const char *bytes, size_t n, const char *name
     if (good && vocab && !cJSON_IsObject(vocab)) good = json_wrong(&model, "vocab", vocab, "an object of ids");
     for (m = good ? merges->child : NULL; good && m && t->merges < most; m = m->next, number++)
         if (!json_merge(t, m, e)) good = err_prefix(e, "%s: model.merges, number %zu", name, number);
-    if (good && vocab && !m && !json_vocab(t, vocab, e)) good = err_prefix(e, "%s: model.vocab", name);
+    if (good && vocab && !m && !clip_bpe_check(t, vocab, e)) good = err_prefix(e, "%s: model.vocab", name);
     json_free(root);
     return good;
 }
@@ -364,10 +373,8 @@ clip_bpe *clip_bpe_parse(const char *bytes, size_t length, const char *name, siz
     }
     while (at < length && (bytes[at] == ' ' || (bytes[at] >= '\t' && bytes[at] <= '\r'))) at++;
     if (at < length && bytes[at] == '{' ? json_read(t, bytes, length, name, most, e)
-                                        : lines_read(t, bytes, length, name, most, e)) {
-        map_free(&t->spelled); /* of no more use; the spellings serve decoding */
+                                        : lines_read(t, bytes, length, name, most, e))
         return t;
-    }
     clip_bpe_free(t);
     return NULL;
 }

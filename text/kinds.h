@@ -6,6 +6,7 @@
  */
 #ifndef KINDS_H
 #define KINDS_H
+#include "files/json.h"
 #include "text/tables.h"
 #include "text/tokenizer.h"
 
@@ -51,6 +52,9 @@ typedef struct clip_bpe clip_bpe;
 extern const tokenizer_kind clip_bpe_kind, unigram_kind, pairs_kind, wordpiece_kind;
 clip_bpe *clip_bpe_parse(const char *bytes, size_t length, const char *name, size_t most_merges, err *e);
 size_t clip_bpe_vocab(const clip_bpe *t);
+/* vocab: {"piece": id} as published with merges. Its ids must be those that the merges give; ids beyond are added tokens. */
+bool clip_bpe_check(clip_bpe *t, const cJSON *vocab, err *e);
+bool clip_bpe_checked(const clip_bpe *t); /* a vocabulary said the end's id */
 void clip_bpe_free(clip_bpe *t);
 
 /* sentencepiece's compiled normaliser: a double-array trie over bytes, and NUL-ended replacements. */
