@@ -9,6 +9,11 @@ bool fault_set(fault *f, fault_code code, const char *where, const size_t *n, si
     return false;
 }
 
+bool fault_family(fault *f, const char *where, const char *why) {
+    if (f->code == FAULT_NONE) f->why = why;
+    return fault_set(f, FAULT_FAMILY, where, NULL, 0);
+}
+
 bool size_mul(size_t a, size_t b, size_t *out) {
     if (b != 0 && a > SIZE_MAX / b) return false;
     *out = a * b;

@@ -33,7 +33,7 @@ typedef enum {
     FAULT_RANGE,  /* where: the argument; n[0] found, n[1]..n[2] allowed */
     FAULT_ORDER,  /* where: the op whose next derivative does not exist; n[0] the order asked */
     FAULT_FLAT,   /* where: a map whose smallest and largest value are the same; n[0] its layers */
-    FAULT_FAMILY, /* where: what this family of models has no meaning for */
+    FAULT_FAMILY, /* where: what has no meaning for this family of models; why: the family, and the reason */
     FAULT_NAN     /* where: the quantity that is not finite; n[0] the step or index */
 } fault_code;
 
@@ -41,10 +41,12 @@ typedef struct {
     fault_code code;
     const char *where; /* static string */
     size_t n[6];
+    const char *why; /* static string, FAULT_FAMILY alone */
 } fault;
 
 /* Keeps the first fault only, and returns false, so that `return fault_set(...)` reads well. */
 bool fault_set(fault *f, fault_code code, const char *where, const size_t *n, size_t count);
+bool fault_family(fault *f, const char *where, const char *why);
 
 /* ---- arena: bump allocation in a buffer that the caller owns ------------------------------ */
 typedef struct {

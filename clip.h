@@ -215,6 +215,8 @@ ag_tensor *clip_patches_alpha(ag_tape *t, const clip_model *m, const real *pixel
                               size_t width);
 /* antialiased; CLIP Surgery's; a = -3/4 (MaskCLIP); the same, a tenth of a cell more asked for than there is (NACLIP, SCLIP...) */
 typedef enum { POSITION_BICUBIC, POSITION_BILINEAR, POSITION_CUBIC, POSITION_CLAMPED } position_resize;
+/* [mean; cells] of a ResNet, [B,1+gh*gw,D], as its pooler reads them but for their positions. */
+ag_tensor *clip_cells(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw);
 /* Position embedding for a grid: the model's own, or its patches' part resized (1.2), [1,first+gh*gw,D]. */
 ag_tensor *clip_position(ag_tape *t, const clip_model *m, size_t gh, size_t gw, position_resize how);
 /* patches [B,gh*gw,3pp] -> tokens before the first block, [B,first+gh*gw,D]. */
@@ -269,6 +271,8 @@ ag_tensor *clip_proj(ag_tape *t, const clip_model *m, ag_tensor *x);
 ag_tensor *clip_project(ag_tape *t, const clip_model *m, ag_tensor *x);
 /* tokens after the last block [B,n,D] -> image embeddings [B,1,E], pooled as the config says. */
 ag_tensor *clip_head(ag_tape *t, const clip_model *m, ag_tensor *x);
+/* The same, with what the pooler of a model that has one computes; cut as in clip_block. */
+ag_tensor *clip_head_taps(ag_tape *t, const clip_model *m, ag_tensor *x, clip_taps *taps, bool cut);
 /* All of it: patches [B,gh*gw,3pp] -> [B,1,E]. */
 ag_tensor *clip_image(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw);
 /* The same of one picture, on a tape of its own: pixels [3,height,width] -> out [E]. */

@@ -141,6 +141,10 @@ static ag_tensor *mean_and_cells(ag_tape *t, ag_tensor *cells) {
     return ag_add(t, below_class(t, cells, 1), ag_scatter_rows(t, mean, zero, cells->batch, cells->rows + 1));
 }
 
+ag_tensor *clip_cells(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw) {
+    return mean_and_cells(t, clip_resnet(t, m, patches, gh, gw));
+}
+
 /* (1.1)  tokens = LN_pre([class; W_patch patches] + position) */
 ag_tensor *clip_embed(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw, position_resize how) {
     if (!patches) return NULL;
@@ -149,7 +153,7 @@ ag_tensor *clip_embed(ag_tape *t, const clip_model *m, ag_tensor *patches, size_
     if (!zero) return NULL;
     zero[0] = 0;
     ag_tensor *position = clip_position(t, m, gh, gw, how);
-    if (clip_is_resnet(&m->config)) return ag_add(t, mean_and_cells(t, clip_resnet(t, m, patches, gh, gw)), position);
+    if (clip_is_resnet(&m->config)) return ag_add(t, clip_cells(t, m, patches, gh, gw), position);
     ag_tensor *x = m->config.alpha ? ag_linear(t, patches, patch_weight(t, m), clip_use(t, &m->patch_bias))
                                    : clip_linear(t, &m->patch, &m->patch_bias, patches);
     x = below_class(t, x, first);
@@ -240,7 +244,7 @@ static ag_tensor *patches_mean(ag_tape *t, const clip_model *m, ag_tensor *x) {
     return ag_scale(t, ag_fit(t, patches, x->batch, 1, x->cols), 1 / (real)g, 0);
 }
 
-ag_tensor *clip_head(ag_tape *t, const clip_model *m, ag_tensor *x) {
+ag_tensor *clip_head_taps(ag_tape *t, const clip_model *m, ag_tensor *x, clip_taps *taps, bool cut) {
     if (!x) return NULL;
     switch (m->config.pool) {
     case CLIP_POOL_MEAN: /* (1.10) */
@@ -249,15 +253,17 @@ ag_tensor *clip_head(ag_tape *t, const clip_model *m, ag_tensor *x) {
         return m->config.ln_after_pool ? clip_project(t, m, patches_mean(t, m, x))
                                        : clip_proj(t, m, (x = post(t, m, x)) ? patches_mean(t, m, x) : NULL);
     case CLIP_POOL_PROBE: /* (1.12) */
-        return clip_proj(t, m, clip_pooled(t, m, post(t, m, x), 1, NULL, false));
+        return clip_proj(t, m, clip_pooled(t, m, post(t, m, x), 1, taps, cut));
     case CLIP_POOL_QUERIES: /* (1.13): the image's is the first */
-        return clip_project(t, m, clip_pooled(t, m, x, 1, NULL, false));
+        return clip_project(t, m, clip_pooled(t, m, x, 1, taps, cut));
     case CLIP_POOL_CELLS: /* (1.14): its out projection is P */
-        return clip_pooled(t, m, x, 1, NULL, false);
+        return clip_pooled(t, m, x, 1, taps, cut);
     default: /* (1.9) */
         return clip_project(t, m, first_rows(t, x, x->batch, 1));
     }
 }
+
+ag_tensor *clip_head(ag_tape *t, const clip_model *m, ag_tensor *x) { return clip_head_taps(t, m, x, NULL, false); }
 
 ag_tensor *clip_image(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw) {
     clip_run run = clip_image_run(t, m, gh, gw);

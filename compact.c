@@ -218,5 +218,5 @@ static void transposed(explain_pass *p) {
     explain_pooled_transpose(x, p->l);
 }
 
-const struct explain_gradient explain_compact = {.name = "compact", .instead = &explain_chained, .take = take, .block = block,
+const struct explain_gradient explain_compact = {.name = "compact", .own = true, .take = take, .block = block,
                                                  .forward = forward, .transposed = transposed};

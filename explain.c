@@ -376,9 +376,23 @@ static void choose_family(explained *x) {
     x->tower = own ? &c->pooler : &c->vision;
     x->rows = own ? 1 : x->n;
     x->unit = !own || c->pool == CLIP_POOL_PROBE;
-    x->unit_scale = c->pool == CLIP_POOL_PROBE ? 1 : c->patch;
+    x->unit_scale = c->pool == CLIP_POOL_PROBE && !x->options.other ? 1 : c->patch;
     x->how = x->options.other ? &OTHER : GRADIENTS[x->options.gradient];
     if (x->how->instead && !own_blocks(x)) x->how = x->how->instead;
+}
+
+/* jacobian and compact are of (4.6) to (4.13) alone. */
+#define OTHERWISE ", for which its closed form is not made; factored, decomposed and autograd explain every model"
+static bool fits_family(const explained *x, fault *f) {
+    const clip_config *c = &x->model->config;
+    const char *why = clip_is_resnet(c)              ? "not for a ResNet's pooler" OTHERWISE
+                      : c->pool == CLIP_POOL_QUERIES ? "not for CoCa's pooler" OTHERWISE
+                      : clip_is_siglip(c)            ? "not for SigLIP's pooler" OTHERWISE
+                      : clip_has_pooler(c)           ? "not for PE-Core's pooler" OTHERWISE
+                      : c->vision.post_norm          ? "not for post-norm blocks (EVA02 E)" OTHERWISE
+                      : c->vision.layer_scale        ? "not for blocks with layer scale" OTHERWISE
+                                                     : "not for EVA02's blocks" OTHERWISE;
+    return !x->how->own || own_blocks(x) || fault_family(f, x->how->name, why);
 }
 
 /* (4.20)  SigLIP's correction: what the usual words of every text look at says nothing about this one. */
@@ -403,6 +417,7 @@ bool explain_open(explained *x, const clip_model *m, const real *pixels, size_t 
     *x = (explained){.model = m, .options = *o, .memory = memory, .cores = cores, .sides = {height, width}};
     if (f->code || !valid_request(x, height, width, f)) return false;
     choose_family(x);
+    if (!fits_family(x, f)) return false;
     x->embedding = explain_take(x, 1, m->config.embed, f);
     x->first_grid = explain_take(x, x->gh, x->gw, f);
     take_work(x, f);

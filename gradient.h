@@ -30,6 +30,7 @@ struct explain_gradient {
     const char *name;
     bool records;                            /* the tape records an explained layer from its A on */
     const struct explain_gradient *instead;  /* for blocks that are not CLIP's own and for poolers; NULL: the same */
+    bool own;                                /* there is none for those */
     void (*take)(explained *x, fault *f);    /* x->layers, x->work are there */
     /* z: on the tape where it records, as s takes it; taps->A is then a leaf. Both are gone after the call, unless the
      * grid is `record`ed */

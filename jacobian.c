@@ -229,5 +229,5 @@ static void group(explained *x, const real *e, size_t count, explain_each *each,
     }
 }
 
-const struct explain_gradient explain_jacobian = {.name = "jacobian", .instead = &explain_chained, .take = take, .keep = keep,
+const struct explain_gradient explain_jacobian = {.name = "jacobian", .own = true, .take = take, .keep = keep,
                                                   .forward = forward, .transposed = transposed, .group = group};

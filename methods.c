@@ -158,6 +158,29 @@ static bool open_features(explainer *x, ag_tensor *patches) {
     return true;
 }
 
+/* A ResNet's pooler in the blocks' place (6.3, 6.4): F = W_c A v + b_c over [mean; cells], every row its own query; A is
+ * CLIP Surgery's softmax(v v^T/sqrt d), or MaskCLIP's I. */
+static bool open_cells(explainer *x, ag_tensor *patches) {
+    const clip_model *m = x->model;
+    const clip_tower *pooler = &m->config.pooler;
+    ag_tape *t = &x->tape;
+    clip_run run = {.tower = pooler};
+    head_inputs h = {.t = t, .tower = pooler, .w = m->pooler, .gh = x->gh, .gw = x->gw};
+    ag_tensor *kept = ag_new(t, x->batch, x->n, m->config.embed);
+    ag_mark mark = ag_tape_mark(t);
+    h.factor = (real)(1 / sqrt((double)(pooler->width / pooler->heads)));
+    h.x = x->how->cells == CELLS_BARE ? clip_cells(t, m, patches, x->gh, x->gw)
+                                      : clip_embed(t, m, patches, x->gh, x->gw, x->how->position);
+    h.v = clip_linear(t, &h.w->v, &h.w->v_bias, h.x);
+    ag_tensor *mixed = x->how->attend ? ag_mix(t, x->how->attend(&h), NO_T, h.v, pooler->heads, 1) : h.v;
+    ag_tensor *out = clip_merge(t, &run, h.w, mixed, NULL);
+    if (!kept || !out) return false;
+    memcpy(kept->data, out->data, ag_size(kept) * sizeof(real));
+    x->tokens = kept->data;
+    ag_tape_reset(t, mark);
+    return true;
+}
+
 /* ---- features: tokens and texts -> grids ------------------------------------------------------------------ */
 /* CLIP Surgery eq. 7-8: w = softmax_c(2 cls.t_c) / its mean; S_ic = w_c F_i.t_c - mean_c'(w_c' F_i.t_c') */
 static void feature_surgery(real *cosine, size_t cells, size_t texts) { /* [1+cells,texts], row 0 the class token */
@@ -209,21 +232,26 @@ static bool surgery_grids(explainer *x, const real *texts, size_t count, const r
 /* ---- attention and gradient: the last layers with their A in hand -------------------------------------------- */
 static bool wants_gradient(const explainer *x) { return x->steered || x->how->family == FAMILY_GRADIENT; }
 
-static ag_tensor *mean_heads(explainer *x, ag_tensor *A) { /* [H,n,n] -> [1,n,n] */
-    return A ? ag_scale(&x->tape, ag_fit(&x->tape, A, 1, x->n, x->n), 1 / (real)A->batch, 0) : NULL;
+static bool pools(const explainer *x) { return clip_has_pooler(&x->model->config); }
+
+static ag_tensor *mean_heads(explainer *x, ag_tensor *A) { /* [H,rows,n] -> [1,rows,n] */
+    return A ? ag_scale(&x->tape, ag_fit(&x->tape, A, 1, A->rows, x->n), 1 / (real)A->batch, 0) : NULL;
 }
 
 /* Recorded from the first A on, which is cut off from what made it; all of it stays. */
 static bool record_layers(explainer *x, ag_tensor *in, size_t first) {
     const clip_model *m = x->model;
     ag_tape *t = &x->tape;
+    size_t blocks = m->config.vision.layers - first;
+    clip_taps pooler = {0};
     t->recording = true;
-    for (size_t i = 0; i < x->blocks; i++) {
+    for (size_t i = 0; i < blocks; i++) {
         clip_taps taps = {0};
         in = clip_block(t, &x->run, &m->blocks[first + i], in, &taps, i == 0);
         x->A[i] = taps.A;
     }
-    x->z = clip_head(t, m, in);
+    x->z = clip_head_taps(t, m, in, &pooler, blocks == 0);
+    if (pools(x)) x->A[blocks] = pooler.A;
     x->z_unit = ag_normalize(t, x->z);
     return x->z_unit != NULL;
 }
@@ -232,22 +260,24 @@ static bool record_layers(explainer *x, ag_tensor *in, size_t first) {
 static bool keep_attention(explainer *x, ag_tensor *in, size_t first) {
     const clip_model *m = x->model;
     ag_tape *t = &x->tape;
-    for (size_t i = 0; i < x->blocks; i++) x->A[i] = ag_new(t, 1, x->n, x->n);
+    size_t blocks = m->config.vision.layers - first;
+    for (size_t i = 0; i < x->blocks; i++) x->A[i] = ag_new(t, 1, i < blocks ? x->n : 1, x->n);
     for (size_t i = 0; i < x->blocks; i++) {
         ag_mark mark = ag_tape_mark(t);
         clip_taps taps = {0};
-        ag_tensor *out = clip_block(t, &x->run, &m->blocks[first + i], in, &taps, false);
+        ag_tensor *out = i < blocks ? clip_block(t, &x->run, &m->blocks[first + i], in, &taps, false)
+                                    : clip_head_taps(t, m, in, &taps, false);
         ag_tensor *mean = mean_heads(x, taps.A);
         if (!out || !mean || !x->A[i]) return false;
-        memcpy(x->A[i]->data, mean->data, x->n * x->n * sizeof(real));
-        memcpy(in->data, out->data, ag_size(in) * sizeof(real));
+        memcpy(x->A[i]->data, mean->data, ag_size(mean) * sizeof(real));
+        if (i < blocks) memcpy(in->data, out->data, ag_size(in) * sizeof(real));
         ag_tape_reset(t, mark);
     }
     return true;
 }
 
 static bool open_attention(explainer *x, ag_tensor *patches) {
-    size_t first = x->model->config.vision.layers - x->blocks;
+    size_t first = x->model->config.vision.layers + pools(x) - x->blocks; /* a pooler is the last of them */
     ag_tape *t = &x->tape;
     x->A = arena_alloc(x->memory, x->blocks, sizeof *x->A);
     if (!x->A)
@@ -264,10 +294,12 @@ static uint32_t *index_room(explainer *x, size_t count) {
     return index;
 }
 
-/* The row of the token that the model pools: the class token's, or the mean of all. A [b,n,n] -> [1,b,n] */
+/* The row of the token that the model pools: the class token's, or the mean of all; a pooler's only one. A [b,rows,n] ->
+ * [1,b,n] */
 static ag_tensor *pooled_row(explainer *x, ag_tensor *A) {
     ag_tape *t = &x->tape;
     if (!A) return NULL;
+    if (A->rows == 1) return ag_reshape(t, A, 1, A->batch, x->n);
     if (x->model->config.pool == CLIP_POOL_MEAN)
         return ag_reshape(t, ag_scale(t, ag_fit(t, A, A->batch, 1, x->n), 1 / (real)x->n, 0), 1, A->batch, x->n);
     uint32_t *rows = index_room(x, A->batch);
@@ -281,13 +313,14 @@ static ag_tensor *pooled_row(explainer *x, ag_tensor *A) {
 /* [1,1,n] -> the patches' part as [1,gh,gw] */
 static ag_tensor *as_grid(explainer *x, ag_tensor *row) {
     ag_tape *t = &x->tape;
-    uint32_t *cells = index_room(x, x->n - 1);
+    size_t count = x->gh * x->gw, first = x->n - count;
+    uint32_t *cells = index_room(x, count);
     if (!cells) return NULL;
-    for (size_t i = 0; i + 1 < x->n; i++) cells[i] = (uint32_t)(i + 1);
-    return ag_reshape(t, ag_rows(t, ag_reshape(t, row, 1, x->n, 1), cells, x->n - 1), 1, x->gh, x->gw);
+    for (size_t i = 0; i < count; i++) cells[i] = (uint32_t)(first + i);
+    return ag_reshape(t, ag_rows(t, ag_reshape(t, row, 1, x->n, 1), cells, count), 1, x->gh, x->gw);
 }
 
-static ag_tensor *start_row(explainer *x) { /* the pooled token's row of the identity, [1,1,n] */
+static ag_tensor *unit_row(explainer *x) { /* the pooled token's row of the identity, [1,1,n] */
     ag_tensor *r = ag_new(&x->tape, 1, 1, x->n);
     bool mean = x->model->config.pool == CLIP_POOL_MEAN, patches = x->model->config.pool == CLIP_POOL_PATCHES;
     for (size_t i = 0; r && i < x->n; i++)
@@ -295,11 +328,13 @@ static ag_tensor *start_row(explainer *x) { /* the pooled token's row of the ide
     return r;
 }
 
-/* rollout: the row of prod_l (A_l/2 + I/2), A_l the mean over heads, last layer leftmost */
+/* rollout: the row of prod_l (A_l/2 + I/2), A_l the mean over heads, last layer leftmost; a pooler's row stands before them as
+ * it is, since its query is no token of the picture */
 static ag_tensor *rollout(explainer *x) {
     ag_tape *t = &x->tape;
-    ag_tensor *r = start_row(x);
-    for (size_t l = x->blocks; l-- > 0;) {
+    size_t blocks = x->blocks - pools(x);
+    ag_tensor *r = pools(x) ? mean_heads(x, x->A[blocks]) : unit_row(x);
+    for (size_t l = blocks; l-- > 0;) {
         ag_tensor *through = ag_matmul(t, r, NO_T, x->A[l], NO_T);
         r = ag_scale(t, ag_add(t, r, through), (real)0.5, 0);
     }
@@ -314,9 +349,10 @@ static ag_tensor *gradcam(explainer *x) {
     ag_tape *t = &x->tape;
     ag_tensor *A = x->A[x->blocks - 1];
     ag_tensor *patches = ag_new(t, 1, 1, x->n), *a = pooled_row(x, A), *g = pooled_row(x, A ? A->grad : NULL);
+    size_t cells = x->gh * x->gw;
     if (!patches || !a || !g) return NULL;
-    for (size_t i = 0; i < x->n; i++) patches->data[i] = i > 0;
-    ag_tensor *w = ag_scale(t, ag_fit(t, ag_mul(t, g, patches), 1, g->rows, 1), 1 / (real)(x->n - 1), 0);
+    for (size_t i = 0; i < x->n; i++) patches->data[i] = i >= x->n - cells;
+    ag_tensor *w = ag_scale(t, ag_fit(t, ag_mul(t, g, patches), 1, g->rows, 1), 1 / (real)cells, 0);
     ag_tensor *sum = ag_fit(t, ag_mul(t, a, w), 1, 1, x->n);
     return ag_relu(t, ag_scale(t, sum, 1 / (real)a->rows, 0));
 }
@@ -327,11 +363,12 @@ static ag_tensor *relevance(explainer *x, ag_tensor *A) {
 }
 
 /* chefer: R <- R + C_l R from the first layer up, read along the pooled row: r <- r + r C_l from the last down.
- * rollout weighted by the gradient: the same with the rows of I + C_l made to sum to 1. */
+ * rollout weighted by the gradient: the same with the rows of I + C_l made to sum to 1. A pooler's C is where r starts. */
 static ag_tensor *propagate(explainer *x, bool rows_to_one) {
     ag_tape *t = &x->tape;
-    ag_tensor *r = start_row(x);
-    for (size_t l = x->blocks; l-- > 0;) {
+    size_t blocks = x->blocks - pools(x);
+    ag_tensor *r = pools(x) ? relevance(x, x->A[blocks]) : unit_row(x);
+    for (size_t l = blocks; l-- > 0;) {
         ag_tensor *C = relevance(x, x->A[l]);
         if (rows_to_one) {
             ag_tensor *length = ag_reshape(t, ag_scale(t, ag_fit(t, C, 1, x->n, 1), 1, 1), 1, 1, x->n);
@@ -382,7 +419,7 @@ static bool to_unit(const explainer *x, const real *in, real *out, size_t n, fau
 
 /* CLIP Surgery's code takes min-max on the grid and then enlarges; the others enlarge first. */
 static bool map_of_unit_grid(explainer *x, const real *grid, real *map, fault *f) {
-    size_t cells = x->n - 1, mark = arena_mark(x->memory);
+    size_t cells = x->gh * x->gw, mark = arena_mark(x->memory);
     real *unit = arena_alloc(x->memory, cells, sizeof *unit);
     if (!unit) return fault_memory(f, "map", x->memory, cells * sizeof *unit);
     bool ok = to_unit(x, grid, unit, cells, f) && map_fit(unit, x->gh, x->gw, map, x->height, x->width, x->memory, f);
@@ -433,13 +470,34 @@ static ag_tensor *whole_patches(explainer *x, const real *pixels, const real *al
     return all;
 }
 
+/* Why a family has no map of a method that compares tokens with texts. */
+#define OTHERWISE "; legrad explains every model"
+static const char *lacks_tokens(const clip_config *c) {
+    if (clip_is_resnet(c)) return "no map of a ResNet: it has no blocks whose attention could be changed" OTHERWISE;
+    if (clip_is_siglip(c)) return "no map of SigLIP: a learned query pools its tokens, none lies among the texts" OTHERWISE;
+    if (c->pool == CLIP_POOL_PROBE) return "no map of PE-Core: a learned query pools its tokens, none lies among the texts" OTHERWISE;
+    if (c->pool == CLIP_POOL_QUERIES) return "no map of CoCa: learned queries pool its tokens, none lies among the texts" OTHERWISE;
+    return c->no_class_token ? "no map of a model without a class token" OTHERWISE : NULL;
+}
+
+size_t method_depth(const method *how, const clip_config *c) {
+    bool pooler = clip_has_pooler(c) && (how->family == FAMILY_ATTENTION || how->family == FAMILY_GRADIENT);
+    return pooler ? c->vision.layers + 1 : clip_depth(c);
+}
+
+static bool has_meaning(const method *how, const clip_config *c, fault *f) {
+    if (how->family != FAMILY_FEATURES || (clip_is_resnet(c) && how->cells)) return true;
+    const char *why = lacks_tokens(c);
+    return !why || fault_family(f, how->name, why);
+}
+
 static bool open_row(explainer *x, const method *how, bool steered, const clip_model *m, const real *pixels, size_t height,
                      size_t width, const method_options *o, arena *memory, pool *cores, fault *f) {
-    size_t p = m->config.patch, layers = clip_depth(&m->config), asked = o ? o->blocks : 0;
+    size_t p = m->config.patch, layers = method_depth(how, &m->config), asked = o ? o->blocks : 0;
     *x = (explainer){.how = how, .steered = steered, .model = m, .memory = memory, .cores = cores, .height = height, .width = width,
-                     .batch = o && o->batch ? o->batch : 1, .gh = height / p, .gw = width / p, .n = 1 + (height / p) * (width / p)};
-    if (how->family != FAMILY_LEGRAD && (clip_has_pooler(&m->config) || m->config.no_class_token))
-        return fault_set(f, FAULT_FAMILY, how->name, NULL, 0); /* the token that it reads is not there */
+                     .batch = o && o->batch ? o->batch : 1, .gh = height / p, .gw = width / p};
+    x->n = clip_first(&m->config) + x->gh * x->gw;
+    if (!has_meaning(how, &m->config, f)) return false;
     if (x->batch > 1 && how->family != FAMILY_FEATURES)
         return fault_set(f, FAULT_RANGE, "pictures at once", (size_t[]){x->batch, 1, 1}, 3);
     if (how->family != FAMILY_LEGRAD && (height < p || width < p))
@@ -454,7 +512,8 @@ static bool open_row(explainer *x, const method *how, bool steered, const clip_m
     if (ok) x->run = clip_image_run(&x->tape, m, x->gh, x->gw);
     ag_tensor *patches = ok ? whole_patches(x, pixels, o ? o->alpha : NULL) : NULL;
     x->settings = o && o->settings ? *o->settings : method_defaults();
-    if (patches && how->open) ok = how->open(x, patches, pixels);
+    if (patches && clip_is_resnet(&m->config) && how->cells) ok = open_cells(x, patches);
+    else if (patches && how->open) ok = how->open(x, patches, pixels);
     else if (patches && how->family == FAMILY_FEATURES) ok = open_features(x, patches);
     else if (patches) ok = open_attention(x, patches);
     if (x->tape.fault.code) *f = x->tape.fault;
@@ -467,7 +526,7 @@ bool method_open(explainer *x, const method *how, const clip_model *m, const rea
 }
 
 static bool each_grid(explainer *x, const real *texts, size_t count, real *grids) {
-    size_t E = x->model->config.embed, cells = x->n - 1;
+    size_t E = x->model->config.embed, cells = x->gh * x->gw;
     bool gradient = wants_gradient(x);
     for (size_t c = 0; c < count; c++) {
         if (gradient && explain_silent(texts + c * E, x->z_unit->data, E)) {
@@ -485,7 +544,7 @@ static bool each_grid(explainer *x, const real *texts, size_t count, real *grids
 }
 
 bool method_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids, fault *f) {
-    size_t E = x->model->config.embed, cells = x->n - 1;
+    size_t E = x->model->config.embed, cells = x->gh * x->gw;
     if (x->how->family == FAMILY_LEGRAD) {
         for (size_t c = 0; c < count; c++)
             if (!explain_grid(&x->legrad, texts + c * E, grids + c * cells, f)) return false;
@@ -521,9 +580,11 @@ static bool other_open(void *arg, explained *e, const real *pixels, fault *f) {
     explainer *x = arg;
     size_t E = e->model->config.embed;
     method_options o = {.blocks = e->options.layers};
-    if (!open_row(x, x->how, true, e->model, pixels, e->height, e->width, &o, e->memory, e->cores, f)) return false;
+    if (!open_row(x, x->how, true, e->model, pixels, e->sides[0], e->sides[1], &o, e->memory, e->cores, f)) return false;
     memcpy(e->embedding, x->z->data, E * sizeof(real));
-    x->z_unit = ag_scale(&x->tape, x->z, (real)(1 / sqrt((double)k_dot(x->z->data, x->z->data, E))), 0);
+    real length = (real)sqrt((double)k_dot(x->z->data, x->z->data, E));
+    for (size_t i = 0; i < E && e->model->config.unit_output; i++) e->embedding[i] /= length;
+    x->z_unit = ag_scale(&x->tape, x->z, 1 / length, 0);
     if (!x->z_unit) {
         *f = x->tape.fault;
         return false;

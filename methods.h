@@ -10,6 +10,9 @@
  *   attention   how the pooled token attends; no text in it
  *   gradient    how the score's gradient weighs the attention
  *   features    a cosine of patch and text, after the last blocks' attention was changed: one row of RECIPES each
+ *
+ * Where an attention of its own pools the tokens (SigLIP, PE-Core, CoCa, ResNets), it counts as the last of the layers that
+ * the first two look at; of the third a ResNet has surgery and maskclip, and the other three families have none: FAMILY.
  */
 #ifndef METHODS_H
 #define METHODS_H
@@ -34,6 +37,7 @@ struct method { /* a row; what a family does not ask for is left out */
     bool residual; /* each block adds its input too */
     bool mlp;      /* ... and its MLP */
     position_resize position;
+    enum { CELLS_NONE, CELLS_PLACED, CELLS_BARE } cells; /* has a form for a ResNet's cells, with or without their positions */
     bool (*score)(explainer *x, const real *texts, size_t count, const real *empty, real *grids);
     bool (*open)(explainer *x, ag_tensor *patches, const real *pixels); /* in the second path's place; NULL: that */
     /* attention, gradient: the pooled token's relevance [1,1,n]; steer: in an inversion, where it depends on e */
@@ -58,9 +62,9 @@ struct method { /* a row; what a family does not ask for is left out */
     ROW("similarity", "cosine of patch and text", "raw CLIP", FEATURES, 0, false, .chain = true,                       \
         .score = method_cosine_grids, .map = map_of_unit_grid)                                                                     \
     ROW("maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FEATURES, 1, true,          \
-        .residual = true, .mlp = true, .position = POSITION_CUBIC, .score = method_cosine_grids, .map = map_of_grid)                                      \
+        .residual = true, .mlp = true, .position = POSITION_CUBIC, .cells = CELLS_BARE, .score = method_cosine_grids, .map = map_of_grid)                                      \
     ROW("surgery", "a second path of v-v attention, redundant features removed", "CLIP Surgery, eq. 3-8", FEATURES, 6, \
-        true, .together = true, .templates = 85, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR,                     \
+        true, .together = true, .templates = 85, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR, .cells = CELLS_PLACED,\
         .score = surgery_grids, .map = map_of_unit_grid)                                                               \
     ROW("sclip", "q-q plus k-k attention in the last block", "SCLIP, eq. 4", FEATURES, 1, true,                        \
         .templates = 80, .attend = attend_qq_kk, .residual = true, .mlp = true, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)              \
@@ -86,6 +90,8 @@ const method *method_find(const char *name); /* NULL: no such method */
 
 typedef enum { BASE_NACLIP, BASE_SCLIP, BASE_CLEARCLIP } method_base; /* ResCLIP's attention */
 typedef struct { real tau_r, lambda_r, tau_s, lambda_s, temp_thd; method_base base; } method_settings; /* ResCLIP's (MODEL.md 6.5) */
+/* How many of the model's layers it can change or look at. */
+size_t method_depth(const method *how, const clip_config *c);
 method_settings method_defaults(void); /* those of VOC21: 2, .3, 2.2, .7, .5, NACLIP's base */
 typedef struct {
     size_t blocks;                   /* 0: the method's own number */
@@ -102,11 +108,13 @@ struct explainer {
     const clip_model *model;
     arena *memory;
     pool *cores;
-    size_t batch, height, width, gh, gw, n, blocks;
+    size_t batch, height, width, gh, gw, n, blocks; /* n tokens, the class token (where there is one) the first */
     ag_tape tape;
     clip_run run;
-    real *tokens;       /* features: [batch,n,E] projected, not normalised; row 0 is the plain path's: the image embedding */
-    ag_tensor **A;      /* gradient: [H,n,n] of each layer looked at, lowest first; attention: [1,n,n], heads' mean */
+    real *tokens;       /* features: [batch,n,E] projected, not normalised; row 0 is the plain path's: the image embedding (a
+                         * ResNet's cells: their mean's) */
+    ag_tensor **A;      /* gradient: [H,n,n] of each layer looked at, lowest first; attention: [1,n,n], heads' mean; a
+                         * pooler's, the last: [H,1,n], [1,1,n] */
     ag_tensor *z;       /* gradient: [1,1,E] the image embedding */
     ag_tensor *z_unit;  /* and its direction */
     real *clean;        /* cliptrase: [batch,P,P] which patches correlate (6.29); else NULL */
@@ -117,7 +125,7 @@ struct explainer {
 
 /* One forward pass over pixels [batch,3,height,width]. Keeps what it needs in memory. Of sides that are no multiples of
  * the patch the rest is not seen (but by ResCLIP's PAMR); LeGrad refuses them. Faults: RANGE (blocks, batch), SHAPE
- * (pixels), MEMORY, TAPE. */
+ * (pixels), FAMILY (it has no meaning for this model), MEMORY, TAPE. */
 bool method_open(explainer *x, const method *how, const clip_model *m, const real *pixels, size_t height, size_t width,
                  const method_options *o, arena *memory, pool *cores, fault *f);
 /* texts [count,E] of unit length -> grids [batch,count,gh,gw], relevance as the method defines it, not normalised.

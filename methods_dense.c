@@ -23,12 +23,11 @@ static real *take(explainer *x, size_t rows, size_t cols) {
     return p;
 }
 
-/* They mix class token and patches of one sequence: other layouts have no such map. */
+/* What has no class token among its patches was refused before (methods.c). */
 static bool fits(explainer *x) {
     const clip_config *c = &x->model->config;
-    if (clip_first(c) == 1 && c->vision.layers > 1 && !clip_is_resnet(c)) return true;
-    return fault_set(&x->tape.fault, FAULT_RANGE, "class tokens and layers of the image side",
-                     (size_t[]){c->vision.layers > 1 ? clip_first(c) : c->vision.layers, 1, 1}, 3);
+    if (c->vision.layers > 1) return true;
+    return fault_family(&x->tape.fault, x->how->name, "no map of a model of one block: it looks at the last two; legrad explains every model");
 }
 
 /* ---- walking the plain blocks ------------------------------------------------------------------------ */
@@ -237,7 +236,10 @@ static bool last_block(explainer *x, real *t, const real *tokens, const real *A_
     size_t D = x->model->config.vision.width, P = x->gh * x->gw, H = x->model->config.vision.heads, B = x->batch;
     ag_tape *tape = &x->tape;
     ag_mark mark = ag_tape_mark(tape);
+    size_t first = x->run.first;
+    x->run.first = 0; /* no class token among them: every row turns with its place (1.20) */
     head_inputs in = method_inputs(x, &x->model->blocks[x->model->config.vision.layers - 1], ag_constant(tape, t, B, P, D));
+    x->run.first = first;
     ag_tensor *A = in.k ? method_self_attention(&in, in.k) : NULL;
     for (size_t h = 0; A && h < B * H; h++)
         for (size_t i = 0; i < P * P; i++) A->data[h * P * P + i] = (A->data[h * P * P + i] + A_M[h / H * P * P + i]) / 2;

@@ -96,7 +96,9 @@ typedef struct {
     cJSON *points;
     pamr refine; /* with --pamr: the photograph's edges, for all methods */
     size_t dilations[PAMR_DILATIONS], dilation_count;
-    size_t none; /* methods that this model has no map for */
+    char none_names[240]; /* methods that this model has no map for, why, and how many */
+    const char *none_why;
+    size_t none, none_here;
     size_t flat; /* maps that are the same everywhere, and the first of them */
     char flat_name[160];
 } job;
@@ -134,7 +136,8 @@ static bool choose(job *j) {
 }
 
 static bool check_depth(job *j, const char *name, size_t asked) {
-    size_t depth = j->c.model->config.vision.layers;
+    size_t depth = clip_depth(&j->c.model->config);
+    if (one_method(j)) depth = method_depth(j->methods[0], &j->c.model->config);
     if (asked <= depth) return true;
     return err_set(&j->c.e, "--%s: %zu found, 1 to %zu allowed, the model's depth", name, asked, depth);
 }
@@ -374,13 +377,20 @@ static const float *rows_of(const job *j, const method *how) {
     return j->rows;
 }
 
+/* Those of one reason in one sentence. */
+static void say_left_out(job *j) {
+    if (j->none_here) cli_warn(&j->c, "%s: %s", j->none_names, j->none_why);
+    j->none_here = 0;
+}
+
 /* Has this family of models nothing that the method looks at? With --method all that is said, and the others go on. */
 static bool left_out(job *j, const run *r, const fault *f) {
-    bool family = f->code == FAULT_FAMILY || (f->code && !strcmp(f->where, "class tokens and layers of the image side"));
-    if (one_method(j) || (f->code && !family)) return false;
-    if (family) cli_fault(&j->c, f);
-    cli_warn(&j->c, "%s has no map: %s", r->how->name, family ? j->c.e.text : j->no_empty.text);
-    j->c.e.text[0] = 0, j->none++;
+    const char *why = f->code ? f->why : j->no_empty.text;
+    if (one_method(j) || (f->code && f->code != FAULT_FAMILY)) return false;
+    if (j->none_here && j->none_why != why) say_left_out(j);
+    size_t used = j->none_here ? strlen(j->none_names) : 0;
+    snprintf(j->none_names + used, sizeof j->none_names - used, "%s%s", used ? ", " : "", r->how->name);
+    j->none_why = why, j->none_here++, j->none++;
     return true;
 }
 
@@ -403,7 +413,7 @@ static bool open_run(job *j, run *r) {
     if (ok && !r->map)
         return err_set(&j->c.e, "--memory: %zu bytes are too little for %zu maps", j->c.memory.size, j->count);
     ok = ok && method_grids(&r->x, rows_of(j, r->how), j->count, j->empty, r->grids, &f);
-    return ok ? true : (cli_fault(&j->c, &f), err_prefix(&j->c.e, "%s", r->how->name));
+    return ok ? true : (cli_fault(&j->c, &f), f.code == FAULT_FAMILY ? false : err_prefix(&j->c.e, "%s", r->how->name));
 }
 
 /* PAMR of the map in 0..1, which is brought to 0..1 again: what is refined is a mean of its neighbours, never beyond them. */
@@ -483,6 +493,7 @@ static bool explain(job *j) {
     if (!open_sheet(j) || !begin_points(j) || !open_pamr(j)) return false;
     for (size_t i = 0; i < j->method_count; i++)
         if (!run_method(j, i)) return false;
+    say_left_out(j);
     if (!write_sheet(j) || !print_points(j)) return false;
     if (j->none == j->method_count) return err_set(&j->c.e, "no method has a map of this model");
     if (!j->o.points) cli_say_side(&j->c, j->side);

@@ -67,20 +67,29 @@ static void print_tower(const char *name, const clip_tower *t, act_kind act) {
     printf("\n");
 }
 
-static void print_image(const clip_config *c) {
+static void print_pooling(const clip_config *c) {
     static const char *const pools[CLIP_POOLS] = {
-        [CLIP_POOL_CLASS] = "class token",        [CLIP_POOL_MEAN] = "mean of all tokens",
-        [CLIP_POOL_PATCHES] = "mean of patches",  [CLIP_POOL_PROBE] = "a learned query attends",
-        [CLIP_POOL_QUERIES] = "learned queries attend", [CLIP_POOL_CELLS] = "the mean of the cells attends"};
+        [CLIP_POOL_CLASS] = "class token", [CLIP_POOL_MEAN] = "mean of all tokens", [CLIP_POOL_PATCHES] = "mean of patches",
+        [CLIP_POOL_PROBE] = "attention pool, asked by a learned query", [CLIP_POOL_QUERIES] = "attention pool, asked by learned queries",
+        [CLIP_POOL_CELLS] = "attention pool, asked by the mean of the cells"};
+    printf("pooling    %s", pools[c->pool]);
+    if (c->pool == CLIP_POOL_QUERIES) printf(" (%zu, the first is the image)", c->queries);
+    if (clip_has_pooler(c)) printf(", %zu heads", c->pooler.heads);
+    if (clip_has_pooler(c) && c->pooler.mlp) printf(", mlp %zu", c->pooler.mlp);
+    printf("%s\n", c->rope.side ? "; rotary positions" : "");
+}
+
+static void print_image(const clip_config *c) {
     size_t grid = c->image / c->patch;
     printf("image      %zu x %zu, patch %zu, %zu tokens; embeddings of %zu\n", c->image, c->image, c->patch,
            clip_first(c) + grid * grid, c->embed);
     if (clip_is_resnet(c))
-        printf("vision     ResNet of %zu, %zu, %zu, %zu blocks, width %zu, %zu heads in its pooler\n", c->resnet[0], c->resnet[1],
-               c->resnet[2], c->resnet[3], c->vision.width / 32, c->vision.heads);
+        printf("vision     ResNet of %zu blocks (%zu, %zu, %zu, %zu), width %zu\n",
+               c->resnet[0] + c->resnet[1] + c->resnet[2] + c->resnet[3], c->resnet[0], c->resnet[1], c->resnet[2], c->resnet[3],
+               c->vision.width / 32);
     else
         print_tower("vision", &c->vision, c->act_vision);
-    printf("pooling    %s%s\n", pools[c->pool], c->rope.side ? "; rotary positions" : "");
+    print_pooling(c);
 }
 
 static void print_text(const clip_config *c) {
@@ -106,13 +115,15 @@ static void print_container(const checkpoint *w, const tally *t) {
            tensors_files(s) == 1 ? "" : "s", checkpoint_layout(w), types);
 }
 
-/* What one explained layer keeps, at most (explain.h): factored n(2F + 2D) and its products' [H,n,n] signs;
- * decomposed dz/dA [E,H,n,n]. */
+/* What one explained layer keeps, at most (explain.h): factored n(2F + 2D) and its products' [H,n,n] signs, or of a pooler,
+ * whose A has one row, v [n,D] and H n signs; decomposed dz/dA [E,H,rows,n]. */
 static void print_memory(const clip_config *c, size_t side) {
-    double n = 1 + (double)(side / c->patch) * (double)(side / c->patch);
-    double heads = (double)c->vision.heads, width = (double)c->vision.width, mlp = (double)c->vision.mlp;
+    const clip_tower *t = clip_has_pooler(c) ? &c->pooler : &c->vision;
+    double n = (double)(clip_first(c) + side / c->patch * (side / c->patch)), rows = clip_has_pooler(c) ? 1 : n;
+    double heads = (double)t->heads, width = (double)t->width, mlp = (double)t->mlp;
+    double own = clip_has_pooler(c) ? n * width + 2 * mlp : n * (2 * mlp + 2 * width);
     printf("at %zu     %.0f tokens; an explained layer keeps %.1f MB factored, %.1f MB decomposed (dz/dA)\n", side, n,
-           (4 * n * (2 * mlp + 2 * width) + 2 * heads * n * n) / 1e6, 4 * (double)c->embed * heads * n * n / 1e6);
+           (4 * own + 2 * heads * rows * n) / 1e6, 4 * (double)c->embed * heads * rows * n / 1e6);
 }
 
 static void print_invert(const clip_config *c) {

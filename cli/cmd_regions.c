@@ -78,10 +78,10 @@ static bool settings(job *j) {
     j->how = region_method_find(j->o.method);
     j->invert = cli_invert(m, j->o.iters, j->o.lr, j->o.alpha);
     j->layers = j->o.layers ? j->o.layers : m->invert.layers ? m->invert.layers : 1;
-    if (j->layers > m->vision.layers || j->o.blocks > m->vision.layers)
-        return err_set(&j->c.e, "--%s: %zu found, 1 to %zu allowed, the model's depth",
-                       j->layers > m->vision.layers ? "layers" : "blocks",
-                       j->layers > m->vision.layers ? j->layers : j->o.blocks, m->vision.layers);
+    size_t depth = clip_depth(m);
+    if (j->layers > depth || j->o.blocks > depth)
+        return err_set(&j->c.e, "--%s: %zu found, 1 to %zu allowed, the model's depth", j->layers > depth ? "layers" : "blocks",
+                       j->layers > depth ? j->layers : j->o.blocks, depth);
     return cli_side(&j->c, j->o.size, j->how->sides, &j->side);
 }
 

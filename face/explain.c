@@ -21,9 +21,9 @@ static bool is_surgery(const job *j) { return !strcmp(j->how->name, "surgery"); 
 
 static bool choose(job *j) {
     const char *name = j->o->method ? j->o->method : "legrad";
-    size_t depth = j->m->model->config.vision.layers;
     if (!(j->how = method_find(name))) return err_set(j->c.e, "method: '%s' is none of the known", name);
     if (j->o->blocks && !j->how->free) return err_set(j->c.e, "blocks: %s leaves no choice of them", name);
+    size_t depth = method_depth(j->how, &j->m->model->config);
     if (j->o->blocks > depth)
         return err_set(j->c.e, "blocks: %zu found, 1 to %zu allowed, the model's depth", j->o->blocks, depth);
     if (!j->count) return err_set(j->c.e, "texts or embeddings are needed, none found");

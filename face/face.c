@@ -70,7 +70,7 @@ const char *mi_name(const mi_model *m) { return checkpoint_name(m->weights); }
 size_t mi_embed_size(const mi_model *m) { return m->model->config.embed; }
 size_t mi_image_side(const mi_model *m) { return m->model->config.image; }
 size_t mi_patch_side(const mi_model *m) { return m->model->config.patch; }
-size_t mi_layer_count(const mi_model *m) { return m->model->config.vision.layers; }
+size_t mi_layer_count(const mi_model *m) { return clip_depth(&m->model->config); }
 
 size_t mi_side(const mi_model *m, size_t asked) {
     size_t side;

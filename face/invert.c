@@ -52,8 +52,10 @@ bool invert_choose(invert_job *j) {
                        o->decay, o->iters);
     if (!choose_gradient(j) || !choose_explainer(j)) return false;
     j->layers = o->layers ? o->layers : !is_legrad(o) ? 0 : m->invert.layers ? m->invert.layers : 1;
-    if (j->layers > m->vision.layers)
-        return err_set(j->c.e, "layers: %zu found, 1 to %zu allowed, the model's depth", j->layers, m->vision.layers);
+    const method *how = is_legrad(o) ? NULL : method_find(o->explainer);
+    size_t depth = how ? method_depth(how, m) : clip_depth(m);
+    if (j->layers > depth)
+        return err_set(j->c.e, "layers: %zu found, 1 to %zu allowed, the model's depth", j->layers, depth);
     j->invert = settings(m, o);
     return call_side(j->m, o->side, 2, &j->side, j->c.e);
 }

@@ -3,9 +3,9 @@
 #include <string.h>
 #include "models/containers.h"
 
-/* Made again at every start, or counters of training: no numbers of the network. */
+/* Made again at every start, counters of training, or sizes that the shapes give too: no numbers of the network. */
 static const char *const WITHOUT_MEANING[] = {"num_batches_tracked", "position_ids", "attn_mask", "rope.freqs",
-                                              "mask_token"};
+                                              "mask_token", "input_resolution", "context_length", "vocab_size"};
 /* Where a tower's names begin, in every layout. */
 static const char *const TOWERS[] = {"visual.",      "vision_model.",    "visual_projection", "transformer.",
                                      "text_model.",  "token_embedding.", "positional_embedding", "ln_final.",

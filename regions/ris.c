@@ -41,6 +41,7 @@ bool region_ris(const region_settings *o, const clip_model *m, const picture *ph
     float *crop = arena_alloc(memory, E, sizeof *crop);
     picture seen;
     fault f = {0};
+    if (clip_is_resnet(c)) return err_set(e, "ris: not for a ResNet: it has no blocks whose tokens could be masked");
     if (!share || !crop) return err_set(e, "--memory: %zu bytes are too little for a mask's tokens", memory->size);
     for (size_t k = 0; k < 3; k++) colour[k] = 255 * ((double)c->mean[k] + fill * (double)c->std[k]);
     mask_cells(mask, o->side / c->patch, o->side / c->patch, share);

@@ -85,7 +85,7 @@ bool err_fault(err *e, const fault *f) {
                        "be scaled to 0..1; more layers may have one",
                        where, n[0], n[0] == 1 ? "" : "s");
     case FAULT_FAMILY:
-        return err_set(e, "%s has no meaning for this family of models: legrad explains every one", where);
+        return err_set(e, "%s: %s", where, f->why ? f->why : "not for this family of models");
     case FAULT_NAN:
         return err_set(e, "%s: a value that is not finite, at %zu", where, n[0]);
     }

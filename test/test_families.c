@@ -287,6 +287,244 @@ static void test_inversions(void **state) {
     (void)state;
 }
 
+/* ---- every gradient x every family ------------------------------------------------------------------------ */
+static void check_refusal(const fault *f, const char *name) {
+    err e = {{0}};
+    assert_int_equal(f->code, FAULT_FAMILY);
+    err_fault(&e, f);
+    size_t length = strlen(name);
+    if (strncmp(e.text, name, length) || strncmp(e.text + length, ": no", 4) || !strstr(e.text, "every model"))
+        fail_msg("'%s' found, a message naming %s and the family expected", e.text, name);
+    static const char *const families[] = {"SigLIP", "PE-Core", "CoCa", "ResNet", "EVA02", "layer scale", "one block"};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (strstr(e.text, families[i])) return;
+    fail_msg("'%s' names no family", e.text);
+}
+
+/* What has only CLIP's own blocks: the closed forms of jacobian and compact are of those. */
+static bool own_blocks(const clip_config *c) {
+    return !clip_has_pooler(c) && !c->vision.layer_scale && !c->vision.post_norm && !c->vision.sub_norm && !c->vision.swiglu;
+}
+
+static void test_gradients(void **state) {
+    size_t refused = 0, agree = 0;
+    for (size_t i = 0; i < FAMILIES; i++) {
+        family x;
+        size_t E;
+        open_family(&x, i);
+        real *text = wanted(&x, "text.embedding", &E), *first = NULL;
+        float *pixels = squashed(&x, x.side);
+        for (gradient_kind g = GRADIENT_FACTORED; g <= GRADIENT_COMPACT; g++) {
+            fault f = {0};
+            explained e;
+            explain_options o = {.layers = 1, .gradient = g, .steps = 10, .alpha = alpha_of(&x)};
+            bool open = explain_open(&e, x.m, pixels, x.side, x.side, &o, &x.f.memory, NULL, &f);
+            if (g >= GRADIENT_JACOBIAN && !own_blocks(&x.m->config)) {
+                static const char *const names[] = {"jacobian", "compact"};
+                assert_false(open);
+                check_refusal(&f, names[g - GRADIENT_JACOBIAN]);
+                refused++;
+                continue;
+            }
+            if (!open) fail_msg("gradient %d: fault %d in %s", (int)g, (int)f.code, f.where);
+            size_t n = e.height * e.width;
+            real *map = arena_alloc(&x.f.memory, n, sizeof *map);
+            assert_non_null(map);
+            assert_true(explain_legrad(&e, text, map, &f));
+            if (!first) first = map;
+            assert_close(map, first, n, 5e-4);
+            agree++;
+        }
+        free(pixels);
+        close_family(&x);
+    }
+    assert_int_equal(agree + refused, 5 * FAMILIES);
+    assert_true(refused > 10 && agree > 4 * FAMILIES - 1);
+    (void)state;
+}
+
+/* ---- every explainer x every family --------------------------------------------------------------------- */
+static bool has_meaning(const method *how, const clip_config *c) {
+    if (how->family != FAMILY_FEATURES) return true;
+    if (clip_is_resnet(c)) return !strcmp(how->name, "surgery") || !strcmp(how->name, "maskclip");
+    bool two = how->open != NULL; /* resclip, scclip, cliptrase look at two blocks */
+    return !clip_has_pooler(c) && !c->no_class_token && (!two || c->vision.layers > 1);
+}
+
+/* Two texts, so that Surgery needs no empty one. */
+static void explain_every(family *x, const method *how, size_t side) {
+    size_t E, mark = arena_mark(&x->f.memory), cells = side / x->m->config.patch * (side / x->m->config.patch);
+    real *text = wanted(x, "text.embedding", &E), texts[1024];
+    float *pixels = squashed(x, side);
+    explainer e;
+    fault f = {0};
+    const method_options o = {.alpha = side == x->side ? alpha_of(x) : NULL};
+    assert_true(2 * E <= 1024);
+    for (size_t k = 0; k < E; k++) texts[k] = text[k], texts[E + k] = text[E - 1 - k];
+    for (size_t c = 0; c < 2; c++) {
+        real length = (real)sqrt((double)k_dot(texts + c * E, texts + c * E, E));
+        for (size_t k = 0; k < E; k++) texts[c * E + k] /= length;
+    }
+    bool open = method_open(&e, how, x->m, pixels, side, side, &o, &x->f.memory, NULL, &f);
+    if (!has_meaning(how, &x->m->config)) {
+        assert_false(open);
+        check_refusal(&f, how->name);
+    } else {
+        if (!open) fail_msg("%s: fault %d in %s", how->name, (int)f.code, f.where);
+        real *grids = arena_alloc(&x->f.memory, 2 * cells, sizeof *grids), *map = arena_alloc(&x->f.memory, side, side * sizeof *map);
+        assert_true(grids && map && e.gh * e.gw == cells);
+        if (!method_grids(&e, texts, 2, NULL, grids, &f)) fail_msg("%s: fault %d in %s", how->name, (int)f.code, f.where);
+        for (size_t c = 0; c < 2; c++) {
+            map[side * side - 1] = -1; /* written to its end */
+            if (!method_map(&e, grids + c * cells, map, &f)) {
+                /* resclip's labels may be one and the same, chefer's and gradcam's relevance nowhere above 0 */
+                assert_int_equal(f.code, FAULT_FLAT);
+                f = (fault){0};
+                continue;
+            }
+            for (size_t i = 0; i < side * side; i++) assert_true(map[i] >= 0 && map[i] <= 1);
+        }
+    }
+    free(pixels);
+    arena_reset(&x->f.memory, mark);
+}
+
+static void test_explainers(void **state) {
+    for (size_t i = 0; i < FAMILIES; i++) {
+        family x;
+        open_family(&x, i);
+        for (size_t k = 0; k < method_count(); k++)
+            for (size_t s = 1; s <= 2; s++) explain_every(&x, method_at(k), s * (x.side - x.side % x.m->config.patch));
+        close_family(&x);
+    }
+    (void)state;
+}
+
+/* CLIP Surgery's tokens of a ResNet, at its own side and at twice that. */
+static void test_resnet_surgery(void **state) {
+    size_t seen = 0;
+    for (size_t i = 0; i < FAMILIES; i++) {
+        family x;
+        open_family(&x, i);
+        for (size_t s = 1; clip_is_resnet(&x.m->config) && s <= 2; s++) {
+            size_t n;
+            fault f = {0};
+            explainer e;
+            real *want = wanted(&x, s == 1 ? "native.surgery.tokens" : "double.surgery.tokens", &n);
+            float *pixels = squashed(&x, s * x.side);
+            assert_true(method_open(&e, method_find("surgery"), x.m, pixels, s * x.side, s * x.side, NULL, &x.f.memory, NULL, &f));
+            assert_int_equal(n, e.n * x.m->config.embed);
+            assert_close(e.tokens, want, n, EMBEDDING);
+            free(pixels);
+            seen++;
+        }
+        close_family(&x);
+    }
+    assert_int_equal(seen, 4);
+    (void)state;
+}
+
+/* What reads a pooler, against numbers made by autograd in float64 (make_pooled.py): FAMILY.METHOD[.N].grid. */
+static void test_poolers(void **state) {
+    static const struct { size_t row; } poolers[] = {{0}, {4}, {20}, {10}};
+    static const struct { const char *method; size_t layers; } maps[] = {
+        {"attention", 0}, {"rollout", 0}, {"gradcam", 0}, {"chefer", 1}, {"chefer", SIZE_MAX}};
+    char path[300], name[100];
+    err why = {{0}};
+    snprintf(path, sizeof path, "%s/pooled.safetensors", data_folder());
+    safetensors *truth = st_open(path, &why);
+    if (!truth) fail_msg("%s", why.text);
+    for (size_t i = 0; i < 4; i++) {
+        family x;
+        size_t n, E;
+        open_family(&x, poolers[i].row);
+        safetensors *own = x.f.expected;
+        real *text = wanted(&x, "text.embedding", &E), unit[512];
+        real length = (real)sqrt((double)k_dot(text, text, E));
+        for (size_t k = 0; k < E; k++) unit[k] = text[k] / length;
+        float *pixels = squashed(&x, x.side);
+        x.f.expected = truth;
+        for (size_t k = 0; k < 5; k++) {
+            const method *how = method_find(maps[k].method);
+            size_t all = method_depth(how, &x.m->config), layers = maps[k].layers == SIZE_MAX ? all : maps[k].layers;
+            explainer e;
+            fault f = {0};
+            real grid[256];
+            assert_int_equal(all, x.m->config.vision.layers + 1);
+            if (layers > 1) snprintf(name, sizeof name, "%s.%s.%zu.grid", ROWS[poolers[i].row].name, how->name, layers);
+            else snprintf(name, sizeof name, "%s.%s.grid", ROWS[poolers[i].row].name, how->name);
+            if (!has(&x, name) && layers == 1) continue; /* a ResNet's all is one */
+            real *want = wanted(&x, name, &n);
+            assert_true(method_open(&e, how, x.m, pixels, x.side, x.side, &(method_options){.blocks = layers}, &x.f.memory, NULL, &f));
+            assert_true(n == e.gh * e.gw && n <= 256);
+            assert_true(method_grids(&e, unit, 1, NULL, grid, &f));
+            assert_close(grid, want, n, 5e-4);
+        }
+        for (size_t k = 2; k < 4 && i == 3; k++) { /* a ResNet's cells: MaskCLIP, Surgery */
+            const method *how = method_find(k == 2 ? "maskclip" : "surgery");
+            explainer e;
+            fault f = {0};
+            real grid[256];
+            snprintf(name, sizeof name, "%s.%s.cosine", ROWS[poolers[i].row].name, how->name);
+            real *want = wanted(&x, name, &n);
+            assert_true(method_open(&e, how, x.m, pixels, x.side, x.side, NULL, &x.f.memory, NULL, &f));
+            assert_true(method_cosine_grids(&e, unit, 1, NULL, grid));
+            assert_close(grid, want, n, 5e-4);
+        }
+        x.f.expected = own;
+        free(pixels);
+        close_family(&x);
+    }
+    st_free(truth);
+    (void)state;
+}
+
+/* The same in an inversion's place: its first step on mask 0. */
+static void test_pooler_inversions(void **state) {
+    static const size_t poolers[] = {0, 4, 20, 10};
+    static const char *const names[] = {"gradcam", "chefer", "rollout"};
+    char path[300], name[100];
+    err why = {{0}};
+    size_t seen = 0;
+    snprintf(path, sizeof path, "%s/pooled.safetensors", data_folder());
+    safetensors *truth = st_open(path, &why);
+    if (!truth) fail_msg("%s", why.text);
+    for (size_t i = 0; i < 12; i++) {
+        family x;
+        size_t n, mh, mw, row = poolers[i / 3];
+        open_family(&x, row);
+        safetensors *own = x.f.expected;
+        float *pixels = squashed(&x, x.side);
+        explainer how;
+        explain_other other;
+        explained e;
+        fault f = {0};
+        real found[512], first[512], losses[1];
+        invert_options o = invert_defaults();
+        invert_result r = {.embedding = found, .losses = losses, .first_gradient = first};
+        explain_options eo = {.other = method_other(&how, names[i % 3], &other)};
+        real *mask = fixture_mask(&x.f, 0, &mh, &mw);
+        x.f.expected = truth;
+        snprintf(name, sizeof name, "%s.invert.%s.loss", ROWS[row].name, names[i % 3]);
+        if (has(&x, name)) {
+            if (!explain_open(&e, x.m, pixels, x.side, x.side, &eo, &x.f.memory, NULL, &f))
+                fail_msg("%s: fault %d in %s", name, (int)f.code, f.where);
+            o.iters = 1;
+            if (!maskinv_invert(&e, mask, mh, mw, &o, &r, &f)) fail_msg("%s: fault %d in %s", name, (int)f.code, f.where);
+            assert_close(losses, wanted(&x, name, &n), 1, 1e-3);
+            snprintf(name, sizeof name, "%s.invert.%s.gradient", ROWS[row].name, names[i % 3]);
+            assert_close(first, wanted(&x, name, &n), n, KINK);
+            seen++;
+        }
+        x.f.expected = own;
+        free(pixels);
+        close_family(&x);
+    }
+    assert_int_equal(seen, 11); /* a ResNet's rollout is its chefer */
+    st_free(truth);
+    (void)state;
+}
+
 /* ---- captions (CoCa) ------------------------------------------------------------------------------------ */
 static void test_captions(void **state) {
     family x;
@@ -329,7 +567,9 @@ static void test_captions(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_images),     cmocka_unit_test(test_texts),    cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_inversions), cmocka_unit_test(test_captions),
+        cmocka_unit_test(test_inversions), cmocka_unit_test(test_captions), cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_explainers), cmocka_unit_test(test_resnet_surgery), cmocka_unit_test(test_poolers),
+        cmocka_unit_test(test_pooler_inversions),
     };
     return cmocka_run_group_tests_name("families", tests, NULL, NULL);
 }

@@ -1,0 +1,158 @@
+/* test_every.c - every family through the command line: `info` says what it is, and embed, explain, invert and regions work on
+ * it, or say by name what they have not. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "methods.h"
+#include "x_cli.h"
+
+#define LEARNED "attention pool, asked by a learned query, "
+#define CELLS "attention pool, asked by the mean of the cells, 2 heads"
+
+/* Its folder or file in test/data/checkpoints; what `info` says of its family, blocks, pooling and what was not read (NULL:
+ * nothing is left out); and why methods have no map of it. */
+static const struct { const char *model, *family, *vision, *pooling, *note, *none; } ROWS[] = {
+    {"siglip-hf", "SigLIP", "2 blocks", LEARNED "2 heads, mlp 72", NULL, "no map of SigLIP"},
+    {"siglip2-hf-sharded", "SigLIP", "2 blocks", LEARNED "2 heads, mlp 72", NULL, "no map of SigLIP"},
+    {"siglip-openclip", "SigLIP", "2 blocks", LEARNED "2 heads, mlp 128", NULL, "no map of SigLIP"},
+    {"siglip-bigvision-npz", "SigLIP", "2 blocks", LEARNED "2 heads, mlp 72", NULL, "no map of SigLIP"},
+    {"coca-openclip-bin", "CoCa, with its caption decoder", "2 blocks",
+     "attention pool, asked by learned queries (9, the first is the image), 4 heads", NULL, "no map of CoCa"},
+    {"eva02-openclip", "EVA02-CLIP", "3 blocks", "class token; rotary positions", NULL, NULL},
+    {"eva02-original-pt", "EVA02-CLIP", "3 blocks", "class token; rotary positions", NULL, NULL},
+    {"eva01-openclip", "EVA-CLIP", "2 blocks", "class token", NULL, NULL},
+    {"eva02e-openclip", "EVA02-CLIP enormous", "2 blocks", "class token", NULL, NULL},
+    {"clipa-openclip", "CLIPA", "3 blocks", "mean of patches", NULL, NULL},
+    {"resnet-openclip", "CLIP with a ResNet", "ResNet of 5 blocks (2, 1, 1, 1)", CELLS, NULL, "no map of a ResNet"},
+    {"resnet-openai-torchscript", "CLIP with a ResNet", "ResNet of 5 blocks (2, 1, 1, 1)", CELLS, NULL, "no map of a ResNet"},
+    {"vit-openai-torchscript", "CLIP", "1 blocks", "class token", NULL, "no map of a model of one block"},
+    {"longclip-pt", "Long-CLIP", "1 blocks", "class token", NULL, "no map of a model of one block"},
+    {"alphaclip-pth", "AlphaCLIP", "1 blocks", "class token", NULL, "no map of a model of one block"},
+    {"openclip-train-pt", "CLIP", "3 blocks", "class token", "\"optimizer\" beside state_dict: not the weights", NULL},
+    {"clip-hf-bin", "CLIP", "3 blocks", "class token", NULL, NULL},
+    {"metaclip2-hf", "CLIP, text read at its end mark", "3 blocks", "class token", NULL, NULL},
+    {"layerscale-openclip", "CLIP", "3 blocks", "class token", NULL, NULL},
+    {"timm-vit-openclip", "CLIP with timm's ViT", "3 blocks", "class token", NULL, NULL},
+    {"pe-core-openclip", "PE-Core", "3 blocks", LEARNED "8 heads, mlp 128; rotary positions", NULL, "no map of PE-Core"},
+    {"clip-gguf/tiny_ggml-model-q8_0.gguf", "CLIP", "1 blocks", "class token", "logit_scale: not in the file",
+     "no map of a model of one block"},
+};
+enum { MODELS = sizeof ROWS / sizeof *ROWS };
+
+static const char *model_of(size_t row) {
+    static char path[300];
+    snprintf(path, sizeof path, DATA "checkpoints/%s", ROWS[row].model);
+    return path;
+}
+
+/* The line of `info` that begins so holds `what`, to its end where `all`. */
+static void says(size_t row, const char *key, const char *what, bool all) {
+    char line[300];
+    snprintf(line, sizeof line, "\n%-10s %s%s", key, what, all ? "\n" : "");
+    if (!strstr(said.out, line)) fail_msg("%s: no line '%s' in\n%s", ROWS[row].model, line + 1, said.out);
+}
+
+static void info_names_everything(void **state) {
+    for (size_t i = 0; i < MODELS; i++) {
+        assert_int_equal(run("info", "-m", model_of(i), NULL), 0);
+        says(i, "family", ROWS[i].family, true);
+        says(i, "vision", ROWS[i].vision, false);
+        says(i, "pooling", ROWS[i].pooling, true);
+        if (ROWS[i].note) assert_non_null(strstr(said.out, ROWS[i].note));
+        else if (strstr(said.out, "\nnote")) fail_msg("%s: %s", ROWS[i].model, strstr(said.out, "\nnote"));
+    }
+    (void)state;
+}
+
+/* Two rows, so that Surgery needs no empty text: the picture's embedding, and it backwards. */
+static const char *two_rows(size_t row) {
+    static char path[300];
+    if (run("embed", "-m", model_of(row), "-i", IMAGE, "-o", scratch("z.npy"), NULL)) fail_msg("%s", said.err);
+    npy_array z = array_at(scratch("z.npy"));
+    size_t E = z.shape[z.rank - 1];
+    float *rows = malloc(2 * E * sizeof *rows);
+    err e = {0};
+    assert_non_null(rows);
+    for (size_t k = 0; k < E; k++) rows[k] = z.data[k] + (k % 3 ? 0.01f : -0.02f), rows[E + k] = z.data[E - 1 - k];
+    snprintf(path, sizeof path, "%s", scratch("rows.npy"));
+    if (!npy_write(path, rows, (size_t[]){2, E}, 2, &e)) fail_msg("%s", e.text);
+    free(rows);
+    npy_free(&z);
+    return path;
+}
+
+/* --method all ends well, says which methods have no map and why, and each of these alone is refused in the same words. */
+static void explainers_work_or_say_why(void **state) {
+    for (size_t i = 0; i < MODELS; i++) {
+        const char *rows = two_rows(i);
+        if (run("explain", "-m", model_of(i), "-i", IMAGE, "-e", rows, "--method", "all", "-o", scratch("all"), NULL))
+            fail_msg("%s: %s", ROWS[i].model, said.err);
+        const char *none = strstr(said.err, "no map of");
+        assert_true((none != NULL) == (ROWS[i].none != NULL));
+        if (none && strncmp(none, ROWS[i].none, strlen(ROWS[i].none))) fail_msg("%s: %s", ROWS[i].model, said.err);
+        char all[1 << 12];
+        snprintf(all, sizeof all, "%.4000s", said.err);
+        for (size_t k = 0; k < method_count(); k++) {
+            const char *name = method_at(k)->name;
+            char map[60];
+            snprintf(map, sizeof map, "%s.0.map.npy", name);
+            if (count_files(scratch("all"), map)) {
+                npy_array a = array_at(scratch("all/%s", map));
+                assert_true(a.rank == 2 && a.shape[0] == a.shape[1]);
+                for (size_t p = 0; p < a.shape[0] * a.shape[0]; p++) assert_true(a.data[p] >= 0 && a.data[p] <= 1);
+                npy_free(&a);
+            } else if (!strstr(all, name)) {
+                fail_msg("%s: %s has no map, and nothing said so: %s", ROWS[i].model, name, all);
+            } else if (none && k % 3 == 0) { /* some of them, alone */
+                int code = run("explain", "-m", model_of(i), "-i", IMAGE, "-e", rows, "--method", name, "-o", scratch("one"), NULL);
+                assert_int_equal(code, 1);
+                assert_true(strstr(said.err, name) && (strstr(said.err, ROWS[i].none) || strstr(said.err, "the same everywhere")));
+            }
+        }
+        scratch_remove();
+    }
+    (void)state;
+}
+
+static void inversions_work(void **state) {
+    for (size_t i = 0; i < MODELS; i++)
+        for (size_t k = 0; k < 2; k++) {
+            const char *how = k ? "chefer" : "legrad";
+            if (run("invert", "-m", model_of(i), "-i", IMAGE, "-k", MASK0, "--iters", "2", "--explainer", how, "-o", scratch("inverted"), NULL))
+                fail_msg("%s, %s: %s", ROWS[i].model, how, said.err);
+            assert_int_equal(count_files(scratch("inverted"), "embeddings.npy"), 1);
+            scratch_remove();
+        }
+    (void)state;
+}
+
+/* Region methods that read tokens, pictures, or the map. */
+static void regions_work_or_say_why(void **state) {
+    static const char *const names[] = {"pool", "surgery", "crop", "ris", "maskinv"};
+    for (size_t i = 0; i < MODELS; i++)
+        for (size_t k = 0; k < 5; k++) {
+            bool resnet = strstr(ROWS[i].family, "ResNet") != NULL, pooler = strstr(ROWS[i].pooling, "attention pool") && !resnet;
+            bool none = k < 2 ? pooler : k == 3 ? resnet : false;
+            int code = run("regions", "-m", model_of(i), "-i", IMAGE, "-k", MASK0, "--method", names[k], "-o", scratch("region"), NULL);
+            if (code != (none ? 1 : 0)) fail_msg("%s, %s: %d, %s", ROWS[i].model, names[k], code, said.err);
+            if (none && !strstr(said.err, resnet ? "a ResNet" : "no map of")) fail_msg("%s", said.err);
+            scratch_remove();
+        }
+    (void)state;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(info_names_everything),
+        cmocka_unit_test(explainers_work_or_say_why),
+        cmocka_unit_test(inversions_work),
+        cmocka_unit_test(regions_work_or_say_why),
+    };
+    return cmocka_run_group_tests_name("every family", tests, NULL, NULL);
+}
