@@ -7,6 +7,7 @@
 #   make asan            ./maskinv-asan, with AddressSanitizer and UBSan
 #   make fuzz            ./fuzz-*, libFuzzer targets (needs clang)
 #   make bench           the speed figures, as ratios to this machine's sgemm rate
+#   make bench-papers    what a picture of the papers' tables costs
 #   make gradients       time and memory of LeGrad's three gradients (minutes)
 #   make demo            invert on a scene with the default model, into demo/
 #   make firmware        the same on two chips without an operating system, under qemu (firmware/README.md)
@@ -179,7 +180,7 @@ $(B)/flags.txt: always
 	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)
 	@echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' >$@
 -include $(wildcard $(B)/*.d $(B)/*/*.d)
-.PHONY: firmware firmware-table always all test programs backends asan fuzz bench gradients demo model model-all install uninstall clean man
+.PHONY: firmware firmware-table always all test programs backends asan fuzz bench bench-papers gradients demo model model-all install uninstall clean man
 .SECONDARY:
 
 backends:
@@ -259,9 +260,11 @@ firmware-table: all $(B)/firmware/pack
 # ---- figures, pictures, the model --------------------------------------------------------------------------------
 bench: all $(B)/test/bench
 	$(B)/test/bench
+bench-papers: all $(B)/test/bench_papers
+	$(B)/test/bench_papers
 gradients: $(B)/test/gradients
 	$(B)/test/gradients
-$(B)/test/bench $(B)/test/gradients: $(B)/test/%: $(B)/test/%.o $(SHARED) $(LIB)
+$(B)/test/bench $(B)/test/bench_papers $(B)/test/gradients: $(B)/test/%: $(B)/test/%.o $(SHARED) $(LIB)
 	$(call say,link $@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -116,6 +116,7 @@ static bool walk_both(explainer *x, ag_tensor *plain, ag_tensor *second) {
         if (!add) return false;
         k_axpy(1, add->data, second->data, numbers);
         ag_tape_reset(&x->tape, mark);
+        if (x->patches_only && i + 1 == layers) break; /* only the image embedding would come of it */
         ag_tensor *next = clip_blocks(&x->tape, &x->run, x->model->blocks, plain, i, i + 1);
         if (!next) return false;
         memcpy(plain->data, next->data, numbers * sizeof(real));
@@ -495,7 +496,8 @@ static bool open_row(explainer *x, const method *how, bool steered, const clip_m
                      size_t width, const method_options *o, arena *memory, pool *cores, fault *f) {
     size_t p = m->config.patch, layers = method_depth(how, &m->config), asked = o ? o->blocks : 0;
     *x = (explainer){.how = how, .steered = steered, .model = m, .memory = memory, .cores = cores, .height = height, .width = width,
-                     .batch = o && o->batch ? o->batch : 1, .gh = height / p, .gw = width / p};
+                     .batch = o && o->batch ? o->batch : 1, .gh = height / p, .gw = width / p,
+                     .patches_only = o && o->patches_only && !how->together};
     x->n = clip_first(&m->config) + x->gh * x->gw;
     if (!has_meaning(how, &m->config, f)) return false;
     if (x->batch > 1 && how->family != FAMILY_FEATURES)

@@ -99,6 +99,7 @@ typedef struct {
     const real *usual;               /* legrad of SigLIP: explain_options.usual */
     const real *alpha;               /* AlphaCLIP: explain_options.alpha */
     size_t batch;                    /* pictures of one size side by side; 0: one. Of the features family */
+    bool patches_only;               /* features: nobody asks for explainer.tokens' row 0, so the last plain block is spared */
 } method_options;
 typedef struct method_kept method_kept; /* methods_dense.c */
 
@@ -109,6 +110,7 @@ struct explainer {
     arena *memory;
     pool *cores;
     size_t batch, height, width, gh, gw, n, blocks; /* n tokens, the class token (where there is one) the first */
+    bool patches_only;
     ag_tape tape;
     clip_run run;
     real *tokens;       /* features: [batch,n,E] projected, not normalised; row 0 is the plain path's: the image embedding (a

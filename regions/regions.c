@@ -212,7 +212,7 @@ static bool embed_tokens(const region_method *how, const region_settings *o, con
     float *pixels = pixels_squash(photo, o->side, m->config.mean, m->config.std, e);
     if (!pixels) return false;
     bool ok = method_open(&x, method_find(how->tokens), m, pixels, o->side, o->side,
-                          &(method_options){.blocks = o->blocks}, memory, cores, &f);
+                          &(method_options){.blocks = o->blocks, .patches_only = true}, memory, cores, &f);
     mem_free(pixels);
     if (!ok) return err_fault(e, &f);
     double *w = mem_alloc(x.gh * x.gw, sizeof *w);

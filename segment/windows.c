@@ -97,7 +97,7 @@ static bool run_batch(sweep *v, arena *memory, pool *cores, fault *f) {
     const segment_settings *o = &v->s->settings;
     size_t Q = v->s->classes->query_count;
     explainer x;
-    const method_options options = {.blocks = o->blocks, .settings = &o->method, .batch = v->count};
+    const method_options options = {.blocks = o->blocks, .settings = &o->method, .batch = v->count, .patches_only = true};
     const real *cut = cut_windows(v, memory, f);
     if (!cut || !method_open(&x, o->how, v->s->model, cut, v->wh, v->ww, &options, memory, cores, f)) return false;
     size_t cells = x.gh * x.gw;
