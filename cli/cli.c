@@ -171,6 +171,18 @@ bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
                    below, below + patch);
 }
 
+bool cli_layers(cli *c, size_t asked, size_t depth, size_t *layers) {
+    size_t likes = c->model->config.invert.layers;
+    *layers = asked ? asked : likes ? likes : 1;
+    c->layers_from = asked ? "--layers" : likes ? "the model's config" : "the paper's";
+    return *layers <= depth || err_set(&c->e, "--layers: %zu found, 1 to %zu allowed, the model's depth", *layers, depth);
+}
+
+void cli_say_layers(size_t layers, const char *from) {
+    if (layers == 1) printf("the last layer explained (%s)\n", from);
+    if (layers > 1) printf("the last %zu layers explained (%s)\n", layers, from);
+}
+
 void cli_say_side(const cli *c, size_t side) { printf("at %zu x %zu pixels (%s)\n", side, side, c->side_from); }
 
 /* The command that wrote a result.json; empty where it does not say, or is no JSON. */

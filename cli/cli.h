@@ -64,7 +64,7 @@ typedef struct {
     void *room; /* the arena's address space */
     size_t room_bytes;
     char line[1024];  /* the command as it was typed, and this version: for the foot of what it makes */
-    const char *side_from; /* "--size", "the model's config"... */
+    const char *side_from, *layers_from; /* "--size", "the model's config"... */
     const char **templates; /* those that the texts stood in, till the end; NULL: they stood alone */
     size_t template_count;
     const char *command_line; /* its part without the version */
@@ -96,6 +96,11 @@ void cli_progress_end(cli *c);
 bool cli_side(cli *c, size_t asked, size_t times, size_t *side);
 /* "at 96 x 96 pixels (the model's config)" on standard output. */
 void cli_say_side(const cli *c, size_t side);
+/* The last layers that MaskInversion explains: as asked, what the model's config likes, or one; at most
+ * depth. c->layers_from says which. */
+bool cli_layers(cli *c, size_t asked, size_t depth, size_t *layers);
+/* "the last 3 layers explained (the model's config)"; 0: nothing. */
+void cli_say_layers(size_t layers, const char *from);
 /* Makes the folder of --out, and looks whether DIR/name can be written: now, not after the work. What another run left there
  * is said to be replaced. */
 bool cli_folder(cli *c, const char *dir, const char *name);

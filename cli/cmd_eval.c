@@ -200,10 +200,23 @@ static void say_sides(const job *j) {
     }
 }
 
+/* maskinv's layers, where no flag says them. */
+static void say_layers(const job *j) {
+    const eval_head *h = j->survey.set ? &j->survey.head : &j->head;
+    const char *from = j->c.model->config.invert.layers ? "the model's config" : "the paper's";
+    for (size_t i = 0; i < h->row_count && !j->o.layers; i++) {
+        if (strcmp(h->rows[i].method, "maskinv") || !h->rows[i].layers) continue;
+        printf("maskinv: ");
+        cli_say_layers(h->rows[i].layers, from);
+        return;
+    }
+}
+
 static bool eval(job *j) {
     eval_options o = {.keep_going = j->o.keep_going, .progress = show, .broken = show_broken, .arg = j};
     if (!cli_open_model(&j->c, &j->o.common) || !make_head(j)) return false;
     say_sides(j);
+    say_layers(j);
     if (j->survey.set && j->c.builtin)
         cli_warn(&j->c, "%s: photographs; the built-in model knows drawn things and cut-outs alone, so its figures mean nothing here "
                         "(-m MODEL: a published CLIP, see weights/get)", j->o.set);

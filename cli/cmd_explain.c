@@ -488,6 +488,15 @@ static bool write_sheet(job *j) {
     return picture_write_png(path, &j->sheet.page, &j->c.e);
 }
 
+/* The side, and the layers of LeGrad's map. */
+static void say_settings(const job *j) {
+    const method *legrad = method_find("legrad");
+    size_t depth = clip_depth(&j->c.model->config), usual = legrad->blocks < depth ? legrad->blocks : depth;
+    cli_say_side(&j->c, j->side);
+    for (size_t i = 0; i < j->method_count; i++)
+        if (j->methods[i] == legrad) cli_say_layers(j->o.layers ? j->o.layers : usual, j->o.layers ? "--layers" : "LeGrad's");
+}
+
 static bool explain(job *j) {
     if (!choose(j) || !cli_open_model(&j->c, &j->o.common) || !read_inputs(j)) return false;
     if (!open_sheet(j) || !begin_points(j) || !open_pamr(j)) return false;
@@ -496,7 +505,7 @@ static bool explain(job *j) {
     say_left_out(j);
     if (!write_sheet(j) || !print_points(j)) return false;
     if (j->none == j->method_count) return err_set(&j->c.e, "no method has a map of this model");
-    if (!j->o.points) cli_say_side(&j->c, j->side);
+    if (!j->o.points) say_settings(j);
     if (!j->flat) return true;
     size_t all = j->method_count * j->count;
     static const char flat[] = "%zu of %zu maps are the same everywhere and were not written, the first: %s";

@@ -102,11 +102,9 @@ static bool settings(job *j) {
     const clip_config *m = &j->c.model->config;
     j->invert = cli_invert(m, j->o.iters, j->o.lr, j->o.alpha);
     j->invert.decay = (real)j->o.decay;
-    j->layers = j->o.layers ? j->o.layers : !is_legrad(j) ? 0 : m->invert.layers ? m->invert.layers : 1;
     const method *how = method_find(j->o.explainer);
-    size_t depth = how ? method_depth(how, m) : clip_depth(m);
-    if (j->layers > depth)
-        return err_set(&j->c.e, "--layers: %zu found, 1 to %zu allowed, the model's depth", j->layers, depth);
+    if (!cli_layers(&j->c, j->o.layers, how ? method_depth(how, m) : clip_depth(m), &j->layers)) return false;
+    if (!j->o.layers && !is_legrad(j)) j->layers = 0; /* as the explainer has it */
     return cli_side(&j->c, j->o.size, 2, &j->side);
 }
 

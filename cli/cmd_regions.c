@@ -77,11 +77,9 @@ static bool settings(job *j) {
     const clip_config *m = &j->c.model->config;
     j->how = region_method_find(j->o.method);
     j->invert = cli_invert(m, j->o.iters, j->o.lr, j->o.alpha);
-    j->layers = j->o.layers ? j->o.layers : m->invert.layers ? m->invert.layers : 1;
-    size_t depth = clip_depth(m);
-    if (j->layers > depth || j->o.blocks > depth)
-        return err_set(&j->c.e, "--%s: %zu found, 1 to %zu allowed, the model's depth", j->layers > depth ? "layers" : "blocks",
-                       j->layers > depth ? j->layers : j->o.blocks, depth);
+    if (!cli_layers(&j->c, j->o.layers, clip_depth(m), &j->layers)) return false;
+    if (j->o.blocks > clip_depth(m))
+        return err_set(&j->c.e, "--blocks: %zu found, 1 to %zu allowed, the model's depth", j->o.blocks, clip_depth(m));
     return cli_side(&j->c, j->o.size, j->how->sides, &j->side);
 }
 

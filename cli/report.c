@@ -150,6 +150,7 @@ static bool add_invert(cJSON *to, const report *r) {
                   cJSON_AddNumberToObject(to, "alpha", as_printed(o->alpha)) &&
                   cJSON_AddNumberToObject(to, "decay", as_printed(o->decay)) &&
                   (r->layers ? cJSON_AddNumberToObject(to, "layers", (double)r->layers) : cJSON_AddNullToObject(to, "layers")) &&
+                  (!r->layers || json_add_text(to, "layers_from", r->about->layers_from)) &&
                   json_add_text(to, "gradient", r->gradient) && json_add_text(to, "explainer", r->explainer));
 }
 
@@ -196,7 +197,7 @@ char *report_json(const report *r, err *e) {
 }
 
 bool report_print(const report *r, bool json, err *e) {
-    if (!json) cli_say_side(r->about, r->size);
+    if (!json) cli_say_side(r->about, r->size), cli_say_layers(r->layers, r->about->layers_from);
     if (!json) return report_table(r, stdout), true;
     char *text = report_json(r, e);
     if (text) puts(text);

@@ -549,7 +549,7 @@ static void table_ranks(void **state) {
         last = percent;
         texts++;
     }
-    assert_int_equal(regions, 3); /* and the line of the size */
+    assert_int_equal(regions, 4); /* and the lines of the size and the layers */
     assert_int_equal(texts, 6);
 }
 

@@ -53,6 +53,7 @@ static void result_holds_all(void **state) {
     assert_string_equal(text_in(r, "family"), "CLIP");
     assert_string_equal(text_in(r, "method"), "maskinv");
     assert_string_equal(text_in(r, "size_from"), "the model's config");
+    assert_string_equal(text_in(r, "layers_from"), "--layers");
     assert_string_equal(text_in(r, "gradient"), "autograd");
     assert_string_equal(text_in(r, "explainer"), "legrad");
     near(number_in(r, "size"), 96);
@@ -115,15 +116,21 @@ static void other_runs(void **state) {
 static void sides_are_said(void **state) {
     (void)state;
     must(run("invert", "-i", IMAGE, "-k", MASK0, "--iters", "1", NULL));
-    assert_non_null(strstr(said.out, "at 96 x 96 pixels (the model's config)\n"));
+    assert_non_null(strstr(said.out, "at 96 x 96 pixels (the model's config)\nthe last 3 layers explained (the model's config)\n"));
+    must(run("invert", "-i", IMAGE, "-k", MASK0, "--iters", "1", "--layers", "2", NULL));
+    assert_non_null(strstr(said.out, "the last 2 layers explained (--layers)\n"));
+    must(run("invert", "-i", IMAGE, "-k", MASK0, "--iters", "1", "--explainer", "chefer", NULL));
+    assert_null(strstr(said.out, "explained"));
     must(run("regions", "--method", "cls", "-i", IMAGE, "-k", MASK0, NULL));
     assert_non_null(strstr(said.out, "at 96 x 96 pixels (the model's image)\n"));
     must(run("explain", "-i", IMAGE, "-t", "cat", "--size", "64", "-o", scratch("sides"), NULL));
-    assert_string_equal(said.out, "at 64 x 64 pixels (--size)\n");
+    assert_string_equal(said.out, "at 64 x 64 pixels (--size)\nthe last 2 layers explained (LeGrad's)\n");
+    must(run("explain", "-i", IMAGE, "-t", "cat", "--method", "gem", "-o", scratch("gem"), NULL));
+    assert_string_equal(said.out, "at 96 x 96 pixels (the model's config)\n");
     must(run("scenes", "--count", "2", "--size", "48", "-o", scratch("set"), NULL));
     must(run("eval", "-d", scratch("set"), "--methods", "cls,maskinv", "--explainers", "legrad", "-o", scratch("eval"), NULL));
     assert_non_null(strstr(said.out, "cls: at 96 x 96 pixels (the model's image)\n"));
-    assert_non_null(strstr(said.out, "maskinv, legrad: at 96 x 96 pixels (the model's config)\n"));
+    assert_non_null(strstr(said.out, "maskinv, legrad: at 96 x 96 pixels (the model's config)\nmaskinv: the last 3 layers explained (the model's config)\n"));
     for (const char *line = said.out; *line;) { /* tables fit a terminal; the set's path is as long as it is */
         size_t n = strcspn(line, "\n");
         if (n > 80 && !strstr(line, "scenes of")) fail_msg("%zu columns: %.*s", n, (int)n, line);
