@@ -7,7 +7,11 @@ static void encode(const char *merges, size_t length, const char *text) {
     err e = {0};
     uint32_t ids[77];
     size_t n;
-    tokenizer *tok = tokenizer_parse(merges, length, "fuzz", 0, &e);
+    char *exact = mem_alloc(length ? length : 1, 1); /* nothing stands behind a mapped file */
+    if (!exact) return;
+    memcpy(exact, merges, length);
+    tokenizer *tok = tokenizer_parse(exact, length, "fuzz", 0, &e);
+    mem_free(exact);
     if (!tok) return;
     if (tokenizer_encode(tok, text, ids, 77, &n, &e)) {
         bool clips = tok->kind == &clip_bpe_kind;

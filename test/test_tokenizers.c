@@ -9,9 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "files/files.h"
-#include "files/json.h"
+#include "files/json_cut.h"
 #include "models/texts.h"
 #include "models/tokens.h"
 #include "text/kinds.h"
@@ -277,6 +278,106 @@ static void every_allocation_may_fail(void **state) {
     }
 }
 
+/* ---- XLM-V's: a tokenizer.json of hundreds of MB ---------------------------------------------------------------- */
+/* Bytes of this process that no file stands behind; 0: not known here. */
+static size_t own_memory(void) {
+    char line[200];
+    size_t kb = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, "RssAnon:", 8)) kb = strtoul(line + 8, NULL, 10);
+    if (f) fclose(f);
+    return kb << 10;
+}
+
+/* 150,000 pieces with some 500 bytes of blanks each, as an indenting program writes them: no more than what the pieces
+ * themselves take is held, and the ids are those of the small file. */
+static void a_large_vocabulary_is_read_where_it_lies(void **state) {
+    enum { PIECES = 150000, MOST = 48 << 20 };
+    static const char small[] = "test/data/checkpoints/metaclip2-hf/tokenizer.json", text[] = "a photo of a cat, x7 \xC3\xA9t\xC3\xA9";
+    char path[] = "/tmp/tokenizer-large-XXXXXX", blanks[251];
+    size_t length, before, after, added = 0;
+    const char *item_at;
+    static const char *const names[] = {"model.vocab"};
+    json_cut list;
+    int fd = mkstemp(path);
+    (void)state;
+    assert_true(fd >= 0);
+    FILE *f = fdopen(fd, "w");
+    char *bytes = file_read(small, 1 << 20, &length, &e);
+    assert_true(f && bytes);
+    memset(blanks, ' ', 250), blanks[250] = 0;
+    cJSON *rest = json_cut_parse(bytes, length, small, names, 1, &list, &e);
+    assert_non_null(rest);
+    item_at = list.start;
+    size_t own = json_cut_count(&list);
+    fwrite(bytes, 1, (size_t)(list.end - bytes), f); /* all of its pieces, then new ones that no text is made of */
+    for (; added + own < PIECES; added++) fprintf(f, ",\n%s[%s\"\xE2\x96\x81q%zuq\", -%zu.5]", blanks, blanks, added, 30 + added % 7);
+    fwrite(list.end, 1, length - (size_t)(list.end - bytes), f);
+    assert_true(item_at && fclose(f) == 0);
+    json_cut_close(&list);
+    json_free(rest);
+    mem_free(bytes);
+    before = own_memory();
+    tokenizer *large = tokenizer_open(path, 0, &e), *plain = tokenizer_open(small, 0, &e);
+    after = own_memory();
+    unlink(path);
+    if (!large || !plain) fail_msg("%s", e.text);
+    assert_int_equal(tokenizer_vocab(large), PIECES);
+    uint32_t a[77], b[77];
+    size_t n, m;
+    assert_true(tokenizer_encode(large, text, a, 77, &n, &e) && tokenizer_encode(plain, text, b, 77, &m, &e));
+    assert_int_equal(n, m);
+    assert_memory_equal(a, b, n * sizeof *a);
+    tokenizer_free(large);
+    tokenizer_free(plain);
+    if (before && after > before + MOST) fail_msg("%zu MB held, at most %d expected", (after - before) >> 20, MOST >> 20);
+}
+
+/* Lists are cut out of the text as strictly as a whole text is read. */
+static void cut_lists(void **state) {
+    static const struct { const char *text, *says; } rows[] = {
+        {"{\"model\":{\"vocab\":[1, 2 ,3]},\"x\":1}", NULL},
+        {" {\"model\" : {\"a\":\"]\", \"vocab\" : [] } } ", NULL},
+        {"{\"model\":{\"vocab\":{\"a,]\":1,\"b\\\"\":[2,{\"c\":3}]}}}", NULL},
+        {"{\"model\":{\"vocab\":[1,]}}", "an element behind its comma"},
+        {"{\"model\":{\"vocab\":[,1]}}", "number 0"},
+        {"{\"model\":{\"vocab\":[1 2]}}", "number 0"},
+        {"{\"model\":{\"vocab\":[1]2]}}", "line 1"},
+        {"{\"model\":{\"vocab\":[1},\"x\":[1]}", "line 1"},
+        {"{\"model\":{\"vocab\":[1] \"]\"}}", "line 1"},
+        {"{\"model\":{\"vocab\":[\"a]}}", "line 1"},
+        {"{\"model\":{\"vocab\":[1],\"vocab\":[2]}}", "twice"},
+        {"{\"model\":{\"vocab\":[01]}}", "number 0"},
+        {"{\"model\":{\"vocab\":[1]},}", "line 1"},
+        {"{\"model\":{\"vocab\":{\"a\":1}, {\"b\":2}}}", "line 1"},
+        {"{\"model\":{\"vocab\":{\"a\":1}x}}", "line 1"},
+        {"{\"model\":{\"vocab\":{3:1}}}", "number 0"},
+    };
+    static const char *const names[] = {"model.vocab"};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        json_cut list;
+        size_t seen = 0;
+        e.text[0] = 0;
+        size_t n = strlen(rows[i].text);
+        char *exact = malloc(n); /* nothing stands behind a mapped file */
+        assert_non_null(exact);
+        memcpy(exact, rows[i].text, n);
+        cJSON *rest = json_cut_parse(exact, n, "here", names, 1, &list, &e);
+        if (rest) assert_non_null(list.start);
+        while (rest && json_cut_next(&list, &e)) seen++;
+        bool ok = rest && list.ended;
+        if (ok != !rows[i].says || (rows[i].says && !strstr(e.text, rows[i].says)))
+            fail_msg("%s: '%s' found, '%s' expected", rows[i].text, e.text, rows[i].says ? rows[i].says : "nothing");
+        if (ok) assert_int_equal(seen, json_cut_count(&list));
+        if (ok) assert_true(cJSON_IsNull(cJSON_GetObjectItem(cJSON_GetObjectItem(rest, "model"), "vocab")));
+        json_cut_close(&list);
+        json_free(rest);
+        free(exact);
+    }
+}
+
 int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
@@ -285,6 +386,7 @@ int main(void) {
         cmocka_unit_test(decodes),                 cmocka_unit_test(misread_texts_are_seen),
         cmocka_unit_test(added_tokens_shift_no_ids), cmocka_unit_test(a_larger_table_takes_no_further_merges),
         cmocka_unit_test(damaged_files_are_named), cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(cut_lists),               cmocka_unit_test(a_large_vocabulary_is_read_where_it_lies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,11 +164,19 @@ tokenizer *tokenizer_parse(const char *bytes, size_t length, const char *name, s
     return tokenizer_parse_as(bytes, length, name, most_merges, 0, e);
 }
 
+/* A tokenizer.json may be of any size: what is long in it is read where it lies. */
 tokenizer *tokenizer_open_as(const char *path, size_t most_merges, unsigned clean, err *e) {
-    size_t length;
-    char *bytes = file_read(path, FILE_MOST, &length, e);
-    tokenizer *t = bytes ? tokenizer_parse_as(bytes, length, path, most_merges, clean, e) : NULL;
-    mem_free(bytes);
+    file_map m;
+    if (!file_map_open(path, &m, e)) return NULL;
+    const char *bytes = (const char *)m.data;
+    size_t at = 0;
+    tokenizer *t = NULL;
+    while (at < m.length && at < 64 && strchr(" \t\r\n", bytes[at])) at++;
+    if (m.length > FILE_MOST && bytes[at] != '{')
+        err_set(e, "%s: %zu bytes found, at most %d expected, unless it is a tokenizer.json", path, m.length, FILE_MOST);
+    else
+        t = tokenizer_parse_as(bytes, m.length, path, most_merges, clean, e);
+    file_map_close(&m);
     return t;
 }
 

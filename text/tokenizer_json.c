@@ -1,8 +1,16 @@
 /* tokenizer_json.c - Hugging Face's tokenizer.json, into the kind that it describes: Unigram, BPE, WordPiece; and CLIP's own,
- * which is BPE with "</w>". What else a file may ask for is refused by name. */
-#include "files/json.h"
+ * which is BPE with "</w>". What else a file may ask for is refused by name. Vocabulary and merges, which may be hundreds of MB
+ * (XLM-V), are read element by element where they lie. */
+#include "files/json_cut.h"
 #include "text/kinds.h"
 #include <string.h>
+
+enum { VOCAB, MERGES, LISTS };
+static const char *const LONG[LISTS] = {"model.vocab", "model.merges"};
+typedef struct {
+    cJSON *root; /* all but the lists */
+    json_cut list[LISTS];
+} parts;
 
 static const cJSON *get(const cJSON *o, const char *name) { return cJSON_GetObjectItemCaseSensitive(o, name); }
 static bool is(const cJSON *o, const char *text) { return cJSON_IsString(o) && !strcmp(o->valuestring, text); }
@@ -68,18 +76,20 @@ static bool read_charsmap(const cJSON *normalizer, charsmap *m, const char *name
 }
 
 /* ---- Unigram ------------------------------------------------------------------------------------------------ */
-static bool fill_unigram(const cJSON *root, unigram *u, const char *name, err *e) {
-    const cJSON *model = get(root, "model"), *item, *list = get(model, "vocab"), *special;
-    size_t unknown = 0, count = 0;
-    if (!cJSON_IsArray(list)) return err_set(e, "%s: model.vocab: a list of pieces and scores expected", name);
-    cJSON_ArrayForEach(item, list) {
+static bool fill_unigram(parts *all, unigram *u, const char *name, err *e) {
+    json_cut *list = &all->list[VOCAB];
+    const cJSON *root = all->root, *model = get(root, "model"), *item, *special;
+    size_t unknown = 0;
+    if (!list->start || list->object) return err_set(e, "%s: model.vocab: a list of pieces and scores expected", name);
+    while ((item = json_cut_next(list, e))) {
         const cJSON *piece = item->child, *score = piece ? piece->next : NULL;
         if (!cJSON_IsString(piece) || !cJSON_IsNumber(score))
-            return err_set(e, "%s: model.vocab, number %zu: [\"piece\", score] expected", name, count);
+            return err_set(e, "%s: model.vocab, number %zu: [\"piece\", score] expected", name, list->count - 1);
         if (!unigram_add(u, piece->valuestring, strlen(piece->valuestring), score->valuedouble, true, e))
             return err_prefix(e, "%s: model.vocab", name);
-        count++;
     }
+    size_t count = list->count;
+    if (!list->ended) return false;
     if (!count) return err_set(e, "%s: model.vocab is empty", name);
     if (!json_whole(get(model, "unk_id"), &unknown) || unknown >= count)
         return err_set(e, "%s: model.unk_id: a number below %zu expected", name, count);
@@ -93,38 +103,40 @@ static bool fill_unigram(const cJSON *root, unigram *u, const char *name, err *e
     return read_charsmap(get(root, "normalizer"), &u->map, name, e);
 }
 
-static tokenizer *read_unigram(const cJSON *root, const char *name, unsigned clean, err *e) {
+static tokenizer *read_unigram(parts *all, const char *name, unsigned clean, err *e) {
     uint32_t start, end;
     unigram *u = mem_alloc(1, sizeof *u);
     if (!u) return (void)err_set(e, "%s: no memory for a vocabulary", name), NULL;
-    if (!fill_unigram(root, u, name, e)) {
+    if (!fill_unigram(all, u, name, e)) {
         unigram_free(u);
         return NULL;
     }
-    find_marks(root, &start, &end);
+    find_marks(all->root, &start, &end);
     return tokenizer_make(&unigram_kind, u, clean, start, end, name, e);
 }
 
 /* ---- pieces with ids ----------------------------------------------------------------------------------------- */
 /* {"piece": id} in the order of the ids, which must be 0, 1, 2... */
-static bool fill_pieces(const cJSON *vocab, spellings *s, const char *name, err *e) {
-    size_t count = 0, id;
+static bool fill_pieces(json_cut *vocab, spellings *s, const char *name, err *e) {
+    size_t id, count = json_cut_count(vocab);
     const cJSON *v;
-    if (!cJSON_IsObject(vocab)) return err_set(e, "%s: model.vocab: an object of ids expected", name);
-    cJSON_ArrayForEach(v, vocab) count++;
-    const char **in_order = mem_alloc(count + 1, sizeof *in_order);
-    bool ok = in_order != NULL || err_set(e, "%s: no memory for %zu pieces", name, count);
-    if (ok) memset(in_order, 0, (count + 1) * sizeof *in_order);
-    cJSON_ArrayForEach(v, vocab) {
-        if (!ok) break;
-        if (!json_whole(v, &id) || id >= count || in_order[id])
-            ok = err_set(e, "%s: model.vocab: \"%.40s\": an id of its own below %zu expected", name, v->string, count);
+    if (!vocab->start || !vocab->object) return err_set(e, "%s: model.vocab: an object of ids expected", name);
+    const char **where = mem_alloc(count + 1, sizeof *where); /* by id: the member's place */
+    bool ok = where != NULL || err_set(e, "%s: no memory for %zu pieces", name, count);
+    if (ok) memset(where, 0, (count + 1) * sizeof *where);
+    for (const char *at = vocab->at; ok && (v = json_cut_next(vocab, e)); at = vocab->at) {
+        if (!json_whole(v->child, &id) || id >= count || where[id])
+            ok = err_set(e, "%s: model.vocab: \"%.40s\": an id of its own below %zu expected", name, v->child->string, count);
         else
-            in_order[id] = v->string;
+            where[id] = at;
     }
-    for (size_t i = 0; ok && i < count; i++) ok = spellings_add(s, in_order[i], strlen(in_order[i]), e) != NONE;
+    ok = ok && vocab->ended;
+    for (size_t i = 0; ok && i < count; i++) {
+        json_cut_seek(vocab, where[i], i);
+        ok = (v = json_cut_next(vocab, e)) && spellings_add(s, v->child->string, strlen(v->child->string), e) != NONE;
+    }
     if (ok && s->count != count) ok = err_set(e, "%s: model.vocab: a piece stands there twice", name);
-    mem_free(in_order);
+    mem_free(where);
     return ok && (count || err_set(e, "%s: model.vocab is empty", name));
 }
 
@@ -145,11 +157,13 @@ static bool add_merge(pairs *p, const cJSON *m, err *e) {
     return pairs_merge(p, a->valuestring, strlen(a->valuestring), b->valuestring, strlen(b->valuestring), e);
 }
 
-static bool fill_pairs(const cJSON *root, pairs *p, const char *name, err *e) {
-    const cJSON *model = get(root, "model"), *m, *special;
-    if (!fill_pieces(get(model, "vocab"), &p->pieces, name, e)) return false;
-    cJSON_ArrayForEach(m, get(model, "merges"))
+static bool fill_pairs(parts *all, pairs *p, const char *name, err *e) {
+    json_cut *merges = &all->list[MERGES];
+    const cJSON *root = all->root, *model = get(root, "model"), *m, *special;
+    if (!fill_pieces(&all->list[VOCAB], &p->pieces, name, e)) return false;
+    while ((m = json_cut_next(merges, e)))
         if (!add_merge(p, m, e)) return err_prefix(e, "%s", name);
+    if (!merges->ended) return false;
     cJSON_ArrayForEach(special, get(root, "added_tokens")) { /* beyond the vocabulary: numbers must go on */
         const cJSON *content = get(special, "content");
         if (cJSON_IsString(content) && find_piece(&p->pieces, content) == NONE &&
@@ -162,36 +176,36 @@ static bool fill_pairs(const cJSON *root, pairs *p, const char *name, err *e) {
     return true;
 }
 
-static tokenizer *read_pairs(const cJSON *root, const char *name, unsigned clean, err *e) {
+static tokenizer *read_pairs(parts *all, const char *name, unsigned clean, err *e) {
     uint32_t start, end;
-    if (!cJSON_IsTrue(get(get(root, "model"), "byte_fallback"))) {
+    if (!cJSON_IsTrue(get(get(all->root, "model"), "byte_fallback"))) {
         err_set(e, "%s: BPE without byte_fallback: CLIP's (\"</w>\") and Gemma's are read, this one is not", name);
         return NULL;
     }
     pairs *p = mem_alloc(1, sizeof *p);
     if (!p) return (void)err_set(e, "%s: no memory for a vocabulary", name), NULL;
-    if (!fill_pairs(root, p, name, e)) {
+    if (!fill_pairs(all, p, name, e)) {
         pairs_free(p);
         return NULL;
     }
-    find_marks(root, &start, &end);
+    find_marks(all->root, &start, &end);
     return tokenizer_make(&pairs_kind, p, clean, start, end, name, e);
 }
 
 /* ---- WordPiece ------------------------------------------------------------------------------------------------------ */
-static tokenizer *read_wordpiece(const cJSON *root, const char *name, unsigned clean, err *e) {
+static tokenizer *read_wordpiece(parts *all, const char *name, unsigned clean, err *e) {
     uint32_t start, end;
-    const cJSON *model = get(root, "model");
+    const cJSON *model = get(all->root, "model");
     wordpiece *w = mem_alloc(1, sizeof *w);
     if (!w) return (void)err_set(e, "%s: no memory for a vocabulary", name), NULL;
-    bool ok = fill_pieces(get(model, "vocab"), &w->pieces, name, e);
+    bool ok = fill_pieces(&all->list[VOCAB], &w->pieces, name, e);
     if (ok && (w->unknown = find_piece(&w->pieces, get(model, "unk_token"))) == NONE)
         ok = err_set(e, "%s: model.unk_token: one of its pieces expected", name);
     if (!ok) {
         wordpiece_free(w);
         return NULL;
     }
-    find_marks(root, &start, &end);
+    find_marks(all->root, &start, &end);
     return tokenizer_make(&wordpiece_kind, w, clean, start, end, name, e);
 }
 
@@ -201,22 +215,30 @@ static bool is_clips(const cJSON *model) {
     return is(suffix, "</w>") || (!suffix && !kind); /* the shortest form that 1.0 read */
 }
 
+static tokenizer *read_clips(const char *bytes, size_t n, const char *name, size_t most_merges, err *e) {
+    if (n > JSON_REST_MOST)
+        return (void)err_set(e, "%s: CLIP's byte pairs in %zu bytes, at most %d MB expected", name, n, JSON_REST_MOST >> 20), NULL;
+    clip_bpe *own = clip_bpe_parse(bytes, n, name, most_merges, e);
+    uint32_t vocab = own ? (uint32_t)clip_bpe_vocab(own) : 0;
+    return tokenizer_make(&clip_bpe_kind, own, 0, vocab - 2, vocab - 1, name, e);
+}
+
 tokenizer *tokenizer_json_parse(const char *bytes, size_t n, const char *name, size_t most_merges, unsigned clean,
                                 err *e) {
-    cJSON *root = json_parse(bytes, n, name, e);
-    const cJSON *model = root ? get(root, "model") : NULL, *kind = get(model, "type");
+    parts all = {.root = NULL};
     tokenizer *t = NULL;
-    if (!root) return NULL;
-    if (is_clips(model) || (!is(kind, "Unigram") && !is(kind, "WordPiece") && !cJSON_IsTrue(get(model, "byte_fallback")))) {
-        clip_bpe *own = clip_bpe_parse(bytes, n, name, most_merges, e);
-        uint32_t vocab = own ? (uint32_t)clip_bpe_vocab(own) : 0;
-        t = tokenizer_make(&clip_bpe_kind, own, 0, vocab - 2, vocab - 1, name, e);
-    } else if (is(kind, "Unigram"))
-        t = read_unigram(root, name, clean, e);
-    else if (is(kind, "WordPiece"))
-        t = read_wordpiece(root, name, clean, e);
-    else
-        t = read_pairs(root, name, clean, e);
-    json_free(root);
+    if ((all.root = json_cut_parse(bytes, n, name, LONG, LISTS, all.list, e))) {
+        const cJSON *model = get(all.root, "model"), *kind = get(model, "type");
+        if (is_clips(model) || (!is(kind, "Unigram") && !is(kind, "WordPiece") && !cJSON_IsTrue(get(model, "byte_fallback"))))
+            t = read_clips(bytes, n, name, most_merges, e);
+        else if (is(kind, "Unigram"))
+            t = read_unigram(&all, name, clean, e);
+        else if (is(kind, "WordPiece"))
+            t = read_wordpiece(&all, name, clean, e);
+        else
+            t = read_pairs(&all, name, clean, e);
+    }
+    for (size_t i = 0; i < LISTS; i++) json_cut_close(&all.list[i]);
+    json_free(all.root);
     return t;
 }
