@@ -39,6 +39,6 @@ void dense_say_head(const survey *s, longtext *out);
 bool dense_measure(const survey *s, const survey_picture *p, arena *memory, longtext *line, err *e);
 /* Values of a label picture -> classes of a list, SEGMENT_IGNORED (or UINT16_MAX) where they are none. */
 uint16_t dense_truth(const segment_list *list, uint32_t value);
-/* Per cent that the papers print for ViT-B/16; NAN: none. size: CLIPtrase's 224 or 336. */
-double dense_published(const char *list, const char *row, size_t side);
+/* Per cent that the papers print for ViT-B/16 or ViT-L/14; NAN: none. side: CLIPtrase's 224 or 336. */
+double dense_published(const char *list, const char *row, size_t width, size_t patch, size_t side);
 #endif

@@ -7,30 +7,36 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- published, for ViT-B/16 -------------------------------------------------------------------------------------- */
-typedef struct { const char *row; double value[8]; } known_row; /* 0: not known */
+/* ---- published ------------------------------------------------------------------------------------------------------ */
+enum { BASE = 768, LARGE = 1024 }; /* widths of ViT-B/16 and ViT-L/14 */
+typedef struct { size_t width; const char *row; double value[8]; } known_row; /* 0: not known */
 static const char *const known_lists[8] = {"voc21", "context60", "coco_object", "voc20", "cityscapes", "context59", "ade20k", "coco_stuff164k"};
 static const known_row known[] = {
-    {"similarity", {16.2, 7.7, 5.5, 41.8, 5.5, 9.2, 2.1, 4.4}}, /* CLIP, SCLIP, ClearCLIP, NACLIP: ResCLIP's tables */
-    {"sclip", {59.1, 30.4, 30.5, 80.4, 32.2, 34.2, 16.1, 22.4}},
-    {"clearclip", {51.8, 32.6, 33.0, 80.9, 30.0, 35.9, 16.7, 23.9}},
-    {"naclip", {58.9, 32.2, 33.2, 79.7, 35.5, 35.2, 17.4, 23.3}},
-    {"naclip+pamr", {64.07, 34.99, 36.19, 83.03, 38.27, 38.35, 19.05, 25.69}}, /* from here on: their READMEs */
-    {"resclip", {61.1, 33.5, 35.0, 86.0, 35.9, 36.8, 18.0, 24.7}},
-    {"resclip-sclip", {60.7, 32.9, 34.3, 84.6, 34.4, 35.8, 17.6, 23.9}},
-    {"resclip-clearclip", {59.0, 32.9, 34.0, 87.1, 34.5, 36.4, 17.8, 24.3}},
-    {"scclip", {64.6, 36.8, 37.7, 84.3, 41.0, 40.1, 20.1, 26.6}}, /* as RF-CLIP cites it */
+    {BASE, "similarity", {16.2, 7.7, 5.5, 41.8, 5.5, 9.2, 2.1, 4.4}}, /* CLIP, SCLIP, ClearCLIP, NACLIP: ResCLIP's tables */
+    {BASE, "sclip", {59.1, 30.4, 30.5, 80.4, 32.2, 34.2, 16.1, 22.4}},
+    {BASE, "clearclip", {51.8, 32.6, 33.0, 80.9, 30.0, 35.9, 16.7, 23.9}},
+    {BASE, "naclip", {58.9, 32.2, 33.2, 79.7, 35.5, 35.2, 17.4, 23.3}},
+    {BASE, "naclip+pamr", {64.07, 34.99, 36.19, 83.03, 38.27, 38.35, 19.05, 25.69}}, /* from here on: their READMEs */
+    {BASE, "resclip", {61.1, 33.5, 35.0, 86.0, 35.9, 36.8, 18.0, 24.7}},
+    {BASE, "resclip-sclip", {60.7, 32.9, 34.3, 84.6, 34.4, 35.8, 17.6, 23.9}},
+    {BASE, "resclip-clearclip", {59.0, 32.9, 34.0, 87.1, 34.5, 36.4, 17.8, 24.3}},
+    {BASE, "scclip", {64.6, 36.8, 37.7, 84.3, 41.0, 40.1, 20.1, 26.6}}, /* as RF-CLIP cites it */
+    {LARGE, "resclip", {54.1, 30.9, 32.5, 85.5, 33.7, 34.5, 18.2, 23.4}},
+    {LARGE, "scclip", {65.0, 36.9, 0, 0, 41.3, 0, 21.7, 26.9}},
 };
 static const char *const trase_lists[7] = {"cliptrase_voc21", "cliptrase_context60", "cliptrase_coco80", "cliptrase_voc20",
                                            "cliptrase_context59", "cliptrase_ade150", "cliptrase_coco171"};
-static const double trase[7] = {50.88, 29.87, 43.56, 80.95, 33.83, 16.35, 22.84}; /* at 224 */
+static const double trase[2][7] = {{50.88, 29.87, 43.56, 80.95, 33.83, 16.35, 22.84},  /* at 224 */
+                                   {53.04, 30.79, 44.84, 81.20, 34.92, 17.04, 24.06}}; /* at 336 */
 
-double dense_published(const char *list, const char *row, size_t side) {
+double dense_published(const char *list, const char *row, size_t width, size_t patch, size_t side) {
+    if (patch != (width == BASE ? 16 : 14)) return (double)NAN;
     for (size_t l = 0; l < 7; l++)
-        if (!strcmp(list, trase_lists[l])) return side == 224 && !strcmp(row, "cliptrase") ? trase[l] : (double)NAN;
+        if (!strcmp(list, trase_lists[l]))
+            return width == BASE && (side == 224 || side == 336) && !strcmp(row, "cliptrase") ? trase[side == 336][l] : (double)NAN;
     for (size_t r = 0; r < sizeof known / sizeof *known; r++)
-        for (size_t l = 0; l < 8 && !strcmp(known[r].row, row); l++)
-            if (!strcmp(list, known_lists[l])) return known[r].value[l];
+        for (size_t l = 0; l < 8 && known[r].width == width && !strcmp(known[r].row, row); l++)
+            if (!strcmp(list, known_lists[l])) return known[r].value[l] > 0 ? known[r].value[l] : (double)NAN;
     return (double)NAN;
 }
 
@@ -105,13 +111,34 @@ typedef struct { const char *name, *list; double miou, macc, aacc, known; bool o
 static figures figures_of(const table *t, size_t i) {
     const table_row *r = &t->rows[i];
     figures f = {.name = text_of(r->settings, "name"), .list = text_of(r->settings, "list")};
-    bool b16 = number(field(t->head, "width")) == 768 && number(field(t->head, "patch")) == 16;
     f.own = !strcmp(f.name, "cliptrase");
     segment_means m = segment_score_means(&r->score);
     segment_cliptrase_means c = segment_score_cliptrase(&r->score);
     f.miou = 100 * (f.own ? c.miou : m.miou), f.macc = 100 * (f.own ? c.macc : m.macc), f.aacc = 100 * (f.own ? c.pacc : m.aacc);
-    f.known = b16 ? dense_published(f.list, f.name, (size_t)number(field(r->settings, "short"))) : (double)NAN;
+    f.known = dense_published(f.list, f.name, (size_t)number(field(t->head, "width")), (size_t)number(field(t->head, "patch")),
+                              (size_t)number(field(r->settings, "short")));
     return f;
+}
+
+/* Of the rows of one list: is any published, and what do the best reach (NAN: all alike)? */
+static bool list_known(const table *t, const char *list, double *best) {
+    bool any = false;
+    double worst = 101;
+    *best = -1;
+    for (size_t i = 0; i < t->row_count; i++) {
+        figures f = figures_of(t, i);
+        if (strcmp(f.list, list) != 0) continue;
+        any = any || !isnan(f.known);
+        *best = f.miou > *best ? f.miou : *best, worst = f.miou < worst ? f.miou : worst;
+    }
+    if (!(*best > worst)) *best = (double)NAN;
+    return any;
+}
+
+static bool any_known(const table *t) {
+    for (size_t i = 0; i < t->row_count; i++)
+        if (!isnan(figures_of(t, i).known)) return true;
+    return false;
 }
 
 static void say_number(longtext *out, const char *format, double v, const char *none) {
@@ -169,64 +196,74 @@ static void say_text(const table *t, longtext *out) {
         text_of(t->head, "split"), text_of(t->head, "model"), t->pictures - t->broken, t->broken);
     for (size_t i = 0; i < t->row_count; i++) {
         figures f = figures_of(t, i);
+        double best;
+        bool shown = list_known(t, f.list, &best);
         if (!i || strcmp(f.list, text_of(t->rows[i - 1].settings, "list")) != 0)
-            say(out, "\n%-24s %8s %8s %8s %10s\n", f.list, "mIoU", "mAcc", "aAcc", "published");
+            say(out, "\n%-24s %8s %8s %8s%s\n", f.list, "mIoU", "mAcc", "aAcc", shown ? "  published" : "");
         say(out, "  %-22s ", f.name);
         say_number(out, "%8.2f", f.miou, "       -"), say(out, " ");
         say_number(out, "%8.2f", f.macc, "       -"), say(out, " ");
-        say_number(out, "%8.2f", f.aacc, "       -"), say(out, " ");
-        say_number(out, "%10.2f", f.known, ""), say(out, "\n");
+        say_number(out, "%8.2f", f.aacc, "       -");
+        say_number(out, " %10.2f", f.known, ""), say(out, "\n");
     }
-    if (t->row_count && isnan(figures_of(t, 0).known))
-        say(out, "\nPublished numbers are of ViT-B/16 on the whole split; this model or row has none.\n");
+    say(out, any_known(t) ? "\nPublished numbers are of the whole split.\n"
+                          : "\nPublished numbers are of ViT-B/16 and ViT-L/14; this model has none.\n");
 }
 
 /* ---- the page: a table a list, a bar a row ------------------------------------------------------------------------------ */
 static void say_page_row(const table *t, size_t i, longtext *out) {
     figures f = figures_of(t, i);
     const cJSON *s = t->rows[i].settings;
-    double window = number(field(s, "window"));
-    say(out, "<tr><td>%s</td><td>%.0f</td><td>", f.name, number(field(s, "short")));
+    double window = number(field(s, "window")), top;
+    bool shown = list_known(t, f.list, &top), best = f.miou >= top;
+    say(out, "<tr%s><td>%s</td><td><b>", best ? " class=best" : "", f.name);
+    say_number(out, "%.2f", f.miou, "–");
+    say(out, "</b></td><td><svg viewBox=\"0 0 200 14\" role=img aria-label=\"mIoU in per cent\"><rect class=\"bar%s\" y=2 height=10 width=%.1f />",
+        best ? " best" : "", isnan(f.miou) ? 0 : 2 * f.miou);
+    if (!isnan(f.known)) say(out, "<path class=known d=\"M%.1f 0V14\"/>", 2 * f.known);
+    say(out, "</svg></td>");
+    if (shown) say(out, "<td>"), say_number(out, "%.2f", f.known, ""), say(out, "</td>");
+    say(out, "<td>");
+    say_number(out, "%.2f", f.macc, "–"), say(out, "</td><td>");
+    say_number(out, "%.2f", f.aacc, "–"), say(out, "</td><td>%.0f</td><td>", number(field(s, "short")));
     if (window > 0) say(out, "%.0f / %.0f", window, number(field(s, "stride")));
     else say(out, "whole");
-    if (f.own) say(out, "</td><td>eps %g, min %g", number(field(s, "eps")), number(field(s, "least")));
-    else say(out, "</td><td>%g, %g", number(field(s, "scale")), number(field(s, "prob_thd")));
-    say(out, "</td><td><b>");
-    say_number(out, "%.2f", f.miou, "–");
-    say(out, "</b></td><td><svg viewBox=\"0 0 200 14\" role=img aria-label=\"mIoU in per cent\"><rect class=bar y=2 height=10 width=%.1f />",
-        isnan(f.miou) ? 0 : 2 * f.miou);
-    if (!isnan(f.known)) say(out, "<path class=known d=\"M%.1f 0V14\"/>", 2 * f.known);
-    say(out, "</svg></td><td>");
-    say_number(out, "%.2f", f.macc, "–"), say(out, "</td><td>");
-    say_number(out, "%.2f", f.aacc, "–"), say(out, "</td><td>");
-    say_number(out, "%.2f", f.known, ""), say(out, "</td></tr>\n");
+    if (f.own) say(out, "</td><td>eps %g, min %g</td></tr>\n", number(field(s, "eps")), number(field(s, "least")));
+    else say(out, "</td><td>%g, %g</td></tr>\n", number(field(s, "scale")), number(field(s, "prob_thd")));
 }
 
-static void say_page(const table *t, longtext *out) {
+static void say_page_head(const table *t, longtext *out) {
     say(out, "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\"><title>");
     say_html(out, text_of(t->head, "title"));
-    say(out, ", segmentation</title><style>%s td svg{width:200px}.known{stroke:var(--ink);stroke-width:2;stroke-dasharray:3 2}</style><h1>",
-        eval_style);
+    say(out, ", segmentation</title><style>%s%s</style><h1>", eval_style, eval_bar_style);
     say_html(out, text_of(t->head, "title"));
     say(out, ", split ");
     say_html(out, text_of(t->head, "split"));
     say(out, ": open-vocabulary segmentation</h1>\n<p>Model ");
     say_html(out, text_of(t->head, "model"));
-    say(out, ". %zu pictures; %zu could not be read or have no label picture. Pixels are counted over all pictures in whole numbers; mIoU "
-             "is the mean over classes that are predicted or true somewhere (CLIPtrase's rows: as its code counts, on the middle square). "
-             "The dashed line is the published number, for ViT-B/16.</p>\n",
-        t->pictures - t->broken, t->broken);
+    say(out, ". %zu picture%s; %zu could not be read or ha%s no label picture, %zu left out. Pixels are counted over all pictures in whole "
+             "numbers; mIoU is the mean over classes that are predicted or true somewhere (CLIPtrase's rows: as its code counts, on the middle "
+             "square).%s</p>\n",
+        t->pictures - t->broken, t->pictures - t->broken == 1 ? "" : "s", t->broken, t->broken == 1 ? "s" : "ve", t->left,
+        any_known(t) ? " The dashed line is the published number." : "");
+}
+
+static void say_page(const table *t, longtext *out) {
+    say_page_head(t, out);
     for (size_t i = 0; i < t->row_count; i++) {
         const char *list = text_of(t->rows[i].settings, "list");
         bool first = !i || strcmp(list, text_of(t->rows[i - 1].settings, "list")) != 0;
         const segment_list *known_list = segment_list_find(list);
+        double best;
         if (first)
-            say(out, "%s<h2>%s: %s</h2>\n<div class=wide><table><tr><th>method</th><th>short side</th><th>window / stride</th>"
-                     "<th>scale, threshold</th><th>mIoU</th><th>0 – 100</th><th>mAcc</th><th>aAcc</th><th>published</th></tr>\n",
-                i ? "</table></div>\n" : "", list, known_list ? known_list->title : "");
+            say(out, "%s<h2>%s: %s</h2>\n<div class=wide><table><tr><th>method</th><th>mIoU</th><th class=scale>0<span>100</span></th>%s"
+                     "<th>mAcc</th><th>aAcc</th><th>short side</th><th>window / stride</th><th>scale, threshold</th></tr>\n",
+                i ? "</table></div>\n" : "", list, known_list ? known_list->title : "", list_known(t, list, &best) ? "<th>published</th>" : "");
         say_page_row(t, i, out);
     }
-    say(out, "</table></div>\n</html>\n");
+    say(out, "</table></div>\n");
+    survey_say_foot(out, t->head);
+    say(out, "</html>\n");
 }
 
 typedef void writer(const table *t, longtext *out);

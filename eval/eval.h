@@ -178,6 +178,6 @@ size_t best_threshold(const map_totals *t);
 
 /* Reads folder/results.jsonl, writes table.csv, table.json and report.html beside it, and the table to `out`. */
 bool eval_finish(const char *folder, FILE *out, err *e);
-extern const char eval_style[]; /* the pages' style sheet */
+extern const char eval_style[], eval_bar_style[]; /* the pages' style sheet; of tables with a bar a row */
 bool page_write(const char *folder, const eval_head *h, const eval_totals *t, err *e);
 #endif

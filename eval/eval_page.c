@@ -91,6 +91,12 @@ const char eval_style[] =
     "code{overflow-wrap:anywhere;background:var(--soft);padding:.1em .3em}"
     "@media(max-width:640px){.example{grid-template-columns:1fr}}";
 
+/* Of tables with a bar a row, 0 to 100, and the published number on it. */
+const char eval_bar_style[] =
+    "td svg{width:200px;vertical-align:middle}.known{stroke:var(--ink);stroke-width:2;stroke-dasharray:3 2}th.scale{text-align:left;"
+    "color:var(--dim);font-weight:400}th.scale span{float:right}th.group{text-align:center;border-left:1px solid var(--line)}"
+    "@media(max-width:640px){td svg{width:80px}td,th{padding:.25em .35em}}";
+
 /* The sides the pictures were squashed to: "96" or "96, 128". */
 static void say_sides(longtext *t, const eval_row *rows, size_t count) {
     for (size_t i = 0, said = 0; i < count; i++) {

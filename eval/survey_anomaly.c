@@ -6,6 +6,7 @@
  */
 #include "eval/survey.h"
 #include "eval/measures.h"
+#include "eval/survey_totals.h"
 #include "files/files.h"
 #include "files/json.h"
 #include "masks/rle.h"
@@ -318,29 +319,33 @@ static void say_text(const anomaly_table *t, longtext *out) {
 static void say_page(const anomaly_table *t, longtext *out) {
     const cJSON *h = t->lines->head;
     say(out, "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">"
-             "<title>Anomalies</title><style>%s</style><h1>",
-        eval_style);
+             "<title>Anomalies</title><style>%s%s</style><h1>",
+        eval_style, eval_bar_style);
     say_html(out, text_in(h, "title"));
     say(out, ": anomalies</h1>\n<p>Model ");
     say_html(out, text_in(h, "model"));
-    say(out, ", %zu pixels, %zu steps of the adapter, seed %zu. %zu pictures; %zu could not be judged, %zu left out.</p>\n"
-             "<div class=wide><table><tr><th>class</th><th>pictures</th><th>anomalous</th>",
-        whole(h, "size"), whole(h, "steps"), whole(h, "seed"), t->lines->pictures, t->lines->broken, t->lines->left);
-    for (size_t k = 0; k < COLUMNS; k++) say(out, "<th>%s</th>", titles[k]);
+    say(out, ", %zu pixels, %zu step%s of the adapter, seed %zu. %zu pictures; %zu could not be judged, %zu left out.</p>\n"
+             "<div class=wide><table><tr><th></th><th colspan=%d class=group>image</th><th colspan=%d class=group>pixels</th>"
+             "<th colspan=2 class=group>pictures</th></tr>\n<tr><th>class</th>",
+        whole(h, "size"), whole(h, "steps"), whole(h, "steps") == 1 ? "" : "s", whole(h, "seed"), t->lines->pictures, t->lines->broken,
+        t->lines->left, PIXEL_AUROC, COLUMNS - PIXEL_AUROC);
+    for (size_t k = 0; k < COLUMNS; k++) say(out, "<th>%s</th>", strstr(titles[k], " AUROC") ? "AUROC" : titles[k]);
+    say(out, "<th>all</th><th>flawed</th>");
     for (size_t i = 0; i <= t->count; i++) {
         bool known = i == t->count;
         say(out, i + 1 == t->count ? "</tr>\n<tr class=best><td>" : "</tr>\n<tr><td>");
         say_html(out, known ? "published" : t->row[i].name);
-        if (known)
-            say(out, "</td><td></td><td></td>");
-        else
-            say(out, "</td><td>%zu</td><td>%zu</td>", t->row[i].pictures, t->row[i].anomalous);
+        say(out, "</td>");
         for (size_t k = 0; k < COLUMNS; k++)
             say(out, "<td>"), say_cell(out, "%.1f", "", known ? known_of(t, k) : 100 * t->row[i].value[k]), say(out, "</td>");
+        if (!known) say(out, "<td>%zu</td><td>%zu</td>", t->row[i].pictures, t->row[i].anomalous);
+        else say(out, "<td></td><td></td>");
     }
     say(out, "</tr></table></div>\n<p>Per cent. Image: the class token's score, which the map plays no part in. Pixel: the map's. PRO: mean share "
              "found of each flawed region over the false positive rate up to 0.3, by the code's 200 thresholds, stretched; PRO whole: every "
-             "threshold. Fitted anew to each picture: the authors' code keeps the optimiser's state of the picture before.</p></html>\n");
+             "threshold. Fitted anew to each picture: the authors' code keeps the optimiser's state of the picture before.</p>\n");
+    survey_say_foot(out, h);
+    say(out, "</html>\n");
 }
 
 typedef void writer(const anomaly_table *t, longtext *out);

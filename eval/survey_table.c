@@ -229,13 +229,33 @@ static void say_json(const survey_totals *t, longtext *out) {
 }
 
 /* ---- the page: the same cells, a bar for each ------------------------------------------------------------------ */
-static void say_page_cell(const survey_totals *t, size_t m, size_t i, bool best, longtext *out) {
+typedef struct {
+    double best;           /* what the best rows reach; NAN where all are alike */
+    bool chance, known;    /* columns that some row fills */
+} page_columns;
+
+static page_columns columns_of(const survey_totals *t, size_t m) {
+    page_columns p = {.best = -1};
+    double worst = 2;
+    for (size_t i = 0; i < t->row_count + t->map_count; i++) {
+        const survey_cell *c = &t->rows[i].cell[m];
+        if (!c->n) continue;
+        double v = estimate_of(c).value;
+        p.best = v > p.best ? v : p.best, worst = v < worst ? v : worst;
+        p.chance = p.chance || c->chance > 0, p.known = p.known || !isnan(published(t, m, i));
+    }
+    if (p.best >= 0 && !(p.best > worst)) p.best = (double)NAN;
+    return p;
+}
+
+static void say_page_cell(const survey_totals *t, size_t m, size_t i, const page_columns *p, longtext *out) {
     const survey_cell *c = &t->rows[i].cell[m];
     estimate v = estimate_of(c);
     double known = published(t, m, i);
+    bool best = v.value >= p->best;
     say(out, "<tr%s><td>", best ? " class=best" : "");
     say_html(out, row_name(t, i));
-    say(out, "</td><td>%.0f</td><td>%zu</td><td><b>%.1f</b> <small>", side_of(t, i), c->n, 100 * v.value);
+    say(out, "</td><td><b>%.1f</b> <small>", 100 * v.value);
     if (!isnan(v.low)) say(out, "%.1f–%.1f", 100 * v.low, 100 * v.high);
     say(out,
         "</small></td><td><svg viewBox=\"0 0 200 14\" role=img aria-label=\"%.1f per cent\"><rect class=\"bar%s\" y=2 "
@@ -243,27 +263,22 @@ static void say_page_cell(const survey_totals *t, size_t m, size_t i, bool best,
         100 * v.value, best ? " best" : "", 200 * v.value);
     if (!isnan(v.low)) say(out, "<path class=whisker d=\"M%.1f 7H%.1f\"/>", 200 * v.low, 200 * v.high);
     if (!isnan(known)) say(out, "<path class=known d=\"M%.1f 0V14\"/>", 2 * known);
-    say(out, "</svg></td><td>");
-    if (c->chance > 0) say(out, "%.1f", 100 * c->chance / (double)c->n);
-    say(out, "</td><td>");
-    if (!isnan(known)) say(out, "%.1f", known);
-    say(out, "</td></tr>\n");
+    say(out, "</svg></td>");
+    if (p->known) say(out, isnan(known) ? "<td></td>" : "<td>%.1f</td>", known);
+    if (p->chance) say(out, c->chance > 0 ? "<td>%.1f</td>" : "<td></td>", 100 * c->chance / (double)c->n);
+    say(out, "<td>%.0f</td><td>%zu</td></tr>\n", side_of(t, i), c->n);
 }
 
 static void say_page_measure(const survey_totals *t, size_t m, longtext *out) {
-    size_t best = SIZE_MAX;
-    for (size_t i = 0; i < t->row_count + t->map_count; i++)
-        if (t->rows[i].cell[m].n &&
-            (best == SIZE_MAX || estimate_of(&t->rows[i].cell[m]).value > estimate_of(&t->rows[best].cell[m]).value))
-            best = i;
-    if (best == SIZE_MAX) return;
+    page_columns p = columns_of(t, m);
+    if (p.best < 0) return;
     say(out, "<h2>");
     say_html(out, measures[m].text);
-    say(out, "</h2>\n<div class=wide><table><tr><th>by</th><th>size</th><th>n</th><th>per cent</th><th>0 – "
-             "100</th><th>chance</th>"
-             "<th>published</th></tr>\n");
+    say(out, "</h2>\n<div class=wide><table><tr><th>by</th><th>per cent</th><th class=scale>0<span>100</span></th>%s%s<th>size</th>"
+             "<th>n</th></tr>\n",
+        p.known ? "<th>published</th>" : "", p.chance ? "<th>chance</th>" : "");
     for (size_t i = 0; i < t->row_count + t->map_count; i++)
-        if (t->rows[i].cell[m].n) say_page_cell(t, m, i, i == best, out);
+        if (t->rows[i].cell[m].n) say_page_cell(t, m, i, &p, out);
     say(out, "</table></div>\n");
 }
 
@@ -272,10 +287,7 @@ static void say_page(const survey_totals *t, longtext *out) {
     say(out, "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
              "content=\"width=device-width,initial-scale=1\"><title>");
     say_html(out, head_text(t, "title"));
-    say(out,
-        "</title><style>%s td svg{width:200px}.known{stroke:var(--ink);stroke-width:2;stroke-dasharray:3 "
-        "2}</style><h1>",
-        eval_style);
+    say(out, "</title><style>%s%s</style><h1>", eval_style, eval_bar_style);
     say_html(out, head_text(t, "title"));
     say(out, ", split ");
     say_html(out, head_text(t, "split"));
@@ -297,7 +309,9 @@ static void say_page(const survey_totals *t, longtext *out) {
         say_html(out, published_choices[i]);
         say(out, "</li>\n");
     }
-    say(out, "</ul></html>\n");
+    say(out, "</ul>\n");
+    survey_say_foot(out, t->head);
+    say(out, "</html>\n");
     mem_free(protocol.text);
 }
 

@@ -1,5 +1,6 @@
 /* survey_totals.c - lines of results to sums (see survey_totals.h). */
 #include "eval/survey_totals.h"
+#include "maskinv.h"
 #include "os/os.h"
 #include <errno.h>
 #include <string.h>
@@ -198,6 +199,21 @@ bool survey_each_line(const char *folder, bool (*see)(void *arg, const struct cJ
 static bool see_line(void *arg, const struct cJSON *line, const char *path, err *e) {
     survey_totals *t = arg;
     return t->head ? add_line(t, line, e) : take_head(t, line, path, e);
+}
+
+void survey_say_foot(longtext *out, const struct cJSON *head) {
+    static const char *const keys[] = {"weights", "dataset", "root", "split", "task"};
+    const char *text[5];
+    for (size_t k = 0; k < 5; k++) {
+        const cJSON *v = field(head, keys[k]);
+        text[k] = cJSON_IsString(v) ? v->valuestring : "";
+    }
+    say(out, "<p class=foot>Made by maskinv " MASKINV_VERSION " from the weights with the hash %s:<br><code>maskinv eval -d %s:", text[0], text[1]);
+    say_html(out, text[2]);
+    say(out, " --split ");
+    say_html(out, text[3]);
+    if (text[4][0]) say(out, " --task %s", text[4]);
+    say(out, "</code><br>Each row's settings: the first line of results.jsonl. The numbers as data: table.csv, table.json.</p>\n");
 }
 
 bool survey_add_up(const char *folder, survey_totals *t, err *e) {

@@ -27,4 +27,6 @@ bool survey_add_up(const char *folder, survey_totals *t, err *e); /* survey_tota
 void survey_totals_free(survey_totals *t);
 const char *head_text(const survey_totals *t, const char *key);
 const cJSON *survey_row_at(const survey_totals *t, size_t i); /* its settings; maps come after the rows */
+/* The page's last lines: of which weights, by which command. */
+void survey_say_foot(longtext *out, const struct cJSON *head);
 #endif
