@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* ---- methods ---------------------------------------------------------------------------------------------- */
-enum { NAME_WIDE = 190, BAR_WIDE = 220, BAR_LINE = 22, BARS_MOST = 60, NAME_SHOWN = 28 };
+enum { NAME_WIDE = 216, BAR_WIDE = 220, BAR_LINE = 22, BARS_MOST = 60, NAME_SHOWN = 28 };
 
 /* One bar a method: its value, and a whisker from the interval's low to its high end. */
 static void say_bar(longtext *t, size_t line, const char *name, estimate v, bool best) {
@@ -96,7 +96,7 @@ typedef struct {
     int axis;
     double tick[MOST_TICKS];
     size_t ticks, lines;
-    double top; /* the y axis ends here */
+    double top, step; /* the y axis ends here, and has a line at each step */
 } plot;
 
 static double plot_x(const plot *p, double value) {
@@ -122,13 +122,14 @@ static void plot_scale(plot *p) {
         for (; at && p->tick[at - 1] > v; at--) p->tick[at] = p->tick[at - 1];
         p->tick[at] = v;
     }
-    p->top = fmin(1, ceil(p->top * 10) / 10);
+    p->step = p->top > .5 ? .2 : p->top > .25 ? .1 : .05;
+    p->top = fmin(1, ceil(p->top / p->step) * p->step);
 }
 
 static void plot_frame(longtext *t, const plot *p) {
     say(t, "<svg viewBox=\"0 0 %d %d\" role=img aria-label=\"Acc@1 against %s\">", WIDE, HIGH, axis_names[p->axis]);
-    for (int i = 0; i <= 4; i++) {
-        double share = p->top * i / 4, y = plot_y(p, share);
+    for (int i = 0; i * p->step <= p->top + 1e-9; i++) {
+        double share = p->step * i, y = plot_y(p, share);
         say(t, "<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f /><text x=%d y=%.1f text-anchor=end>%.0f %%</text>", LEFT,
             WIDE - RIGHT, y, y, LEFT - 4, y + 4, 100 * share);
     }

@@ -73,9 +73,9 @@ const char eval_style[] =
     "body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1160px;padding:1em;color:var(--ink);"
     "background:var(--paper)}h1{font-size:1.6em;line-height:1.2}h2{margin:2em 0 .6em}"
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}"
+    "td,th{padding:.25em .5em;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}"
     "td:first-child,th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);max-width:46vw;"
-    "overflow:hidden;text-overflow:ellipsis}tr.best td{background:var(--soft);font-weight:600}"
+    "min-width:7em;white-space:normal;overflow-wrap:break-word;line-height:1.25}tr.best td{background:var(--soft);font-weight:600}"
     "small,.quiet,figcaption,.foot{color:var(--dim)}.charts{display:grid;gap:1.5em;"
     "grid-template-columns:repeat(auto-fit,minmax(min(340px,100%),1fr))}figure{margin:0}figcaption{font-size:.9em}"
     "svg{width:100%;max-width:560px;height:auto;font-size:12px;fill:var(--ink)}svg text{fill:var(--ink)}"
@@ -89,7 +89,7 @@ const char eval_style[] =
     ".thumb figcaption{font-size:.75em;line-height:1.2;overflow-wrap:anywhere}"
     ".foot{margin-top:3em;border-top:1px solid var(--line);padding-top:.6em;font-size:.9em}"
     "code{overflow-wrap:anywhere;background:var(--soft);padding:.1em .3em}"
-    "@media(max-width:640px){.example{grid-template-columns:1fr}}";
+    "@media(max-width:640px){.example{grid-template-columns:1fr}svg{font-size:14.5px}}";
 
 /* Of tables with a bar a row, 0 to 100, and the published number on it. */
 const char eval_bar_style[] =
