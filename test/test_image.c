@@ -320,6 +320,9 @@ static void absurd_sizes_are_refused(void **state) {
     while (!(jpeg[i] == 0xFF && jpeg[i + 1] == 0xC0)) i++;
     memset(jpeg + i + 5, 0xFF, 4);
     refused(jpeg, n, "65535x65535");
+    memset(jpeg + i + 5, 0, 4);
+    jpeg[i + 6] = jpeg[i + 8] = 8, jpeg[i + 9] = 4; /* inverted or not, CMYK or YCCK: nothing says it */
+    refused(jpeg, n, "four channels and no Adobe marker");
     mem_free(jpeg);
 }
 
