@@ -13,9 +13,10 @@
 #   make firmware        the same on two chips without an operating system, under qemu (firmware/README.md)
 #   make model           train the default model again (hours)
 #   make model-all       … and what is trained beside it: captioner, generator (minutes)
+#   make cross           the whole program for eight other machines, as a table (docs/PORTING.md)
 #   make web-serve       the page of docs/demo, in a browser; make web builds it again (docs/WEB.md)
 #   make install         into PREFIX (/usr/local; DESTDIR is obeyed): programs, library, headers, maskinv.pc, manual;
-#                        make uninstall takes all of it away
+#                        completions; make uninstall takes all of it away
 #
 # Debian: build-essential pkg-config libopenblas-dev libstb-dev libcjson-dev libutf8proc-dev zlib1g-dev libcmocka-dev
 
@@ -116,7 +117,7 @@ ROOMS   = os sys files text models parts pictures masks face data regions anomal
 # All sources but the two mains are one library: ./maskinv, ./train and the tests take from it what they need.
 MAINS   = cli/main training/train
 # Of os/ one file alone: the system's that is built for.
-SYSTEM  = posix
+SYSTEM ?= posix
 SOURCES = $(filter-out $(MAINS) $(filter-out os/$(SYSTEM),$(basename $(wildcard os/*.c))),$(basename $(wildcard *.c $(ROOMS:%=%/*.c))))
 # In double: the core, and of what stands above it only what its tests need.
 DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models/% parts/%,$(SOURCES))
@@ -180,7 +181,7 @@ $(B)/flags.txt: always
 	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)
 	@echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' >$@
 -include $(wildcard $(B)/*.d $(B)/*/*.d)
-.PHONY: firmware firmware-table always all test programs backends asan fuzz bench bench-papers gradients demo model model-all install uninstall clean man
+.PHONY: firmware firmware-table always all test programs backends asan fuzz bench bench-papers gradients demo model model-all install uninstall clean man completions
 .SECONDARY:
 
 backends:
@@ -285,7 +286,14 @@ model: all
 man: maskinv
 	./maskinv --man >docs/maskinv.1.tmp-man && mv docs/maskinv.1.tmp-man docs/maskinv.1
 
+# What bash and zsh offer behind Tab (also: . build/completions/maskinv)
+completions: maskinv
+	@mkdir -p build/completions
+	./maskinv --completions bash >build/completions/maskinv
+	./maskinv --completions zsh >build/completions/_maskinv
+
 include web/web.mk
+include cross/cross.mk
 
 VERSION    = $(shell sed -n 's/^.define MASKINV_VERSION "\(.*\)"/\1/p' face/face.h)
 LIBDIR     = $(PREFIX)/lib
@@ -304,10 +312,14 @@ Libs.private: $(strip $(LIBS))
 Cflags: -I$${includedir}
 endef
 export PC
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+BASH_TABS  = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSH_TABS   = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+install: all completions
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(BASH_TABS) $(ZSH_TABS)
 	install -m 755 maskinv train $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(MANUALS) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 build/completions/maskinv $(BASH_TABS)
+	install -m 644 build/completions/_maskinv $(ZSH_TABS)
 ifneq ($(LIBRARIES),)
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(INCLUDE)/core
 	install -m 644 libmaskinv.a $(DESTDIR)$(LIBDIR)
@@ -319,7 +331,7 @@ ifneq ($(LIBRARIES),)
 endif
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/maskinv $(DESTDIR)$(PREFIX)/bin/train
-	rm -f $(MANUALS:docs/%=$(DESTDIR)$(PREFIX)/share/man/man1/%)
+	rm -f $(MANUALS:docs/%=$(DESTDIR)$(PREFIX)/share/man/man1/%) $(BASH_TABS)/maskinv $(ZSH_TABS)/_maskinv
 	rm -f $(DESTDIR)$(LIBDIR)/libmaskinv.a $(DESTDIR)$(LIBDIR)/$(SO) $(DESTDIR)$(LIBDIR)/libmaskinv.so
 	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/maskinv.pc
 	rm -rf $(INCLUDE)

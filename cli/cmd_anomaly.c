@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "files/files.h"
 #include "files/longtext.h"
+#include "os/os.h"
 #include "pictures/sheet.h"
 #include <math.h>
 #include <string.h>
@@ -63,10 +64,10 @@ typedef struct {
 /* ---- one picture -------------------------------------------------------------------------------------- */
 /* DIR/NAME.anomaly.ENDING; a name that an earlier picture has gets its number. */
 static bool path_for(job *j, size_t i, const char *ending, char path[4096]) {
-    const char *file = j->o.images.item[i], *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file, *dot = strrchr(base, '.');
+    const char *file = j->o.images.item[i], *slash = os_last_slash(file), *base = slash ? slash + 1 : file, *dot = strrchr(base, '.');
     size_t n = dot && dot > base ? (size_t)(dot - base) : strlen(base), same = 1;
     for (size_t k = 0; k < i; k++) {
-        const char *other = strrchr(j->o.images.item[k], '/');
+        const char *other = os_last_slash(j->o.images.item[k]);
         other = other ? other + 1 : j->o.images.item[k];
         same += !strncmp(other, base, n) && (other[n] == '.' || !other[n]);
     }

@@ -7,6 +7,7 @@
 #include "maskinv.h"
 #include "methods.h"
 #include "cli/inputs.h"
+#include "os/os.h"
 #include "pictures/sheet.h"
 #include "cli/trace.h"
 #include <math.h>
@@ -188,7 +189,7 @@ enum { PAGE_ROWS = 24 };
 
 static bool open_page(job *j, size_t first) {
     char title[512];
-    const char *image = strrchr(j->o.region.image, '/');
+    const char *image = os_last_slash(j->o.region.image);
     size_t rows = j->r.count - first < PAGE_ROWS ? j->r.count - first : PAGE_ROWS;
     snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.region.image,
              j->side, j->side, j->invert.iters);

@@ -1,5 +1,6 @@
 /* commands.c - the choice among the commands: a row each, usage and manual made from their flag tables. */
 #include "cli/cli.h"
+#include "cli/completions.h"
 #include "files/nearest.h"
 #include <string.h>
 
@@ -19,7 +20,8 @@ static void usage(FILE *out) {
     for (size_t i = 0; i < COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(out, "\n  maskinv COMMAND --help    the command's flags\n"
                  "  maskinv --version         version and matrix products\n"
-                 "  maskinv --man             the manual page (| man -l -)\n");
+                 "  maskinv --man             the manual page (| man -l -)\n"
+                 "  maskinv --completions bash|zsh    what the shell offers behind Tab (make install puts it in place)\n");
 }
 
 static void manual(FILE *out) {
@@ -62,6 +64,13 @@ int cli_main(int argc, char **argv) {
     }
     if (!strcmp(argv[1], "--man")) {
         manual(stdout);
+        return cli_flush();
+    }
+    if (!strcmp(argv[1], "--completions")) {
+        bool zsh = argc == 3 && !strcmp(argv[2], "zsh");
+        if (argc != 3 || (!zsh && strcmp(argv[2], "bash") != 0))
+            return fprintf(stderr, "maskinv --completions: '%s' found, bash or zsh expected\n", argc > 2 ? argv[2] : ""), 2;
+        (zsh ? completions_zsh : completions_bash)(commands, COMMANDS, stdout);
         return cli_flush();
     }
     const char *names[COMMANDS];

@@ -3,6 +3,7 @@
 #include "files/files.h"
 #include "files/pickle.h"
 #include "files/utf8.h"
+#include "os/os.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -307,7 +308,7 @@ static bool index_lines(data_reader *r, reclip *c) {
     for (char *s = split; *s; s++) *s = *s >= 'A' && *s <= 'Z' ? (char)(*s + 32) : *s;
     snprintf(c->path, sizeof c->path, "%s", reader_path(r, "reclip_data/%s_%s.jsonl", r->by, split).text);
     if (!reader_needs(r, c->path)) return false;
-    if (!(c->lines = fopen(c->path, "rb"))) return err_set(r->e, "%s: cannot be read: %s", c->path, strerror(errno));
+    if (!(c->lines = os_open(c->path, "rb"))) return err_set(r->e, "%s: cannot be read: %s", c->path, strerror(errno));
     while (next_line(c, &at)) {
         uint64_t image = UINT64_MAX;
         cJSON *item = parse_line(c, r, number);

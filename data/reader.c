@@ -37,7 +37,7 @@ static bool missing(data_reader *r, const char *path) {
 }
 
 bool reader_needs(data_reader *r, const char *path) {
-    FILE *f = fopen(path, "rb");
+    FILE *f = os_open(path, "rb");
     if (!f) return missing(r, path);
     fclose(f);
     return true;

@@ -1,5 +1,6 @@
 /* dense.c - what the segmentation task compares: rows from the flags, names embedded (see dense.h). */
 #include "eval/dense.h"
+#include "os/os.h"
 #include "text/templates.h"
 #include <string.h>
 
@@ -197,7 +198,7 @@ void dense_say_head(const survey *s, longtext *t) {
 bool dense_is_result(const char *folder) {
     char path[4096];
     longtext head = {0};
-    FILE *f = (size_t)snprintf(path, sizeof path, "%s/results.jsonl", folder) < sizeof path ? fopen(path, "rb") : NULL;
+    FILE *f = (size_t)snprintf(path, sizeof path, "%s/results.jsonl", folder) < sizeof path ? os_open(path, "rb") : NULL;
     for (int c; f && (c = getc(f)) != EOF && c != '\n';) say_bytes(&head, &(char){(char)c}, 1);
     bool is = head.text && !head.failed && strstr(head.text, ",\"task\":\"segmentation\",");
     if (f) fclose(f);

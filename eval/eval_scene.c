@@ -38,7 +38,7 @@ typedef struct {
     const char *const *texts, *const *templates;
     size_t count, template_count;
     float *out;
-    atomic_bool failed;
+    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err e; /* of the task that set failed */
 } speech;
 

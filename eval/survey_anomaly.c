@@ -10,6 +10,7 @@
 #include "files/files.h"
 #include "files/json.h"
 #include "masks/rle.h"
+#include "os/os.h"
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -132,7 +133,7 @@ static void free_run(run_lines *l) {
 bool survey_is_anomaly(const char *folder) {
     char path[4096], line[1 << 13];
     if ((size_t)snprintf(path, sizeof path, "%s/results.jsonl", folder) >= sizeof path) return false;
-    FILE *f = fopen(path, "rb");
+    FILE *f = os_open(path, "rb");
     bool is = f && fgets(line, sizeof line, f) && strstr(line, ",\"task\":\"anomaly\",");
     if (f) fclose(f);
     return is;

@@ -4,7 +4,6 @@
  * Picture k is shard k % shards's. What was left out between pictures stands in the next picture's line; the last line
  * holds the number of pictures and what was left out at the end, so that a run that is not over is known.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "eval/survey.h"
 #include "files/files.h"
 #include "files/json.h"
@@ -214,7 +213,7 @@ static bool result_path(const char *folder, char path[4096], err *e) {
 bool survey_is_result(const char *folder) {
     char path[4096], start[32] = "";
     err e = {0};
-    FILE *f = result_path(folder, path, &e) ? fopen(path, "rb") : NULL;
+    FILE *f = result_path(folder, path, &e) ? os_open(path, "rb") : NULL;
     if (!f) return false;
     bool ok = fread(start, 1, sizeof start - 1, f) > 0 && !strncmp(start, "{\"maskinv survey\":", 18);
     fclose(f);
@@ -226,7 +225,7 @@ static bool resume(const survey *s, const char *path, size_t *done, bool *over, 
     longtext head = {0}, line = {0};
     long whole = 0;
     survey_head(s, &head);
-    FILE *f = fopen(path, "rb");
+    FILE *f = os_open(path, "rb");
     bool ok = f != NULL || err_set(e, "%s: cannot be read: %s", path, strerror(errno));
     if (ok)
         ok =
@@ -290,7 +289,7 @@ bool survey_run(const survey *s, const char *folder, pool *cores, arena *memory,
     size_t width = cores ? cores->width : 1;
     b->s = s, b->cores = cores, b->done = done, b->path = path;
     b->most = width * PER_CORE < BATCH ? width * PER_CORE : BATCH;
-    bool ok = (b->out = fopen(path, "ab")) != NULL || err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+    bool ok = (b->out = os_open(path, "ab")) != NULL || err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     ok = ok && workers_make(&b->workers, cores, memory, e) && read_all(b, e);
     if (b->out && fclose(b->out) != 0 && ok) ok = err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     for (size_t i = 0; i < BATCH; i++) survey_picture_free(&b->jobs[i].picture), mem_free(b->jobs[i].line.text);
@@ -323,7 +322,7 @@ static bool open_part(merger *m, const char *folder, err *e) {
     longtext head = {0};
     FILE *f = NULL;
     bool ok = result_path(folder, path, e) &&
-              ((f = fopen(path, "rb")) != NULL || err_set(e, "%s: cannot be read: %s", path, strerror(errno)));
+              ((f = os_open(path, "rb")) != NULL || err_set(e, "%s: cannot be read: %s", path, strerror(errno)));
     if (ok)
         ok = (next_line(f, &m->line) && take_head(m->line.text, &shard, &shards, &head)) ||
              err_set(e, "%s: no head of a run found", path);

@@ -11,7 +11,7 @@ typedef struct {
     size_t count, template_count, first; /* first: the part that task 0 is */
     float *out;
     workers workers;
-    atomic_bool failed;
+    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err e;
 } speech;
 

@@ -177,7 +177,7 @@ bool survey_each_line(const char *folder, bool (*see)(void *arg, const struct cJ
     size_t n = 0;
     if ((size_t)snprintf(path, sizeof path, "%s/results.jsonl", folder) >= sizeof path)
         return err_set(e, "%.200s...: the path is too long", folder);
-    FILE *f = fopen(path, "rb");
+    FILE *f = os_open(path, "rb");
     if (!f) return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
     bool ok = true;
     for (int c; ok && (c = getc(f)) != EOF;) {

@@ -2,8 +2,8 @@
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE 1
 #endif
-#define _FILE_OFFSET_BITS 64
 #include "files/csv.h"
+#include "os/os.h"
 #include <errno.h>
 #include <string.h>
 
@@ -87,7 +87,7 @@ bool csv_open(csv *t, const char *path, err *e) {
     memset(t, 0, sizeof *t);
     if ((size_t)snprintf(t->path, sizeof t->path, "%s", path) >= sizeof t->path)
         return err_set(e, "%.200s...: the path is too long", path);
-    if (!(t->stream = fopen(path, "rb"))) return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+    if (!(t->stream = os_open(path, "rb"))) return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
     if (getc(t->stream) == 0xEF && getc(t->stream) == 0xBB && getc(t->stream) == 0xBF)
         t->byte = 3;
     else
@@ -96,7 +96,7 @@ bool csv_open(csv *t, const char *path, err *e) {
 }
 
 bool csv_seek(csv *t, uint64_t at, err *e) {
-    if (fseeko(t->stream, (off_t)at, SEEK_SET) != 0)
+    if (!os_seek(t->stream, at))
         return err_set(e, "%s: cannot be read: %s", t->path, strerror(errno));
     t->byte = at, t->ended = false;
     return true;

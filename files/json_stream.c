@@ -2,8 +2,8 @@
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE 1
 #endif
-#define _FILE_OFFSET_BITS 64
 #include "files/json_stream.h"
+#include "os/os.h"
 #include <errno.h>
 #include <string.h>
 
@@ -92,7 +92,7 @@ bool json_stream_open(json_stream *s, const char *path, err *e) {
     memset(s, 0, sizeof *s);
     if ((size_t)snprintf(s->path, sizeof s->path, "%s", path) >= sizeof s->path)
         return err_set(e, "%.200s...: the path is too long", path);
-    if (!(s->stream = fopen(path, "rb"))) return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
+    if (!(s->stream = os_open(path, "rb"))) return err_set(e, "%s: cannot be read: %s", path, strerror(errno));
     if (getc(s->stream) == 0xEF && getc(s->stream) == 0xBB && getc(s->stream) == 0xBF)
         s->byte = 3;
     else
@@ -148,7 +148,7 @@ bool json_stream_next(json_stream *s, err *e) {
 }
 
 cJSON *json_stream_at(json_stream *s, uint64_t at, err *e) {
-    if (fseeko(s->stream, (off_t)at, SEEK_SET) != 0)
+    if (!os_seek(s->stream, at))
         return err_set(e, "%s: cannot be read: %s", s->path, strerror(errno)), NULL;
     s->byte = at;
     return take_value(s, e) ? parse_value(s, at, e) : NULL;

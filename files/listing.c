@@ -92,7 +92,7 @@ bool folder_list(const char *folder, bool (*wanted)(const char *name), file_list
 }
 
 bool pattern_list(const char *pattern, file_list *list, err *e) {
-    const char *slash = strrchr(pattern, '/');
+    const char *slash = os_last_slash(pattern);
     size_t n = slash ? (size_t)(slash - pattern) + 1 : 0;
     char *folder = mem_alloc(n + 1, 1);
     if (!folder) return err_set(e, "%s: no memory", pattern);

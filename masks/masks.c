@@ -1,5 +1,6 @@
 /* masks.c - from names to regions (see masks.h): names are followed, files looked at, regions named, then read when asked. */
 #include "masks/masks.h"
+#include "os/os.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -326,7 +327,7 @@ static void label_name(const char *label, char *out, size_t size) {
 
 /* The file's name without folder and ending, and what was picked from it; or what the file calls it. */
 static void plain_name(const mask_item *i, char out[NAME_MOST + 48]) {
-    const char *file = i->path ? i->path : i->file, *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file;
+    const char *file = i->path ? i->path : i->file, *slash = os_last_slash(file), *base = slash ? slash + 1 : file;
     const char *dot = i->path ? strrchr(base, '.') : NULL;
     size_t n = dot && dot > base ? (size_t)(dot - base) : strlen(base);
     if (n > NAME_MOST) n = NAME_MOST;

@@ -1,6 +1,5 @@
 /* folder.c - files that belong together (see folder.h). */
 #include "models/folder.h"
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 #include "files/json.h"
 #include "models/implied.h"
 #include "models/names.h"
+#include "os/os.h"
 
 enum { CONFIG_BYTES = 16 << 20, FILES_MOST = 1000, NAME_ROOM = 256 };
 
@@ -49,21 +49,32 @@ static bool ends_with(const char *text, const char *end) {
 
 static int by_text(const void *a, const void *b) { return strcmp(a, b); }
 
-/* Regular names ending in one of `endings`, sorted; links out of the folder count as files that are there. */
+typedef struct {
+    const char *folder, *const *endings;
+    listing *l;
+    bool full; /* and e says of what */
+    err *e;
+} looking;
+
+/* Regular names ending in one of `endings`; links out of the folder count as files that are there. */
+static bool list_one(void *arg, const char *name) {
+    looking *k = arg;
+    bool wanted = false;
+    for (const char *const *end = k->endings; *end; end++) wanted = wanted || ends_with(name, *end);
+    if (!wanted || name[0] == '.' || strlen(name) >= NAME_ROOM || !beside(k->folder, name)) return true;
+    if (k->l->count == FILES_MOST)
+        k->full = !err_set(k->e, "%s: more than %d files of weights or settings", k->folder, FILES_MOST);
+    else if (!mem_grow(&k->l->names, &k->l->room, k->l->count + 1, sizeof *k->l->names))
+        k->full = !err_set(k->e, "%s: not enough memory", k->folder);
+    if (k->full) return false;
+    strcpy(k->l->names[k->l->count++], name);
+    return true;
+}
+
+/* Sorted. */
 static bool list(const char *folder, const char *const *endings, listing *l, err *e) {
-    DIR *d = opendir(folder);
-    if (!d) return err_set(e, "%s: the folder cannot be read", folder);
-    bool ok = true;
-    for (struct dirent *f; ok && (f = readdir(d));) {
-        bool wanted = false;
-        for (const char *const *end = endings; *end; end++) wanted = wanted || ends_with(f->d_name, *end);
-        if (!wanted || f->d_name[0] == '.' || strlen(f->d_name) >= NAME_ROOM || !beside(folder, f->d_name)) continue;
-        if (l->count == FILES_MOST) ok = err_set(e, "%s: more than %d files of weights or settings", folder, FILES_MOST);
-        else if (!mem_grow(&l->names, &l->room, l->count + 1, sizeof *l->names))
-            ok = err_set(e, "%s: not enough memory", folder);
-        else strcpy(l->names[l->count++], f->d_name);
-    }
-    closedir(d);
+    looking k = {folder, endings, l, false, e};
+    bool ok = os_folder_each(folder, list_one, &k) || (!k.full && err_set(e, "%s: the folder cannot be read", folder));
     if (l->count) qsort(l->names, l->count, sizeof *l->names, by_text);
     return ok;
 }
@@ -149,7 +160,7 @@ bool model_files_find(const char *path, model_files *f, err *e) {
         return find_in_folder(f, e);
     }
     if (!file_exists(path)) return err_set(e, "%s: no such file or folder: expected a model (weights/get lists published ones and fetches them)", path);
-    const char *slash = strrchr(path, '/');
+    const char *slash = os_last_slash(path);
     size_t n = slash ? (size_t)(slash - path) + 1 : 0;
     memcpy(f->folder, n ? path : "./", n ? n : 2);
     strcpy(f->weights, path);
@@ -220,7 +231,7 @@ char *model_files_pixels(const model_files *f, const tensors *t, const char *con
                          bool *found, err *e) {
     *found = true;
     if (tensors_pixels(t)) return copy_text(tensors_pixels(t), tensors_name(t), name, length, e);
-    const char *slash = strrchr(config, '/');
+    const char *slash = os_last_slash(config);
     if (strcmp(slash ? slash + 1 : config, HUGGING_FACE) == 0 && beside(f->folder, "preprocessor_config.json"))
         return read_beside(f, "preprocessor_config.json", name, length, e);
     *found = false;

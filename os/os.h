@@ -14,6 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#if defined(_WIN32)
+#define getc_unlocked _getc_nolock
+#endif
 
 /* ---- paths ------------------------------------------------------------------------------------ */
 typedef enum { OS_NOTHING, OS_FILE, OS_FOLDER, OS_OTHER } os_kind; /* OTHER: a device, a pipe */
@@ -24,10 +27,12 @@ bool os_rename(const char *from, const char *to);                  /* what stood
 bool os_remove(const char *path);
 bool os_cut(const char *path, uint64_t bytes);                     /* a file made as short as that */
 FILE *os_open(const char *path, const char *mode);                 /* fopen; bytes, never lines, and over 2 GB */
+bool os_seek(FILE *f, uint64_t at);                                /* from the beginning, also past 2 GB */
 /* visit(arg, name) for every name in a folder but "." and "..", in no order, until it says false. False: not read, or
  * visit said false. */
 typedef bool os_visit(void *arg, const char *name);
 bool os_folder_each(const char *path, os_visit *visit, void *arg);
+const char *os_last_slash(const char *path); /* what stands before the last name; NULL: it is a name alone */
 const char *os_reason(void);
 long os_process(void); /* a number that no other running process has */
 
@@ -44,6 +49,8 @@ size_t os_memory_peak(void);   /* the most that this process has held; 0: unknow
 /* ---- time, console ---------------------------------------------------------------------------- */
 double os_seconds(void); /* since some moment, never backwards */
 bool os_terminal(FILE *stream);
+/* First thing in main: the arguments as UTF-8, and standard output takes bytes. */
+char **os_arguments(int *count, char **given);
 
 /* ---- threads ---------------------------------------------------------------------------------- */
 #if defined(_WIN32)

@@ -44,6 +44,7 @@ bool os_rename(const char *from, const char *to) { return rename(from, to) == 0;
 bool os_remove(const char *path) { return remove(path) == 0; }
 bool os_cut(const char *path, uint64_t bytes) { return truncate(path, (off_t)bytes) == 0; }
 FILE *os_open(const char *path, const char *mode) { return fopen(path, mode); }
+bool os_seek(FILE *f, uint64_t at) { return fseeko(f, (off_t)at, SEEK_SET) == 0; }
 
 bool os_folder_each(const char *path, os_visit *visit, void *arg) {
     DIR *d = opendir(path);
@@ -55,6 +56,7 @@ bool os_folder_each(const char *path, os_visit *visit, void *arg) {
     return ok;
 }
 
+const char *os_last_slash(const char *path) { return strrchr(path, '/'); }
 const char *os_reason(void) { return strerror(errno); }
 long os_process(void) { return (long)getpid(); }
 
@@ -103,6 +105,7 @@ double os_seconds(void) {
 }
 
 bool os_terminal(FILE *stream) { return isatty(fileno(stream)) != 0; }
+char **os_arguments(int *count, char **given) { return (void)count, given; }
 
 /* ---- threads ---------------------------------------------------------------------------------- */
 size_t os_cores(void) {

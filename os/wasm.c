@@ -76,6 +76,8 @@ FILE *os_open(const char *path, const char *mode) {
     return f;
 }
 
+bool os_seek(FILE *f, uint64_t at) { return fseeko(f, (off_t)at, SEEK_SET) == 0; }
+
 bool os_folder_each(const char *path, os_visit *visit, void *arg) {
     char name[1024];
     if (host_size(path) > -2) return errno = ENOENT, false;
@@ -84,6 +86,7 @@ bool os_folder_each(const char *path, os_visit *visit, void *arg) {
     return true;
 }
 
+const char *os_last_slash(const char *path) { return strrchr(path, '/'); }
 const char *os_reason(void) { return strerror(errno); }
 long os_process(void) { return 1; }
 
@@ -103,6 +106,7 @@ void *memmove(void *to, const void *from, size_t n) { return __builtin_memmove(t
 /* ---- time, console ---------------------------------------------------------------------------- */
 double os_seconds(void) { return host_now(); }
 bool os_terminal(FILE *f) { return (void)f, false; }
+char **os_arguments(int *count, char **given) { return (void)count, given; }
 
 /* ---- threads: none, so that every lock is free -------------------------------------------------- */
 size_t os_cores(void) { return 1; }

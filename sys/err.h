@@ -12,7 +12,9 @@
 
 typedef struct { char text[1024]; } err;
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__) /* C's own printf, not Microsoft's: __USE_MINGW_ANSI_STDIO */
+#define PRINTF_LIKE(f, a) __attribute__((format(gnu_printf, f, a)))
+#elif defined(__GNUC__)
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 #else
 #define PRINTF_LIKE(f, a)

@@ -24,9 +24,10 @@ fi
 
 for target in aarch64-linux-gnu:qemu-aarch64 arm-linux-gnueabihf:qemu-arm riscv64-linux-gnu:qemu-riscv64; do
     name=${target%%:*} qemu=${target##*:}
+    command -v "$qemu" >/dev/null || qemu=$qemu-static # Debian's qemu-user-static
     echo "[ RUN      ] $name"
     if ! command -v "$name-gcc" >/dev/null || ! command -v "$qemu" >/dev/null; then
-        echo "[  SKIPPED ] $name: needs $name-gcc and $qemu"
+        echo "[  SKIPPED ] $name: needs $name-gcc and ${qemu%-static}"
     elif "$name-gcc" $flags -static $sources -o "$out/$name" -lm && "$qemu" "$out/$name" >"$out/$name.txt" &&
         close_enough "$out/here.txt" "$out/$name.txt"; then
         echo "[       OK ] $name"

@@ -66,7 +66,7 @@ typedef struct {
     const scene_source *source;
     uint64_t seed;
     size_t side;
-    atomic_bool failed;
+    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err *e;
 } making;
 

@@ -35,7 +35,7 @@ typedef struct {
     looked *l;
     const looked_plan *plan;
     size_t room;
-    atomic_bool failed;
+    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err *e;
 } looking;
 

@@ -10,7 +10,7 @@ typedef struct {
     stored *s;
     const stored_plan *plan;
     size_t room;
-    atomic_bool failed;
+    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err *e;
 } making;
 

@@ -39,7 +39,7 @@ typedef struct {
     real *patches, *masks;       /* [batch, cells, 3pp], [batch*each, cells] */
     real scale;                  /* s, so that the teacher's tokens have variance 1 */
     uint64_t seed, first;
-    atomic_bool failed;
+    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err why;
 } data;
 

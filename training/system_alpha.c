@@ -49,7 +49,7 @@ typedef struct {
     uint64_t first, seed;
     bool only_regions;
     uint32_t *right;         /* [batch] the name's index, of held-out regions */
-    atomic_bool failed;
+    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err why;
 } data;
 enum { TEXT_ROOM = 256 << 20 };

@@ -45,7 +45,7 @@ typedef struct {
     arena memory;
     void *room;
     uint64_t first;
-    atomic_bool failed;
+    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err why;
 } data;
 

@@ -7,6 +7,7 @@
 #include "training/loop.h"
 #include "training/systems.h"
 #include "training/trainer.h"
+#include "os/os.h"
 #include "clip.h"
 #include <math.h>
 #include <signal.h>
@@ -220,6 +221,7 @@ int main(int argc, char **argv) {
     setting s[S_COUNT];
     command_line c = {0};
     err e = {{0}};
+    argv = os_arguments(&argc, argv);
     memcpy(s, train_settings, sizeof s);
     mem_hook_cjson();
     signal(SIGINT, on_signal);
