@@ -284,6 +284,23 @@ SIMD_KERNEL void k_axpy(real alpha, const real *x, real *y, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] += alpha * x[i];
 }
 
+/* Eight rows at a time, so that y goes through the registers an eighth as often. */
+SIMD_KERNEL void k_axpy_rows(const real *x, const real *w, size_t rows, size_t stride, real *y, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= rows; i += 8) {
+        const real *a = w + i * stride, *b = a + stride, *c = b + stride, *d = c + stride;
+        const real *e = d + stride, *f = e + stride, *g = f + stride, *h = g + stride;
+        real p = x[i], q = x[i + 1], r = x[i + 2], s = x[i + 3], t = x[i + 4], u = x[i + 5], v = x[i + 6], z = x[i + 7];
+#pragma omp simd
+        for (size_t j = 0; j < n; j++)
+            y[j] += p * a[j] + q * b[j] + r * c[j] + s * d[j] + (t * e[j] + u * f[j] + v * g[j] + z * h[j]);
+    }
+    for (; i < rows; i++) {
+#pragma omp simd
+        for (size_t j = 0; j < n; j++) y[j] += x[i] * w[i * stride + j];
+    }
+}
+
 SIMD_KERNEL void k_mul(const real *a, const real *b, real *y, size_t n) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] = a[i] * b[i];

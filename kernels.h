@@ -37,6 +37,8 @@ real k_dot(const real *a, const real *b, size_t n);
 real k_sum(const real *a, size_t n);
 bool k_finite(const real *a, size_t n); /* all of them: no NaN, no infinity */
 void k_axpy(real alpha, const real *x, real *y, size_t n);        /* y += alpha x */
+/* y[j] += sum_i x[i] w[i,j] over `rows` rows of w, `stride` apart */
+void k_axpy_rows(const real *x, const real *w, size_t rows, size_t stride, real *y, size_t n);
 void k_mul(const real *a, const real *b, real *y, size_t n);      /* y = a*b, y may be either */
 void k_fill_rows(const real *row, real *y, size_t rows, size_t cols); /* y[r,:] = row */
 void k_sum_rows(const real *x, real *sum, size_t rows, size_t cols);  /* sum[c] += sum_r x[r,c] */

@@ -1,17 +1,20 @@
 /* cmd_caption.c - maskinv caption: each region in a sentence; or, over a set of scenes, how often the sentence is right.
  *
- * A region's embedding, by MaskInversion or what it is compared with, goes to the captioner as a picture's would.
+ * A region's embedding, by MaskInversion or what it is compared with, goes to the captioner as a picture's would. CoCa tells whole
+ * pictures by its own decoder.
  */
 #include "cli/embedding.h"
 #include "parts/captioner.h"
 #include "scenes/grammar.h"
+#include <math.h>
 #include <string.h>
 
 typedef struct {
     common_options common;
     region_options region;
-    const char *captioner, *method, *scenes;
-    size_t size, beams, count;
+    const char *captioner, *method, *scenes, *length;
+    size_t size, beams, most, count;
+    bool ids, squash;
 } options;
 
 static const flag flags[] = {
@@ -22,8 +25,9 @@ static const flag flags[] = {
      .help = "a region: a rectangle, in pixels of the photograph"},
     {"labels", 0, FLAG_SWITCH, offsetof(options, region.labels), NULL,
      .help = "a region of every label in each mask file, but 0 and the border, 255"},
-    {"captioner", 0, FLAG_TEXT, offsetof(options, captioner), "FILE",
-     .help = "what train caption made; not given: the captioner inside this binary"},
+    {"captioner", 0, FLAG_TEXT, offsetof(options, captioner), "FOLDER",
+     .help = "ClipCap's published weights with GPT-2's tokenizer beside them (weights/get clipcap-coco), or the file that train "
+             "caption made; not given: CoCa's own decoder where the model has one, else the captioner inside this binary"},
     {"method", 0, FLAG_CHOICE, offsetof(options, method),
      REGION_EMBEDDERS, .standard = "maskinv",
      .help = "how a region is embedded"},
@@ -32,6 +36,13 @@ static const flag flags[] = {
     {"count", 0, FLAG_COUNT, offsetof(options, count), "N", 1, 1e9, .help = "scenes of the set; not given: all"},
     {"beams", 0, FLAG_COUNT, offsetof(options, beams), "N", 1, 64, .standard = "1",
      .help = "sentences followed at once; 1: the likeliest word each time"},
+    {"most", 0, FLAG_COUNT, offsetof(options, most), "N", 1, 256, .help = "words or pieces of a sentence; not given: 67, CoCa's 30"},
+    {"length", 0, FLAG_CHOICE, offsetof(options, length), "picture|own|both", .standard = "picture",
+     .help = "of a region's embedding, for ClipCap's perceptron, which saw whole pictures' alone: as long as the whole picture's, "
+             "as it is, or a sentence of each"},
+    {"squash", 0, FLAG_SWITCH, offsetof(options, squash), NULL,
+     .help = "CoCa: squash the picture to a square instead of going the way that the model's files name"},
+    {"ids", 0, FLAG_SWITCH, offsetof(options, ids), NULL, .help = "print token ids in place of words"},
     {"size", 0, FLAG_COUNT, offsetof(options, size), "N", 1, 16384,
      .help = "side of the squashed square, a multiple of the patch; not given: the model's image"},
     CLI_COMMON_FLAGS(options),
@@ -46,11 +57,10 @@ const command caption_command = {
     NULL,
     0,
     "Prints a line for each region: its name, a tab, the sentence. The built-in captioner speaks of the drawn world that the\n"
-    "built-in model knows.",
+    "built-in model knows; ClipCap's speaks of photographs and takes the model that it was trained for, OpenAI's ViT-B/32.",
     cmd_caption,
 };
 
-enum { SENTENCE = 400 };
 typedef struct {
     cli c;
     options o;
@@ -59,27 +69,79 @@ typedef struct {
     float *vectors; /* [SCENE_MOST_OBJECTS or masks, E] */
 } job;
 
-/* The sentences [count] for the regions of a photograph. */
-static bool sentences(job *j, const picture *photo, region_mask *mask, void *arg, size_t count, char (*text)[SENTENCE]) {
+/* ---- regions ----------------------------------------------------------------------------------------------- */
+static const mask_image *no_mask(void *arg, size_t i, err *e) { return (void)i, (void)e, (const mask_image *)arg; }
+
+/* |c|, the length of the whole picture's embedding */
+static bool picture_length(job *j, const picture *photo, double *length) {
+    region_embedder whole = j->how;
+    mask_image none = {0};
+    size_t E = j->c.model->config.embed;
+    float *z = mem_alloc(E, sizeof *z);
+    whole.method = region_method_find("cls");
+    bool ok = (z || err_set(&j->c.e, "no memory for an embedding")) && embed_regions(&whole, photo, no_mask, &none, 1, z);
+    *length = ok ? sqrt((double)k_dot(z, z, E)) : 0;
+    mem_free(z);
+    return ok;
+}
+
+/* (12.6)  e |c|/|e|, where the captioner reads lengths and e is no picture's embedding */
+static void set_length(float *e, size_t E, double length) {
+    double own = sqrt((double)k_dot(e, e, E));
+    for (size_t i = 0; own > 0 && i < E; i++) e[i] = (float)((double)e[i] * length / own);
+}
+
+static bool tell(job *j, const float *embedding, captioner_said *said) {
+    captioner_way way = {j->o.beams, j->o.most};
+    return captioner_say(j->says, embedding, &way, &j->c.memory, j->c.cores, said, &j->c.e);
+}
+
+/* What is said of the regions of a photograph; with --length both also, into other, of the embeddings as they are. */
+static bool sentences(job *j, const picture *photo, region_mask *mask, void *arg, size_t count, captioner_said *said, captioner_said *other) {
     size_t mark = arena_mark(&j->c.memory), E = j->c.model->config.embed;
-    bool ok = embed_regions(&j->how, photo, mask, arg, count, j->vectors);
-    for (size_t i = 0; ok && i < count; i++)
-        ok = captioner_say(j->says, j->vectors + i * E, j->o.beams, &j->c.memory, j->c.cores, text[i], SENTENCE, &j->c.e);
+    bool scaled = captioner_reads_length(j->says) && j->how.method->family != REGION_PICTURE && strcmp(j->o.length, "own");
+    double length = 0;
+    bool ok = embed_regions(&j->how, photo, mask, arg, count, j->vectors) && (!scaled || picture_length(j, photo, &length));
+    for (size_t i = 0; ok && i < count; i++) {
+        ok = !other || tell(j, j->vectors + i * E, &other[i]);
+        if (scaled) set_length(j->vectors + i * E, E, length);
+        ok = ok && tell(j, j->vectors + i * E, &said[i]);
+    }
     arena_reset(&j->c.memory, mark);
     return ok;
 }
 
+static void print_said(const job *j, const char *before, const uint32_t *ids, size_t count, const char *text) {
+    fputs(before, stdout);
+    if (!j->o.ids) fputs(text, stdout);
+    for (size_t i = 0; j->o.ids && i < count; i++) printf(i ? " %lu" : "%lu", (unsigned long)ids[i]);
+}
+
 /* ---- one photograph -------------------------------------------------------------------------------------- */
+/* count regions, 0: the whole picture; names from the report. */
+static bool tell_each(job *j, const picture *photo, region_mask *mask, void *arg, const report *r, size_t count) {
+    bool both = !strcmp(j->o.length, "both");
+    size_t n = count ? count : 1;
+    captioner_said *said = mem_alloc(n, 2 * sizeof *said);
+    j->vectors = mem_alloc(n, j->c.model->config.embed * sizeof *j->vectors);
+    bool ok = ((said && j->vectors) || err_set(&j->c.e, "no memory for %zu regions", n)) &&
+              sentences(j, photo, mask, arg, n, said, both ? said + n : NULL);
+    for (size_t i = 0; ok && i < n; i++) {
+        fputs(count ? r->regions[i].name : j->o.region.image, stdout);
+        print_said(j, "\t", said[i].ids, said[i].count, said[i].text);
+        if (both) print_said(j, "\t", said[n + i].ids, said[n + i].count, said[n + i].text);
+        putchar('\n');
+    }
+    mem_free(said);
+    return ok;
+}
+
 static bool tell_whole(job *j) {
     picture photo = {0};
     mask_image none = {0};
-    char text[1][SENTENCE];
     j->how.method = region_method_find("cls");
-    j->vectors = mem_alloc(1, j->c.model->config.embed * sizeof *j->vectors);
-    bool ok = (j->vectors || err_set(&j->c.e, "no memory for an embedding")) &&
-              picture_read(j->o.region.image, &photo, &j->c.e) && cli_look(&j->c, j->o.region.image, &photo) &&
-              sentences(j, &photo, embed_mask_of_list, &none, 1, text);
-    if (ok) printf("%s\t%s\n", j->o.region.image, text[0]);
+    bool ok = picture_read(j->o.region.image, &photo, &j->c.e) && cli_look(&j->c, j->o.region.image, &photo) &&
+              tell_each(j, &photo, no_mask, &none, NULL, 0);
     picture_free(&photo);
     return ok;
 }
@@ -88,14 +150,51 @@ static bool tell_regions(job *j) {
     picture photo = {0};
     masks m = {0};
     report r = {.embed = j->c.model->config.embed};
-    char(*text)[SENTENCE] = NULL;
-    bool ok = inputs_open(&j->c, &j->o.region, &r, 0, &photo, &m);
-    if (ok) text = mem_alloc(r.count, sizeof *text), j->vectors = mem_alloc(r.count, r.embed * sizeof *j->vectors);
-    if (ok && !(text && j->vectors)) ok = err_set(&j->c.e, "no memory for %zu regions", r.count);
-    ok = ok && sentences(j, &photo, embed_mask_of_file, &m, r.count, text);
-    for (size_t i = 0; ok && i < r.count; i++) printf("%s\t%s\n", r.regions[i].name, text[i]);
+    bool ok = inputs_open(&j->c, &j->o.region, &r, 0, &photo, &m) && tell_each(j, &photo, embed_mask_of_file, &m, &r, r.count);
     inputs_close(&r, &photo, &m);
-    mem_free(text);
+    return ok;
+}
+
+/* ---- CoCa: its decoder reads the picture's tokens (MODEL.md 1.26) ------------------------------------------- */
+/* The picture as the model's own files say it, through the tower, to what the decoder looks at. */
+static ag_tensor *coca_image(ag_tape *t, const clip_model *m, const float *pixels, size_t side) {
+    size_t gh, gw;
+    if (!clip_grid(&m->config, side, side, &gh, &gw)) return NULL;
+    clip_run run = clip_image_run(t, m, gh, gw);
+    ag_tensor *x = clip_embed(t, m, clip_patches(t, m, pixels, side, side), gh, gw, POSITION_BICUBIC);
+    return clip_caption_image(t, m, clip_blocks(t, &run, m->blocks, x, 0, m->config.vision.layers));
+}
+
+static bool coca_say(job *j, const float *pixels, size_t side, uint32_t *ids, size_t *count) {
+    const clip_model *m = j->c.model;
+    clip_caption_options o = clip_caption_defaults(&m->config);
+    ag_tape t;
+    if (j->o.most) o.most = j->o.most;
+    if (j->o.beams) o.beams = j->o.beams;
+    if (!ag_tape_init(&t, &j->c.memory, j->c.cores, 64)) return cli_fault(&j->c, &t.fault);
+    t.recording = false;
+    ag_tensor *image = coca_image(&t, m, pixels, side);
+    return (image && clip_caption(&t, m, image, &o, ids, count)) || cli_fault(&j->c, &t.fault);
+}
+
+static bool tell_coca(job *j) {
+    cli *c = &j->c;
+    const clip_config *m = &c->model->config;
+    picture photo = {0};
+    uint32_t ids[256];
+    size_t count = 0, side;
+    char line[CAPTIONER_TEXT] = "", *said = NULL;
+    const tokenizer *words = j->o.ids ? NULL : checkpoint_tokenizer(c->weights, &c->e);
+    if (!j->o.ids && !words) return false;
+    if (!checkpoint_check_side(c->weights, CHECK_TEXT, &c->e) || !cli_side(c, j->o.size, 1, &side) ||
+        !picture_read(j->o.region.image, &photo, &c->e))
+        return false;
+    float *pixels = j->o.squash ? pixels_squash(&photo, side, m->mean, m->std, &c->e) : pixels_own(&photo, side, m, &c->e);
+    picture_free(&photo);
+    bool ok = pixels && coca_say(j, pixels, side, ids, &count) && (j->o.ids || (said = tokenizer_decode(words, ids, count, &c->e)));
+    if (said) captioner_line(said, line, sizeof line);
+    if (ok) fputs(j->o.region.image, stdout), print_said(j, "\t", ids, count, line), putchar('\n');
+    mem_free(said), mem_free(pixels);
     return ok;
 }
 
@@ -123,11 +222,11 @@ static void judge(tally *t, const scene_record *s, size_t k, const char *text) {
 static bool tell_scene(job *j, const scene_record *s, tally *t) {
     picture photo = {0};
     mask_image exact[SCENE_MOST_OBJECTS];
-    char text[SCENE_MOST_OBJECTS][SENTENCE];
+    captioner_said said[SCENE_MOST_OBJECTS];
     size_t read;
     bool ok = embed_scene(&j->c, s, &photo, exact, &read);
-    ok = ok && sentences(j, &photo, embed_mask_of_list, exact, s->objects, text);
-    for (size_t k = 0; ok && k < s->objects; k++) judge(t, s, k, text[k]);
+    ok = ok && sentences(j, &photo, embed_mask_of_list, exact, s->objects, said, NULL);
+    for (size_t k = 0; ok && k < s->objects; k++) judge(t, s, k, said[k].text);
     for (size_t i = 0; i < read; i++) mask_free(&exact[i]);
     picture_free(&photo);
     return ok;
@@ -163,6 +262,11 @@ static bool caption(job *j) {
     if (!j->o.region.image == !j->o.scenes) return cli_usage(&j->c, "one of --image and --scenes is needed");
     if (!cli_open_model(&j->c, &j->o.common)) return false;
     const clip_config *m = &j->c.model->config;
+    if (m->decoder.layers && !j->o.captioner) {
+        if (whole && j->o.region.image) return tell_coca(j);
+        return err_set(&j->c.e, "%s: its own decoder reads %zu tokens of the whole picture, not a region's one embedding: --captioner for regions",
+                       j->o.common.model, m->queries - 1);
+    }
     j->says = j->o.captioner ? captioner_open(j->o.captioner, m->embed, &j->c.e) : captioner_builtin(m->embed, &j->c.e);
     return j->says && embedder_open(&j->how, &j->c, j->o.method, j->o.size) &&
            (j->o.scenes ? tell_scenes(j) : whole ? tell_whole(j) : tell_regions(j));

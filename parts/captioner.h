@@ -1,12 +1,12 @@
 /* captioner.h - sentences from an embedding: ClipCap's network (Mokady et al. 2021), and the small one of the built-in model.
  *
  *     captioner *c = captioner_open("run/caption.safetensors", 128, &e);      // or captioner_builtin
- *     char text[400];
- *     if (!captioner_say(c, embedding, 1, &memory, cores, text, sizeof text, &e)) ...     // "a red fish and a blue car"
+ *     captioner_said said;
+ *     if (!captioner_say(c, embedding, &(captioner_way){.beams = 1}, &memory, cores, &said, &e)) ...  // "a red fish and a blue car"
  *
  * A map makes k rows of the embedding, the decoder continues them with words (MODEL.md 12). The file, as `train caption` writes
  * it: map.0, map.1, token, position, blocks.i, ln_f, heads, and words, parted by newlines: padding first, then the end.
- * ClipCap's own networks (GPT-2's blocks, its two maps) are here, tested against its formulas; its files are not read yet.
+ * ClipCap's own files: clipcap.h.
  */
 #ifndef CAPTIONER_H
 #define CAPTIONER_H
@@ -38,7 +38,8 @@ ag_tensor *captioner_loss(ag_tape *t, ag_tensor *logits, const uint32_t *ids, ui
 
 /* ---- ready to use ---- */
 typedef struct captioner captioner;
-/* embed: the model's; another is an error that names both. */
+/* path: train caption's file, or ClipCap's (clipcap.h), or a folder with one of them. embed: the model's; another is an error
+ * that names both. */
 captioner *captioner_open(const char *path, size_t embed, err *e);
 /* The one inside the binary; an error in a build without. */
 captioner *captioner_builtin(size_t embed, err *e);
@@ -46,7 +47,21 @@ captioner *captioner_of(tensors *file, const char *name, size_t embed, err *e); 
 void captioner_free(captioner *c);
 const captioner_net *captioner_network(const captioner *c);
 const char *captioner_name(const captioner *c);
-/* embedding [E], of any length; beams 1: the likeliest word each time. text is cut where it does not fit. */
-bool captioner_say(const captioner *c, const float *embedding, size_t beams, arena *memory, pool *cores, char *text, size_t room,
+/* Does what is said depend on the embedding's length? ClipCap's perceptron saw whole pictures' alone, as CLIP gives them. */
+bool captioner_reads_length(const captioner *c);
+typedef struct {
+    size_t beams; /* 1: the likeliest word each time */
+    size_t most;  /* words; 0: 67, as ClipCap */
+} captioner_way;
+enum { CAPTIONER_MOST_WORDS = 67, CAPTIONER_TEXT = 2048 };
+typedef struct {
+    uint32_t ids[CAPTIONER_MOST_WORDS];
+    size_t count;
+    char text[CAPTIONER_TEXT]; /* one line, cut where it does not fit */
+} captioner_said;
+/* embedding [E] */
+bool captioner_say(const captioner *c, const float *embedding, const captioner_way *way, arena *memory, pool *cores, captioner_said *said,
                    err *e);
+/* said as one line into text[room]: what breaks it is a space, none at the ends. */
+void captioner_line(const char *said, char *text, size_t room);
 #endif

@@ -65,7 +65,9 @@ ag_tensor *decoder_run(ag_tape *t, const decoder *d, ag_tensor *rows) {
     return part_use_norm(t, d->last, x);
 }
 
-ag_tensor *decoder_logits(ag_tape *t, const decoder *d, ag_tensor *h) { return ag_linear(t, h, d->token, NULL); }
+ag_tensor *decoder_logits(ag_tape *t, const decoder *d, ag_tensor *h) {
+    return part_use_linear(t, (ag_tensor *[2]){d->token, NULL}, false, h);
+}
 
 /* ---- keys and values kept --------------------------------------------------------------------------------- */
 struct decoder_kept {

@@ -183,7 +183,43 @@ char *part_words(const tensors *file, const char *name, size_t *count, err *e) {
 }
 
 /* ---- shared by the networks ------------------------------------------------------------------------------ */
+/* A product of few rows is as fast as its weight is read: once here, by all cores, for all rows. Each number of y is one sum
+ * in one order, however many rows and cores there are. */
+enum { FEW = 16, BAND = 768 };
+typedef struct {
+    const ag_tensor *x, *w, *bias;
+    ag_tensor *y;
+    bool in_out;
+    size_t rows, bands;
+} few;
+
+static void few_task(void *arg, size_t band) {
+    const few *f = arg;
+    size_t in = f->x->cols, out = f->y->cols, from = out * band / f->bands, to = out * (band + 1) / f->bands;
+    for (size_t r = 0; r < f->rows; r++) {
+        real *y = f->y->data + r * out + from;
+        if (f->bias) memcpy(y, f->bias->data + from, (to - from) * sizeof *y);
+        else for (size_t o = from; o < to; o++) y[o - from] = 0;
+    }
+    for (size_t i = 0; f->in_out && i < in; i += FEW)
+        for (size_t r = 0; r < f->rows; r++)
+            k_axpy_rows(f->x->data + r * in + i, f->w->data + i * out + from, in - i < FEW ? in - i : FEW, out,
+                        f->y->data + r * out + from, to - from);
+    for (size_t o = from; !f->in_out && o < to; o++)
+        for (size_t r = 0; r < f->rows; r++) f->y->data[r * out + o] += k_dot(f->x->data + r * in, f->w->data + o * in, in);
+}
+
+static ag_tensor *few_rows(ag_tape *t, ag_tensor *const w[2], bool in_out, ag_tensor *x) {
+    size_t out = in_out ? w[0]->cols : w[0]->rows, width = t->cores ? t->cores->width : 1;
+    few f = {x, w[0], w[1], ag_new(t, x->batch, x->rows, out), in_out, x->batch * x->rows, 0};
+    f.bands = width * ((out + width * BAND - 1) / (width * BAND));
+    if (f.y) spread(t->cores, f.bands, few_task, &f);
+    return f.y;
+}
+
 ag_tensor *part_use_linear(ag_tape *t, ag_tensor *const w[2], bool in_out, ag_tensor *x) {
+    if (x && w[0] && !t->recording && x->batch * x->rows <= FEW && x->cols == (in_out ? w[0]->rows : w[0]->cols))
+        return few_rows(t, w, in_out, x);
     if (!in_out) return ag_linear(t, x, w[0], w[1]);
     ag_tensor *y = ag_matmul(t, x, NO_T, w[0], NO_T);
     return y && x ? ag_add(t, ag_reshape(t, y, x->batch, x->rows, y->cols), w[1]) : NULL;

@@ -1,10 +1,14 @@
 /* test_caption.c - captioners: GPT-2's blocks, both of ClipCap's maps and ours against formulas in float64 (outputs, loss, every
  * gradient, greedy and beam search with kept keys and values); files that do not fit; a run that is interrupted. */
 #include "x_part.h"
+#include "x_seeded.h"
+#include "files/files.h"
+#include "models/safetensors.h"
 #include "parts/captioner.h"
 #ifndef MASKINV_DOUBLE
 #include "training/systems.h"
 #endif
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -131,12 +135,162 @@ static void test_bad_files(void **state) {
     assert_null(captioner_builtin(512, &e));
     assert_non_null(strstr(e.text, "128")), assert_non_null(strstr(e.text, "512"));
     assert_null(captioner_open("test/data/training/gpt2_transformer.safetensors", 16, &e));
-    assert_non_null(strstr(e.text, "ClipCap"));
+    assert_non_null(strstr(e.text, "test/data/training: no tokenizer: expected GPT-2's merges.txt"));
     assert_null(captioner_open("test/data/training/captioner.safetensors", 16, &e));
     assert_non_null(strstr(e.text, "token.weight"));
     assert_null(captioner_open("test/data/no-such-file.safetensors", 16, &e));
     assert_non_null(strstr(e.text, "no-such-file"));
 }
+
+#ifndef MASKINV_DOUBLE
+/* ---- ClipCap's files as they are published ---------------------------------------------------------------- */
+enum { PUBLISHED_EMBED = 16 };
+static captioner_net published_net(bool transformer) {
+    captioner_net n = gpt2_net(transformer);
+    n.d.shape.vocab = 258, n.d.shape.length = 96;
+    return n;
+}
+
+typedef struct {
+    st_tensor all[64];
+    char names[64][96];
+    size_t count;
+    real *numbers; /* of all, one behind the other */
+    size_t used;
+} written;
+
+/* Seeded numbers of the list's shapes under these names. */
+static void add_list(written *w, const part_list *l, const char *before, uint64_t *state) {
+    for (size_t i = 0; i < l->count; i++) {
+        const part_weight *p = &l->list[i];
+        size_t n = p->rows * p->cols, rank = p->rows == 1 ? 1 : 2;
+        real *x = w->numbers + w->used;
+        seeded_normal(state, x, n);
+        double by = strstr(p->name, "wte") ? 0.3 : p->deviation > 0 ? p->deviation : 0.1;
+        for (size_t k = 0; k < n; k++) x[k] = (real)(p->fill + by * (double)x[k]);
+        snprintf(w->names[w->count], sizeof w->names[0], "%s%s", before, p->name);
+        w->all[w->count] = (st_tensor){w->names[w->count], "F32", {rank == 2 ? p->rows : p->cols, p->cols}, rank, (unsigned char *)x, n * sizeof *x};
+        w->count++, w->used += n;
+    }
+}
+
+static void put(const char *folder, const char *name, const char *text) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* FOLDER/FILE with the map and, where `gpt` is not NULL, GPT-2 under these names, head and buffer with it. */
+static void write_published(const char *folder, const char *file, captioner_net *n, bool map, const char *gpt, bool tied) {
+    written w = {.numbers = calloc(1 << 20, sizeof(real))};
+    part_list of_map = {0}, of_words = {0};
+    uint64_t state = 5;
+    char path[256];
+    err e = {{0}};
+    captioner_map_weights(n, &of_map), decoder_weights(&n->d, &of_words);
+    if (map) add_list(&w, &of_map, "clip_project.", &state);
+    if (gpt) {
+        size_t at = w.count;
+        add_list(&w, &of_words, gpt, &state);
+        w.all[w.count] = w.all[at]; /* wte again, as the head */
+        w.all[w.count].name = !strcmp(gpt, "gpt.transformer.") ? "gpt.lm_head.weight" : "lm_head.weight";
+        if (!tied) w.all[w.count].data = (unsigned char *)(w.numbers + 7);
+        w.all[w.count + 1] = (st_tensor){"gpt.transformer.h.0.attn.masked_bias", "F32", {1}, 0, (unsigned char *)w.numbers, 4};
+        w.count += 2;
+    }
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    if (!st_write(path, w.all, w.count, NULL, &e)) fail_msg("%s", e.text);
+    part_list_free(&of_map), part_list_free(&of_words);
+    free(w.numbers);
+}
+
+/* Embeddings go in as the map saw them: of any length to the perceptron, unit to the transformer. */
+static void says_as_its_network(const char *path, bool transformer) {
+    err e = {{0}};
+    captioner *c = part_must(captioner_open(path, PUBLISHED_EMBED, &e), &e);
+    const captioner_net *n = captioner_network(c);
+    float z[PUBLISHED_EMBED];
+    size_t room = (size_t)1 << 26;
+    void *bytes = mem_reserve(room);
+    arena memory;
+    arena_init(&memory, bytes, room);
+    assert_int_equal(captioner_reads_length(c), !transformer);
+    for (size_t beams = 1; beams <= 3; beams += 2)
+        for (size_t twice = 0; twice < 2; twice++) {
+            captioner_said said;
+            captioner_way way = {beams, 9};
+            uint32_t ids[9];
+            size_t count;
+            double length = 0;
+            ag_tape t;
+            for (size_t i = 0; i < PUBLISHED_EMBED; i++) z[i] = (float)sin((double)i) * (twice ? 2 : 1), length += (double)z[i] * (double)z[i];
+            if (!captioner_say(c, z, &way, &memory, NULL, &said, &e)) fail_msg("%s", e.text);
+            assert_true(ag_tape_init(&t, &memory, NULL, 1));
+            t.recording = false;
+            ag_tensor *x = ag_new(&t, 1, 1, PUBLISHED_EMBED);
+            for (size_t i = 0; i < PUBLISHED_EMBED; i++) x->data[i] = (real)((double)z[i] / (transformer ? sqrt(length) : 1));
+            decoder_saying how = {.stop = 13, .most = 9, .beams = beams};
+            assert_true(decoder_say(&t, &n->d, captioner_prefix(&t, n, x), &how, ids, &count, NULL, &e));
+            assert_int_equal(count, said.count);
+            assert_memory_equal(ids, said.ids, count * sizeof *ids);
+        }
+    mem_release(bytes, room);
+    captioner_free(c);
+}
+
+static void refuses(const char *path, size_t embed, const char *a, const char *b) {
+    err e = {{0}};
+    assert_null(captioner_open(path, embed, &e));
+    if (!strstr(e.text, a) || !strstr(e.text, b)) fail_msg("'%s' and '%s' expected in '%s'", a, b, e.text);
+}
+
+static void test_published(void **state) {
+    (void)state;
+    char folder[] = "/tmp/test_caption_XXXXXX", other[64], path[128], command[160];
+    assert_non_null(mkdtemp(folder));
+    snprintf(other, sizeof other, "%s/other", folder);
+    assert_true(folder_make(other, NULL));
+    for (int transformer = 0; transformer < 2; transformer++) {
+        captioner_net n = published_net(transformer);
+        write_published(folder, "coco_weights.safetensors", &n, true, "gpt.transformer.", true);
+        if (!transformer) refuses(folder, PUBLISHED_EMBED, folder, "no tokenizer: expected GPT-2's merges.txt");
+        put(folder, "merges.txt", "#version: 0.2\n\xC4\xA0 t\n");
+        put(folder, "config.json", "{\"model_type\": \"gpt2\", \"n_head\": 3}");
+        says_as_its_network(folder, transformer);
+        snprintf(path, sizeof path, "%s/coco_weights.safetensors", folder);
+        says_as_its_network(path, transformer);
+        refuses(folder, 640, "coco_weights.safetensors", "embeddings of 16 numbers, the model's have 640");
+        put(folder, "merges.txt", "#version: 0.2\n\xC4\xA0 t\n\xC4\xA0t h\n");
+        refuses(folder, PUBLISHED_EMBED, "its tokenizer has 259 pieces", "258 rows");
+        put(folder, "merges.txt", "#version: 0.2\nx y z\n");
+        refuses(folder, PUBLISHED_EMBED, "merges.txt: line 2", "\"x y z\"");
+        put(folder, "merges.txt", "#version: 0.2\n\xC4\xA0 t\n");
+        put(folder, "config.json", "{\"model_type\": \"gpt2\", \"n_head\": 5}");
+        refuses(folder, PUBLISHED_EMBED, "n_head is 5", "divisor of the width 24");
+        put(folder, "config.json", "{\"model_type\": \"gpt2\", \"n_head\": 3, \"n_layer\": 12}");
+        refuses(folder, PUBLISHED_EMBED, "n_layer 12", "weights have 24 and 2");
+        put(folder, "config.json", "{\"model_type\": \"gpt2\", \"n_head\": 3, \"activation_function\": \"relu\"}");
+        refuses(folder, PUBLISHED_EMBED, "\"relu\"", "gelu_new");
+        put(folder, "config.json", "{\"model_type\": \"gpt2\", \"n_head\": 3}");
+        write_published(folder, "coco_weights.safetensors", &n, true, "gpt.transformer.", false);
+        refuses(folder, PUBLISHED_EMBED, "gpt.lm_head.weight", "tied");
+        write_published(folder, "coco_weights.safetensors", &n, true, NULL, true); /* GPT-2 beside the map */
+        refuses(folder, PUBLISHED_EMBED, "ClipCap's map alone", "model.safetensors");
+        write_published(folder, "model.safetensors", &n, false, "", true);
+        says_as_its_network(folder, transformer);
+        write_published(folder, "conceptual_weights.safetensors", &n, true, NULL, true);
+        refuses(folder, PUBLISHED_EMBED, "several captioners", "conceptual_weights.safetensors");
+        snprintf(command, sizeof command, "rm -f %s/*.*", folder);
+        assert_int_equal(system(command), 0);
+    }
+    refuses(folder, PUBLISHED_EMBED, folder, "no captioner among 0 files");
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+#endif
 
 #ifndef MASKINV_DOUBLE
 /* ---- an interrupted run ends in the same bytes ---------------------------------------------------------- */
@@ -186,7 +340,7 @@ int main(void) {
         cmocka_unit_test(test_ours), cmocka_unit_test(test_clipcap_mlp), cmocka_unit_test(test_clipcap_transformer),
         cmocka_unit_test(test_bad_files),
 #ifndef MASKINV_DOUBLE
-        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_published), cmocka_unit_test(test_resume),
 #endif
     };
     return cmocka_run_group_tests_name("caption", tests, NULL, NULL);

@@ -50,6 +50,7 @@ one   https://example.org/path/one.pt - 1 MIT $sum clip one file
 bad   https://example.org/path/one.pt - 1 MIT 0000000000000000000000000000000000000000000000000000000000000000 clip another's sum
 shards people/shards abc 1 card - own in shards, with its own tokenizer
 pickles people/pickles main 1 MIT - clip a .bin
+says people/says:says.pt main 1 MIT - gpt2 a captioner
 END
 }
 with_table() { MASKINV_MODELS=$dir/table get "$@"; }
@@ -70,12 +71,18 @@ refuses_shards_elsewhere() {
     sed 's/model-00001-of-00002/..\/model-00001-of-00002/' "$good/model.safetensors.index.json" >"$dir/x" && mv "$dir/x" "$good/model.safetensors.index.json" &&
         rm -r "$dir/out/shards" && { with_table shards; [ $? -eq 1 ]; } && says "expected a file beside it"
 }
+fetches_gpt2_words() {
+    gpt2=$dir/hub/openai-community/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e
+    mkdir -p "$dir/hub/people/says/resolve/main" "$gpt2" && cp test/data/containers/base.pt "$dir/hub/people/says/resolve/main/says.pt" &&
+        echo merges >"$gpt2/merges.txt" && echo '{}' >"$gpt2/vocab.json" && with_table says &&
+        cmp "$gpt2/merges.txt" "$dir/out/says/merges.txt" && cmp "$gpt2/vocab.json" "$dir/out/says/vocab.json" && says "is complete"
+}
 fetches_pickles() { with_table pickles && says "no revision is pinned" && ./maskinv info -m "$dir/out/pickles" >/dev/null; }
 lists_forty() { # each with a size or "?", a licence and a purpose; none twice; pins and sums look like such
     rows=$(sed -e '/^#/d' -e '/^ *$/d' weights/models)
     [ "$(printf '%s\n' "$rows" | wc -l)" -ge 40 ] && printf '%s\n' "$rows" | awk '
         seen[$1]++ || NF < 8 || $3 !~ /^([0-9a-f]+|main|-)$/ || ($3 ~ /^[0-9a-f]+$/ && length($3) != 40) ||
-        ($6 != "-" && ($6 !~ /^[0-9a-f]+$/ || length($6) != 64)) || $4 !~ /^([0-9]+|-)$/ || $7 !~ /^(clip|own)$/ { print "wrong row: " $0; bad = 1 }
+        ($6 != "-" && ($6 !~ /^[0-9a-f]+$/ || length($6) != 64)) || $4 !~ /^([0-9]+|-)$/ || $7 !~ /^(clip|own|gpt2)$/ { print "wrong row: " $0; bad = 1 }
         END { exit bad }'
 }
 
@@ -92,6 +99,7 @@ try checks_sums
 try finds_a_changed_file
 try fetches_shards_and_words
 try refuses_shards_elsewhere
+try fetches_gpt2_words
 try fetches_pickles
 try lists_forty
 exit $failed

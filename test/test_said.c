@@ -254,6 +254,22 @@ static void one_text_alone(void **state) {
     assert_non_null(strchr(said.out, '%'));
 }
 
+/* CoCa tells a picture by its own decoder (the fixture's greedy caption), regions by none. */
+static void coca_captions(void **state) {
+    (void)state;
+    static const char coca[] = DATA "checkpoints/coca-openclip-bin";
+    must(run("caption", "-m", coca, "-i", IMAGE, "--squash", "--ids", "--most", "12", NULL));
+    assert_string_equal(said.out, IMAGE "\t598 433 433 271 433 433 201 521 544 508 567 508\n");
+    must(run("caption", "-m", coca, "-i", IMAGE, "--ids", "--beams", "4", NULL));
+    assert_non_null(strstr(said.out, IMAGE "\t598 "));
+    assert_int_equal(run("caption", "-m", coca, "-i", IMAGE, "-k", MASK0, NULL), 1);
+    assert_non_null(strstr(said.err, "its own decoder reads 8 tokens of the whole picture"));
+    assert_int_equal(run("caption", "-m", coca, "-i", IMAGE, "--ids", "--beams", "20", NULL), 1);
+    assert_non_null(strstr(said.err, "beams"));
+    assert_int_equal(run("caption", "-m", DATA "nano-hf-f32", "-i", IMAGE, NULL), 1); /* a model that nobody taught to speak */
+    assert_non_null(strstr(said.err, "the built-in captioner: it was trained for embeddings of 128 numbers, the model's have"));
+}
+
 static int clean(void **state) {
     (void)state;
     scratch_remove();
@@ -270,6 +286,7 @@ int main(void) {
         cmocka_unit_test(photographs_are_not),
         cmocka_unit_test(unknown_words),
         cmocka_unit_test(one_text_alone),
+        cmocka_unit_test(coca_captions),
     };
     mem_hook_cjson();
     return cmocka_run_group_tests(tests, NULL, clean);

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include "files/files.h"
 #include "files/json_cut.h"
+#include "files/utf8.h"
 #include "models/texts.h"
 #include "models/tokens.h"
 #include "text/kinds.h"
@@ -378,9 +379,115 @@ static void cut_lists(void **state) {
     }
 }
 
+/* ---- GPT-2's byte pairs (ids: a second implementation's, by a regular expression engine) ---------------------------------- */
+#define SPACE "\xC4\xA0" /* as its files write a space */
+static const char gpt2_merges[] =
+    "#version: 0.2\n" SPACE " t\n" SPACE " a\nh e\ni n\nr e\n" SPACE "t he\n" SPACE "a n\ne r\nn g\nin g\n" SPACE " w\n" SPACE
+    "w a\nv e\n' s\n" SPACE " 1\n1 2\n" SPACE " " SPACE "\n\xC4\x8A \xC4\x8A\n\xC3\x83 \xC2\xA9\n" SPACE " .\no u\n" SPACE "the re\nl l\n";
+static const struct {
+    const char *text;
+    size_t count;
+    uint32_t ids[24];
+} gpt2_texts[] = {
+    {"A man, there and the other thing.", 19, {32, 220, 76, 64, 77, 11, 277, 262, 67, 261, 220, 78, 83, 258, 81, 256, 71, 265, 13}},
+    {"  two  spaces\n\n\nnewline \n x", 24,
+     {220, 256, 86, 78, 220, 220, 82, 79, 64, 66, 68, 82, 273, 198, 77, 68, 86, 75, 259, 68, 220, 198, 220, 87}},
+    {"It's we'll 'S 12 123 a12", 17, {40, 83, 269, 266, 68, 6, 278, 220, 6, 50, 270, 17, 270, 17, 18, 257, 271}},
+    {"caf\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80<|endoftext|> the end", 19,
+     {66, 64, 69, 274, 220, 160, 116, 255, 220, 172, 253, 246, 222, 279, 261, 220, 68, 77, 67}},
+    {"trailing  ", 7, {83, 81, 64, 72, 75, 265, 272}},
+    {"\xC2\xA0x\xE2\x80\x83 y\tz", 10, {126, 254, 87, 158, 222, 225, 220, 88, 197, 89}},
+    {" ", 1, {220}},
+    {"", 0, {0}},
+};
+
+static void gpt2_agrees(const tokenizer *t) {
+    assert_string_equal(tokenizer_name(t), "GPT-2's byte pairs");
+    assert_int_equal(tokenizer_vocab(t), 280);
+    for (size_t i = 0; i < sizeof gpt2_texts / sizeof *gpt2_texts; i++) {
+        uint32_t ids[64];
+        size_t n;
+        if (!tokenizer_encode(t, gpt2_texts[i].text, ids, 64, &n, &e)) fail_msg("%s", e.text);
+        assert_int_equal(n, gpt2_texts[i].count);
+        assert_memory_equal(ids, gpt2_texts[i].ids, n * sizeof *ids);
+        char *again = tokenizer_decode(t, ids, n, &e);
+        assert_string_equal(again, gpt2_texts[i].text);
+        mem_free(again);
+    }
+    char *half = tokenizer_decode(t, (uint32_t[]){160, 116, 64}, 3, &e); /* a character cut short */
+    assert_string_equal(half, "\xEF\xBF\xBD" "a");
+    mem_free(half);
+}
+
+/* {"piece": id} of a tokenizer whose ids the merges gave, as vocab.json has it. */
+static char *gpt2_vocab(const tokenizer *t) {
+    cJSON *all = cJSON_CreateObject();
+    for (uint32_t id = 0; id < tokenizer_vocab(t); id++) {
+        char room[16], spelled[64];
+        size_t n, used = 0;
+        const char *bytes = byte_pairs_kind.piece(t->own, id, &n, room);
+        for (size_t k = 0; k < n; k++) used += utf8_encode(byte_character((unsigned char)bytes[k]), (unsigned char *)spelled + used);
+        spelled[used] = 0;
+        cJSON_AddNumberToObject(all, spelled, id);
+    }
+    char *text = cJSON_PrintUnformatted(all);
+    cJSON_Delete(all);
+    return text;
+}
+
+static void gpt2_refuses(const char *merges, const char *vocab, const char *says) {
+    tokenizer *t = byte_pairs_parse(merges, strlen(merges), "m", vocab, vocab ? strlen(vocab) : 0, "v", &e);
+    assert_null(t);
+    if (!strstr(e.text, says)) fail_msg("'%s' expected in '%s'", says, e.text);
+}
+
+static void gpt2(void **state) {
+    (void)state;
+    tokenizer *t = tokenizer_parse(gpt2_merges, sizeof gpt2_merges - 1, "merges.txt", 0, &e);
+    if (!t) fail_msg("%s", e.text);
+    gpt2_agrees(t);
+    char *vocab = gpt2_vocab(t), json[16384], list[2048] = "", line[64];
+    tokenizer_free(t);
+    t = byte_pairs_parse(gpt2_merges, sizeof gpt2_merges - 1, "m", vocab, strlen(vocab), "v", &e);
+    if (!t) fail_msg("%s", e.text);
+    gpt2_agrees(t);
+    tokenizer_free(t);
+    for (const char *at = strchr(gpt2_merges, '\n') + 1, *end; (end = strchr(at, '\n')); at = end + 1) {
+        snprintf(line, sizeof line, "%s\"%.*s\"", *list ? "," : "", (int)(end - at), at);
+        strcat(list, line);
+    }
+    static const char shape[] = "{\"added_tokens\":[{\"id\":279,\"content\":\"%s\"}],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"%s\","
+                                "\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":%s,\"merges\":[%s]}}";
+    snprintf(json, sizeof json, shape, "<|endoftext|>", "ByteLevel", vocab, list);
+    if (!(t = tokenizer_parse(json, strlen(json), "tokenizer.json", 0, &e))) fail_msg("%s", e.text);
+    gpt2_agrees(t);
+    tokenizer_free(t);
+    snprintf(json, sizeof json, shape, "<pad>", "ByteLevel", vocab, list);
+    refuse(json, strlen(json), "added_tokens");
+    snprintf(json, sizeof json, shape, "<|endoftext|>", "Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"}],\"x\":\"", vocab, list);
+    refuse(json, strlen(json), "pre_tokenizer");
+    cJSON_free(vocab);
+    gpt2_refuses("#version\n", NULL, "no merges");
+    gpt2_refuses("#version\n" SPACE " t\n" SPACE "t he\n", NULL, "line 3");
+    gpt2_refuses("#version\n" SPACE " t\n" SPACE " t\n", NULL, "second time");
+    gpt2_refuses("#version\nab c\n", NULL, "\"ab\" is not in the vocabulary");
+    gpt2_refuses("#version\na b\n\nb c\n", NULL, "line 3 is blank");
+    gpt2_refuses("#version\nab\n", NULL, "two pieces with a space");
+    gpt2_refuses("#version\na \xE4\xB8\xAD\n", NULL, "stands for no byte");
+    gpt2_refuses("#version\na b\nb c\na bc\nab c\n", NULL, "there already");
+    gpt2_refuses("#version\na b\n", "{\"a\":0,\"b\":2}", "an id of its own below 2");
+    gpt2_refuses("#version\na b\n", "{\"a\":0,\"b\":1}", "\"ab\" is not in the vocabulary");
+    gpt2_refuses("#version\na b\n", "{\"a\":0,\"b\":1,\"ab\":2}", "has no piece");
+    gpt2_refuses("#version\na b\n", "[]", "an object of ids expected");
+    gpt2_refuses("#version\na b\n", "{", "v: ");
+    assert_null(tokenizer_open_gpt2("test/data/training", &e));
+    assert_non_null(strstr(e.text, "test/data/training: no tokenizer: expected GPT-2's merges.txt"));
+}
+
 int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gpt2),
         cmocka_unit_test(published_ids),           cmocka_unit_test(vocabulary_alone),
         cmocka_unit_test(texts_embed_as_published),
         cmocka_unit_test(decodes),                 cmocka_unit_test(misread_texts_are_seen),

@@ -28,13 +28,22 @@ struct clip_bpe {
     bool checked; /* a vocabulary said the same end */
 };
 
-/* CLIP gives the printable bytes their own character and number, in order; the other 68 come after them, as U+0100 and
- * on. */
-static uint32_t byte_symbol(uint32_t b) {
+uint32_t byte_symbol(uint32_t b) {
     if (b >= 33 && b <= 126) return b - 33;
     if (b >= 161 && b <= 172) return b - 161 + 94;
     if (b >= 174) return b - 174 + 106;
     return 188 + (b <= 32 ? b : b <= 160 ? b - 127 + 33 : 67);
+}
+
+int character_byte(uint32_t c) {
+    if (c < 0x100) return byte_symbol(c) < 188 ? (int)c : -1;
+    c -= 0x100;
+    return c <= 32 ? (int)c : c <= 66 ? (int)c + 127 - 33 : c == 67 ? 173 : -1;
+}
+
+uint32_t byte_character(uint32_t b) {
+    uint32_t number = byte_symbol(b);
+    return number < 188 ? b : 0x100 + number - 188;
 }
 
 static uint64_t spelling_key(const char *bytes, size_t n, bool last) { return hash_bytes(last, bytes, n); }
@@ -236,7 +245,7 @@ static const char *clip_bpe_piece(const void *own, uint32_t id, size_t *n, char 
 
 static size_t vocab_of(const void *own) { return clip_bpe_vocab(own); }
 static void free_own(void *own) { clip_bpe_free(own); }
-const tokenizer_kind clip_bpe_kind = {"CLIP's byte pairs", clip_bpe_raw, vocab_of, free_own, clip_bpe_piece};
+const tokenizer_kind clip_bpe_kind = {"CLIP's byte pairs", clip_bpe_raw, vocab_of, free_own, clip_bpe_piece, false};
 
 /* ---- reading merges -------------------------------------------------------------------------- */
 typedef struct { char text[44]; } snippet;
@@ -250,12 +259,6 @@ static snippet shown(const char *bytes, size_t n) {
     return s;
 }
 
-/* The byte of a symbol's character, -1 if it stands for none. */
-static int character_byte(const clip_bpe *t, uint32_t c) {
-    if (c >= 0x100 && c < 0x100 + 68) return (unsigned char)t->text[t->symbols[188 + c - 0x100].at];
-    return c < 0x100 && byte_symbol(c) < 188 ? (int)c : -1;
-}
-
 /* The symbol written as s, which must be known. */
 static bool symbol_read(clip_bpe *t, const char *s, size_t n, uint32_t *out, err *e) {
     size_t suffix = sizeof ENDING - 1, bytes = 0, used;
@@ -263,7 +266,7 @@ static bool symbol_read(clip_bpe *t, const char *s, size_t n, uint32_t *out, err
     uint64_t key;
     if (!GROW(t->text, t->text_room, t->text_used + n + 1, e)) return false;
     for (size_t i = 0; i < n - (last ? suffix : 0); i += used) {
-        int byte = character_byte(t, utf8_decode(s + i, n - i, &used));
+        int byte = character_byte(utf8_decode(s + i, n - i, &used));
         if (byte < 0)
             return err_set(e, "\"%s\" has a character that stands for no byte at its byte %zu", shown(s, n).text,
                            i + 1);
@@ -548,9 +551,8 @@ static bool out_bytes(trainer *r, const char *bytes, size_t n) {
 static bool out_symbol(trainer *r, uint32_t s, const char *then) {
     symbol its = r->t->symbols[s];
     for (size_t i = 0; i < its.length; i++) {
-        uint32_t b = (unsigned char)r->t->text[its.at + i], number = byte_symbol(b);
         unsigned char c[4];
-        size_t n = utf8_encode(number < 188 ? b : 0x100 + number - 188, c);
+        size_t n = utf8_encode(byte_character((unsigned char)r->t->text[its.at + i]), c);
         if (!out_bytes(r, (const char *)c, n)) return false;
     }
     return (!its.last || out_bytes(r, ENDING, sizeof ENDING - 1)) && out_bytes(r, then, 1);

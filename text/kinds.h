@@ -2,7 +2,8 @@
  *
  *     clip_bpe.c     CLIP's byte pairs               wordpiece.c   BERT's pieces (CLIPA)
  *     unigram.c      sentencepiece's best path       pairs.c       merges over characters (Gemma)
- *     sentencepiece.c and tokenizer_json.c read files into these
+ *     byte_pairs.c   merges over bytes (GPT-2)
+ *     sentencepiece.c, tokenizer_json.c and byte_pairs_file.c read files into these
  */
 #ifndef KINDS_H
 #define KINDS_H
@@ -22,6 +23,7 @@ typedef struct {
     void (*free)(void *own);
     /* An id's bytes, in *n of them; NULL: none is written (a special token). "" is fine. */
     const char *(*piece)(const void *own, uint32_t id, size_t *n, char room[16]);
+    bool exact; /* decoding gives back every blank; else those at the end are none of the text's */
 } tokenizer_kind;
 
 /* What is done to a text before a kind sees it, in this order. */
@@ -49,7 +51,12 @@ tokenizer *tokenizer_make(const tokenizer_kind *kind, void *own, unsigned clean,
 
 /* ---- kinds ------------------------------------------------------------------------------------------ */
 typedef struct clip_bpe clip_bpe;
-extern const tokenizer_kind clip_bpe_kind, unigram_kind, pairs_kind, wordpiece_kind;
+extern const tokenizer_kind clip_bpe_kind, unigram_kind, pairs_kind, byte_pairs_kind, wordpiece_kind;
+/* How CLIP's and GPT-2's files write a byte: the printable ones as themselves, numbers 0 to 187 in their order; the other 68
+ * after them, as U+0100 and on. */
+uint32_t byte_symbol(uint32_t b);    /* the number */
+uint32_t byte_character(uint32_t b); /* the character */
+int character_byte(uint32_t c);      /* the byte that it stands for; -1: none */
 clip_bpe *clip_bpe_parse(const char *bytes, size_t length, const char *name, size_t most_merges, err *e);
 size_t clip_bpe_vocab(const clip_bpe *t);
 /* vocab: {"piece": id} as published with merges. Its ids must be those that the merges give; ids beyond are added tokens. */
@@ -92,6 +99,16 @@ typedef struct {
 bool pairs_merge(pairs *p, const char *a, size_t na, const char *b, size_t nb, err *e);
 void pairs_ready(pairs *p); /* finds the bytes' pieces */
 void pairs_free(pairs *p);
+/* ids of a word's bytes, merged as far as they go; each byte has a piece of its own. */
+bool pairs_word(const pairs *p, const unsigned char *bytes, size_t n, id_list *out, err *e);
+
+/* GPT-2's: the same over bytes, word by word; pieces are spelled in bytes. */
+typedef struct {
+    pairs p;
+    bool space_first;   /* a text that begins with no space gets one */
+    uint32_t end;       /* <|endoftext|>; NONE: it has none */
+} byte_pairs;
+void byte_pairs_free(byte_pairs *b);
 
 typedef struct { spellings pieces; uint32_t unknown; } wordpiece;
 /* vocab.txt: a piece a line. */
@@ -104,4 +121,13 @@ tokenizer *sentencepiece_parse(const char *bytes, size_t n, const char *name, un
 /* tokenizer.json of Unigram, BPE (characters or bytes) or WordPiece; CLIP's own goes to clip_bpe_parse. */
 tokenizer *tokenizer_json_parse(const char *bytes, size_t n, const char *name, size_t most_merges, unsigned clean,
                                 err *e);
+/* GPT-2's merges.txt, the ids from vocab.json where there is one (NULL: in the order of the merges). */
+tokenizer *byte_pairs_parse(const char *merges, size_t n, const char *name, const char *vocab, size_t vocab_n, const char *vocab_name,
+                            err *e);
+/* Is this merges.txt GPT-2's? A space is a letter of its words, of CLIP's never. */
+bool byte_pairs_is(const char *merges, size_t n);
+struct cJSON;
+/* The same of a tokenizer.json; is one by its root, the lists in it or not. */
+tokenizer *byte_pairs_json(const char *bytes, size_t n, const char *name, err *e);
+bool byte_pairs_is_json(const struct cJSON *root);
 #endif

@@ -101,13 +101,25 @@ static bool add_text(work *w, const char *text) {
     return true;
 }
 
+/* What was added, merged, as ids. */
+static bool take_ids(work *w, bool ok, id_list *out) {
+    ok = ok && merge_all(w);
+    for (uint32_t i = 0; ok && w->count && i != NONE; i = w->links[i].right) ok = ids_add(out, w->links[i].id, w->e);
+    mem_free(w->links);
+    mem_free(w->heap);
+    return ok;
+}
+
 static bool pairs_raw(const void *own, const char *text, id_list *out, err *e) {
     work w = {.p = own, .e = e};
-    bool ok = add_text(&w, text) && merge_all(&w);
-    for (uint32_t i = 0; ok && w.count && i != NONE; i = w.links[i].right) ok = ids_add(out, w.links[i].id, e);
-    mem_free(w.links);
-    mem_free(w.heap);
-    return ok;
+    return take_ids(&w, add_text(&w, text), out);
+}
+
+bool pairs_word(const pairs *p, const unsigned char *bytes, size_t n, id_list *out, err *e) {
+    work w = {.p = p, .e = e};
+    bool ok = true;
+    for (size_t i = 0; ok && i < n; i++) ok = add_link(&w, p->bytes[bytes[i]]);
+    return take_ids(&w, ok, out);
 }
 
 bool pairs_merge(pairs *p, const char *a, size_t na, const char *b, size_t nb, err *e) {
@@ -148,4 +160,4 @@ void pairs_free(pairs *p) {
 
 static size_t vocab_of(const void *own) { return ((const pairs *)own)->pieces.count; }
 static void free_own(void *own) { pairs_free(own); }
-const tokenizer_kind pairs_kind = {"byte pairs over characters", pairs_raw, vocab_of, free_own, NULL};
+const tokenizer_kind pairs_kind = {"byte pairs over characters", pairs_raw, vocab_of, free_own, NULL, false};

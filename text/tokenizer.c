@@ -3,6 +3,7 @@
 #include "files/files.h"
 #include "text/kinds.h"
 #include "text/words.h"
+#include <stdio.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -50,6 +51,19 @@ bool tokenizer_measure(const tokenizer *t, const char *text, size_t *count, err 
     return ok;
 }
 
+/* The same text, mem_free'd if need be: bytes that are no character become U+FFFD. */
+static char *whole_characters(char *text, size_t n, err *e) {
+    size_t used, to = 0, bad = 0;
+    for (size_t i = 0; i < n; i += used) bad += utf8_decode(text + i, n - i, &used) == UTF8_REPLACEMENT;
+    if (!bad) return text;
+    char *out = mem_alloc(n + 1, 3);
+    for (size_t i = 0; out && i < n; i += used) to += utf8_encode(utf8_decode(text + i, n - i, &used), (unsigned char *)out + to);
+    if (out) out[to] = 0;
+    else err_set(e, "no memory for a text of %zu bytes", n);
+    mem_free(text);
+    return out;
+}
+
 char *tokenizer_decode(const tokenizer *t, const uint32_t *ids, size_t count, err *e) {
     char *out = NULL, room[16];
     size_t used = 0, bytes = 0;
@@ -60,9 +74,9 @@ char *tokenizer_decode(const tokenizer *t, const uint32_t *ids, size_t count, er
         if (piece) memcpy(out + used, piece, n), used += n;
     }
     if (!out && !tables_grow(&out, &bytes, 1, 1, e)) return NULL;
-    while (used && out[used - 1] == ' ') used--;
+    while (!t->kind->exact && used && out[used - 1] == ' ') used--;
     out[used] = 0;
-    return out;
+    return whole_characters(out, used, e);
 }
 
 /* ---- cleaning ------------------------------------------------------------------------------------------- */
@@ -155,6 +169,7 @@ tokenizer *tokenizer_parse_as(const char *bytes, size_t length, const char *name
         return sentencepiece_parse(bytes, length, name, clean, e);
     while (at < length && (bytes[at] == ' ' || (bytes[at] >= '\t' && bytes[at] <= '\r'))) at++;
     if (at < length && bytes[at] == '{') return tokenizer_json_parse(bytes, length, name, most_merges, clean, e);
+    if (byte_pairs_is(bytes, length)) return byte_pairs_parse(bytes, length, name, NULL, 0, NULL, e);
     clip_bpe *own = clip_bpe_parse(bytes, length, name, most_merges, e);
     uint32_t vocab = own ? (uint32_t)clip_bpe_vocab(own) : 0;
     return tokenizer_make(&clip_bpe_kind, own, 0, vocab - 2, vocab - 1, name, e);
@@ -177,6 +192,29 @@ tokenizer *tokenizer_open_as(const char *path, size_t most_merges, unsigned clea
     else
         t = tokenizer_parse_as(bytes, m.length, path, most_merges, clean, e);
     file_map_close(&m);
+    return t;
+}
+
+tokenizer *tokenizer_open_gpt2(const char *folder, err *e) {
+    char path[3][4096];
+    static const char *const names[3] = {"merges.txt", "vocab.json", "tokenizer.json"};
+    size_t n = 0, vocab_n = 0;
+    for (size_t i = 0; i < 3; i++)
+        if ((size_t)snprintf(path[i], sizeof path[i], "%s/%s", folder, names[i]) >= sizeof path[i])
+            return (void)err_set(e, "%.200s...: the path is too long", folder), NULL;
+    if (!file_exists(path[0]) && file_exists(path[2])) {
+        tokenizer *t = tokenizer_open(path[2], 0, e);
+        if (!t || t->kind == &byte_pairs_kind) return t;
+        err_set(e, "%s: holds %s, expected GPT-2's byte pairs", path[2], t->kind->name);
+        return tokenizer_free(t), NULL;
+    }
+    if (!file_exists(path[0]))
+        return (void)err_set(e, "%s: no tokenizer: expected GPT-2's merges.txt (and vocab.json), or tokenizer.json%s", folder,
+                             file_exists(path[1]) ? "; found vocab.json alone" : ""), NULL;
+    char *merges = file_read(path[0], FILE_MOST, &n, e), *vocab = NULL;
+    bool ok = merges && (!file_exists(path[1]) || (vocab = file_read(path[1], FILE_MOST, &vocab_n, e)));
+    tokenizer *t = ok ? byte_pairs_parse(merges, n, path[0], vocab, vocab_n, path[1], e) : NULL;
+    mem_free(merges), mem_free(vocab);
     return t;
 }
 

@@ -179,7 +179,7 @@ static bool fill_pairs(parts *all, pairs *p, const char *name, err *e) {
 static tokenizer *read_pairs(parts *all, const char *name, unsigned clean, err *e) {
     uint32_t start, end;
     if (!cJSON_IsTrue(get(get(all->root, "model"), "byte_fallback"))) {
-        err_set(e, "%s: BPE without byte_fallback: CLIP's (\"</w>\") and Gemma's are read, this one is not", name);
+        err_set(e, "%s: BPE without byte_fallback: CLIP's (\"</w>\"), GPT-2's (ByteLevel) and Gemma's are read, this one is not", name);
         return NULL;
     }
     pairs *p = mem_alloc(1, sizeof *p);
@@ -223,13 +223,21 @@ static tokenizer *read_clips(const char *bytes, size_t n, const char *name, size
     return tokenizer_make(&clip_bpe_kind, own, 0, vocab - 2, vocab - 1, name, e);
 }
 
+static tokenizer *read_gpt2(const char *bytes, size_t n, const char *name, err *e) {
+    if (n > JSON_REST_MOST)
+        return (void)err_set(e, "%s: GPT-2's byte pairs in %zu bytes, at most %d MB expected", name, n, JSON_REST_MOST >> 20), NULL;
+    return byte_pairs_json(bytes, n, name, e);
+}
+
 tokenizer *tokenizer_json_parse(const char *bytes, size_t n, const char *name, size_t most_merges, unsigned clean,
                                 err *e) {
     parts all = {.root = NULL};
     tokenizer *t = NULL;
     if ((all.root = json_cut_parse(bytes, n, name, LONG, LISTS, all.list, e))) {
         const cJSON *model = get(all.root, "model"), *kind = get(model, "type");
-        if (is_clips(model) || (!is(kind, "Unigram") && !is(kind, "WordPiece") && !cJSON_IsTrue(get(model, "byte_fallback"))))
+        if (!is_clips(model) && byte_pairs_is_json(all.root))
+            t = read_gpt2(bytes, n, name, e);
+        else if (is_clips(model) || (!is(kind, "Unigram") && !is(kind, "WordPiece") && !cJSON_IsTrue(get(model, "byte_fallback"))))
             t = read_clips(bytes, n, name, most_merges, e);
         else if (is(kind, "Unigram"))
             t = read_unigram(&all, name, clean, e);

@@ -168,4 +168,4 @@ void unigram_free(unigram *u) {
 
 static size_t vocab_of(const void *own) { return ((const unigram *)own)->pieces.count; }
 static void free_own(void *own) { unigram_free(own); }
-const tokenizer_kind unigram_kind = {"sentencepiece unigram", unigram_raw, vocab_of, free_own, NULL};
+const tokenizer_kind unigram_kind = {"sentencepiece unigram", unigram_raw, vocab_of, free_own, NULL, false};

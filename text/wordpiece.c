@@ -134,4 +134,4 @@ void wordpiece_free(wordpiece *w) {
 
 static size_t vocab_of(const void *own) { return ((const wordpiece *)own)->pieces.count; }
 static void free_own(void *own) { wordpiece_free(own); }
-const tokenizer_kind wordpiece_kind = {"WordPiece", wordpiece_raw, vocab_of, free_own, NULL};
+const tokenizer_kind wordpiece_kind = {"WordPiece", wordpiece_raw, vocab_of, free_own, NULL, false};

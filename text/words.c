@@ -10,24 +10,24 @@ enum { REPLACEMENT = UTF8_REPLACEMENT, IDOT = 0x130, SIGMA = 0x3A3, FINAL_SIGMA 
 /* ---- kinds of characters --------------------------------------------------------------------- */
 static utf8proc_category_t category(uint32_t c) { return utf8proc_category((utf8proc_int32_t)c); }
 
-static bool is_letter(uint32_t c) {
+bool point_is_letter(uint32_t c) {
     utf8proc_category_t k = category(c);
     return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
 }
 
-static bool is_number(uint32_t c) {
+bool point_is_number(uint32_t c) {
     utf8proc_category_t k = category(c);
     return k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO;
 }
 
 /* \s of the `regex` module that CLIP uses: Unicode's White_Space. */
-static bool is_space(uint32_t c) {
+bool point_is_space(uint32_t c) {
     return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
            c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 /* What str.strip takes off: the same and the four information separators. */
-bool point_is_white(uint32_t c) { return is_space(c) || (c >= 0x1C && c <= 0x1F); }
+bool point_is_white(uint32_t c) { return point_is_space(c) || (c >= 0x1C && c <= 0x1F); }
 
 /* Unicode's Case_Ignorable: by category, and the punctuation that stands within words. */
 static bool is_case_ignorable(uint32_t c) {
@@ -117,18 +117,18 @@ static size_t match(const uint32_t *p, size_t n, const char *ascii) {
 
 /* Neither white, letter nor number: [^\s\p{L}\p{N}]. Ignoring case, the iota below is a letter to this set (it folds to
  * iota) but none to \p{L}, so CLIP drops it. */
-static bool is_other(uint32_t c) { return c != IOTA_BELOW && !is_space(c) && !is_letter(c) && !is_number(c); }
+static bool is_other(uint32_t c) { return c != IOTA_BELOW && !point_is_space(c) && !point_is_letter(c) && !point_is_number(c); }
 
 bool words_next(words *w, const uint32_t **word, size_t *length) {
     static const char *const whole[] = {"<|startoftext|>", "<|endoftext|>", "'s", "'t", "'re",
                                         "'ve",             "'m",            "'ll", "'d"};
-    while (w->at < w->count && (is_space(w->points[w->at]) || w->points[w->at] == IOTA_BELOW)) w->at++;
+    while (w->at < w->count && (point_is_space(w->points[w->at]) || w->points[w->at] == IOTA_BELOW)) w->at++;
     const uint32_t *p = w->points + w->at;
     size_t left = w->count - w->at, n = 0;
     if (left == 0) return false;
     for (size_t i = 0; i < sizeof whole / sizeof whole[0] && !n; i++) n = match(p, left, whole[i]);
-    if (!n && is_number(p[0])) n = 1;
-    if (!n) while (n < left && is_letter(p[n])) n++;
+    if (!n && point_is_number(p[0])) n = 1;
+    if (!n) while (n < left && point_is_letter(p[n])) n++;
     if (!n) while (n < left && is_other(p[n])) n++;
     *word = p;
     *length = n;

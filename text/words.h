@@ -27,6 +27,9 @@ void words_close(words *w);
 
 /* ---- pieces of the cleaning, on code points in place ---- */
 bool point_is_white(uint32_t c);                      /* what str.strip takes off */
+bool point_is_space(uint32_t c);                      /* \s, \p{L} and \p{N} of the regex module */
+bool point_is_letter(uint32_t c);
+bool point_is_number(uint32_t c);
 size_t points_unescape(uint32_t *points, size_t n);   /* html.unescape; the new length */
 /* str.lower; the new length, which is above n where U+0130 stands (its two bytes of text left room for two). */
 size_t points_lower(uint32_t *points, size_t n);
