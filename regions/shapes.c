@@ -15,9 +15,13 @@ static bool box_above(const mask_image *m, float least, size_t box[4]) {
     return box[2] > 0;
 }
 
+static void mask_corners(const mask_image *m, size_t b[4]) {
+    if (!box_above(m, 0.5f, b) && !box_above(m, 1e-9f, b)) b[0] = b[1] = 0, b[2] = m->width, b[3] = m->height;
+}
+
 void mask_box(const mask_image *m, double box[4]) {
     size_t b[4];
-    if (!box_above(m, 0.5f, b) && !box_above(m, 1e-9f, b)) b[0] = b[1] = 0, b[2] = m->width, b[3] = m->height;
+    mask_corners(m, b);
     for (size_t i = 0; i < 4; i++) box[i] = (double)b[i] / (double)(i % 2 ? m->height : m->width);
 }
 
@@ -108,11 +112,9 @@ bool picture_blend(picture *inside, const picture *outside, const double colour[
 }
 
 static bool crop_to_box(const picture *photo, const mask_image *mask, picture *out, err *e) {
-    double box[4];
-    mask_box(mask, box);
-    size_t x0 = (size_t)floor(box[0] * (double)photo->width), y0 = (size_t)floor(box[1] * (double)photo->height);
-    size_t x1 = (size_t)ceil(box[2] * (double)photo->width), y1 = (size_t)ceil(box[3] * (double)photo->height);
-    x1 = x1 > photo->width ? photo->width : x1, y1 = y1 > photo->height ? photo->height : y1;
+    size_t b[4], W = photo->width, H = photo->height, w = mask->width, h = mask->height;
+    mask_corners(mask, b); /* whole pixels that hold it; in whole numbers, since 14/111 * 111 is less than 14 */
+    size_t x0 = b[0] * W / w, y0 = b[1] * H / h, x1 = (b[2] * W + w - 1) / w, y1 = (b[3] * H + h - 1) / h;
     if (!picture_new(x1 - x0, y1 - y0, out, e)) return false;
     for (size_t y = y0; y < y1; y++)
         memcpy(out->rgb + (y - y0) * out->width * 3, photo->rgb + (y * photo->width + x0) * 3, out->width * 3);

@@ -325,7 +325,7 @@ static void ris_of_another_program(void **state) {
         region_settings o = {.side = 2 * checkpoint_model(c)->config.image};
         assert_true(mask_read(i ? MASK1 : MASK0, &mask, &e));
         assert_true(regions_embed(region_method_find("ris"), &o, checkpoint_model(c), &photo, &mask, 1, &memory, NULL, out, &e));
-        assert_close(out, expected[i], 24, 2e-3);
+        assert_close(out, expected[i], 24, 1e-5);
         mask_free(&mask);
     }
     picture_free(&photo);
