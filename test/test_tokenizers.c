@@ -326,7 +326,7 @@ static void a_large_vocabulary_is_read_where_it_lies(void **state) {
     if (!large || !plain) fail_msg("%s", e.text);
     assert_int_equal(tokenizer_vocab(large), PIECES);
     uint32_t a[77], b[77];
-    size_t n, m;
+    size_t n = 0, m = 0;
     assert_true(tokenizer_encode(large, text, a, 77, &n, &e) && tokenizer_encode(plain, text, b, 77, &m, &e));
     assert_int_equal(n, m);
     assert_memory_equal(a, b, n * sizeof *a);
