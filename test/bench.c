@@ -1,6 +1,6 @@
 /* bench.c - make bench: how near the machine's own limit the program comes.
  *
- *     build/openblas/test/bench [B/32] [B/16] [L/14]
+ *     build/openblas/test/bench [B/32] [B/16] [L/14] [SO400M/14-384] [RN50]
  *
  * Seeded models of published shapes, F16 files in build/bench. Every figure stands beside the time that its matrix
  * products alone would take at the sgemm rate (n x 4D x D products, all cores) measured right before and after it,
@@ -24,6 +24,26 @@ typedef struct { const char *name; size_t patch, width, layers, heads, embed; } 
 static const shape SHAPES[] = {{"B/32", 32, 768, 12, 12, 512}, {"B/16", 16, 768, 12, 12, 512}, {"L/14", 14, 1024, 24, 16, 768}};
 enum { RUNS = 5, MASKS = 10, STEPS = 10, WIDE = 640, HIGH = 480 };
 
+/* Whose pooler is a network of its own, or which are none of blocks: the forward pass alone, at their own side. */
+static clip_config so400m(void) { /* SigLIP */
+    clip_config c = seeded_config(384, 14, 1152, 27, 16, 1152);
+    c.vision.mlp = 4304, c.vision.eps = (real)1e-6, c.act_vision = c.act_pooler = ACT_GELU_TANH;
+    c.pooler = c.vision, c.pooler.layers = 0;
+    c.pool = CLIP_POOL_PROBE, c.queries = 1;
+    c.no_class_token = c.no_ln_pre = c.patch_bias = c.no_proj = true;
+    return c;
+}
+
+static clip_config resnet50(void) {
+    clip_config c = seeded_config(224, 32, 2048, 0, 32, 1024);
+    c.resnet[0] = 3, c.resnet[1] = 4, c.resnet[2] = 6, c.resnet[3] = 3;
+    c.pool = CLIP_POOL_CELLS, c.no_ln_pre = true;
+    c.pooler = (clip_tower){.width = 2048, .heads = 32, .eps = (real)1e-5};
+    return c;
+}
+
+static const struct { const char *name; clip_config (*config)(void); } OTHERS[] = {{"SO400M/14-384", so400m}, {"RN50", resnet50}};
+
 static pool *cores;
 static double peak_rate; /* FLOP/s that never leave the registers */
 
@@ -36,6 +56,21 @@ static void stop(const char *what) {
 static double forward_flop(const shape *s, size_t side) {
     double n = 1 + (double)(side / s->patch * (side / s->patch)), D = (double)s->width, p = (double)s->patch;
     return (double)s->layers * (24 * n * D * D + 4 * n * n * D) + 2 * n * D * 3 * p * p;
+}
+
+/* Convolutions, by the side of what each gives; blocks; the pooler's k and v of all tokens. */
+static double other_flop(const clip_config *c) {
+    double g = (double)(c->image / c->patch), n = (double)clip_first(c) + g * g, D = (double)c->vision.width, p = (double)c->patch;
+    double F = (double)c->vision.mlp, sum = (double)c->vision.layers * (8 * n * D * D + 4 * n * D * F + 4 * n * n * D) + 4 * n * D * D;
+    if (!clip_is_resnet(c)) return sum + 2 * g * g * D * 3 * p * p;
+    for (size_t i = 0; i < clip_convs(c); i++) {
+        clip_conv at = clip_conv_at(c, i);
+        bool shrinks = at.stage > 1 && at.block == 0; /* its first two read the larger cells */
+        double side = (double)c->image / (at.stage ? (double)(2 << at.stage) : 2);
+        if (shrinks && at.part < 2) side *= 2;
+        sum += 2 * side * side * (double)(at.out * at.in * at.side * at.side);
+    }
+    return sum;
 }
 
 static double step_flop(const shape *s, size_t side) { /* one mask, one layer: map and derivative (MODEL.md 4) */
@@ -54,8 +89,8 @@ static double median(double *v, size_t n) {
 }
 
 /* ---- the forward pass alone ------------------------------------------------------------------------------ */
-static void bench_forward(const shape *s, const clip_model *m, size_t side) {
-    size_t room = (size_t)2 << 30, g = side / s->patch;
+static void bench_forward(const clip_model *m, size_t side, double flop, size_t rows, size_t width) {
+    size_t room = (size_t)2 << 30, g = side / m->config.patch;
     void *memory = mem_reserve(room);
     real *pixels = mem_alloc(3 * side * side, sizeof *pixels);
     arena a;
@@ -67,7 +102,7 @@ static void bench_forward(const shape *s, const clip_model *m, size_t side) {
     t.recording = false;
     double best[2] = {INFINITY, INFINITY}, rate = 0;
     for (int i = -1; i < RUNS; i++) {
-        rate = fmax(rate, sgemm_rate(cores, 1 + g * g, s->width));
+        rate = fmax(rate, sgemm_rate(cores, rows, width));
         for (int own = 0; own < 2; own++) {
             if (!gemm_choose(own ? GEMM_OWN : GEMM_BLAS)) continue;
             ag_mark mark = ag_tape_mark(&t);
@@ -81,8 +116,7 @@ static void bench_forward(const shape *s, const clip_model *m, size_t side) {
     for (int own = 0; own < 2; own++)
         if (best[own] < INFINITY)
             printf("  forward at %zu, %s %7.3f s   %5.2f x its products at the sgemm rate   %2.0f %% of the peak\n", side,
-                   own ? "own product " : "BLAS        ", best[own], best[own] * rate / forward_flop(s, side),
-                   100 * forward_flop(s, side) / best[own] / peak_rate);
+                   own ? "own product " : "BLAS        ", best[own], best[own] * rate / flop, 100 * flop / best[own] / peak_rate);
     printf("  %.0f MB working memory\n", (double)a.peak / 1e6);
     mem_free(pixels);
     mem_release(memory, room);
@@ -183,11 +217,30 @@ static void bench(const shape *s) {
     if (!c) stop(e.text);
     double rate = sgemm_rate(cores, 785, s->width);
     printf("\nViT-%s, sgemm %.0f GFLOP/s on %zu cores\n", s->name, rate / 1e9, cores->width);
-    bench_forward(s, checkpoint_model(c), 224);
-    bench_forward(s, checkpoint_model(c), 448);
+    for (size_t side = 224; side <= 448; side += 224) {
+        size_t g = side / s->patch;
+        bench_forward(checkpoint_model(c), side, forward_flop(s, side), 1 + g * g, s->width);
+    }
     bench_process(s, folder, 224, 1);
     bench_process(s, folder, 448, MASKS);
     checkpoint_free(c);
+}
+
+/* The rate beside them is that of ViT-B/16's products at 448, none of their own small ones. */
+static void bench_other(size_t i) {
+    seeded_model made;
+    clip_config c = OTHERS[i].config();
+    if (!seeded_make(&made, c, CLIP_F16, 7)) stop("no memory");
+    printf("\n%s, %.2f GFLOP, sgemm %.0f GFLOP/s on %zu cores\n", OTHERS[i].name, other_flop(&c) / 1e9, sgemm_rate(cores, 785, 768) / 1e9,
+           cores->width);
+    bench_forward(&made.model, c.image, other_flop(&c), 785, 768);
+    seeded_free(&made);
+}
+
+static bool asked(int argc, char **argv, const char *name) {
+    bool wanted = argc < 2;
+    for (int k = 1; k < argc; k++) wanted = wanted || strcmp(argv[k], name) == 0;
+    return wanted;
 }
 
 int main(int argc, char **argv) {
@@ -203,11 +256,10 @@ int main(int argc, char **argv) {
     printf("%s %s\nforward: the best of %d runs, both products by turns; processes: medians (of 3 where one takes seconds); the first, "
            "which warms up, is not counted\n",
            gemm_backend(), gemm_core_name(), RUNS);
-    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) {
-        bool wanted = argc < 2;
-        for (int k = 1; k < argc; k++) wanted = wanted || strcmp(argv[k], SHAPES[i].name) == 0;
-        if (wanted) bench(&SHAPES[i]);
-    }
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
+        if (asked(argc, argv, SHAPES[i].name)) bench(&SHAPES[i]);
+    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
+        if (asked(argc, argv, OTHERS[i].name)) bench_other(i);
     pool_stop(cores);
     return 0;
 }

@@ -41,7 +41,12 @@ static size_t bytes_each(clip_type type) {
 
 /* Mean and deviation of a weight by its place; matrices by the width they read. */
 static void scale_of(clip_kind kind, size_t cols, double *mean, double *deviation) {
-    int field = kind >= W_TEXT_BLOCK ? (int)kind - W_TEXT_BLOCK : kind >= W_BLOCK ? (int)kind - W_BLOCK : -1;
+    int field = kind >= W_TEXT_BLOCK ? (int)kind - W_TEXT_BLOCK : kind >= W_BLOCK ? (int)kind - W_BLOCK : kind >= W_POOLER ? (int)kind - W_POOLER : -1;
+    if (kind > W_CONV && kind < W_POOLER) { /* a batch norm: gamma, beta, mean, variance */
+        bool one = kind == W_CONV + 1 || kind == W_CONV + 4;
+        *mean = one, *deviation = one ? 0.1 : 0.05;
+        return;
+    }
     bool gamma = field == 0 || field == 10 || kind == W_PRE_GAMMA || kind == W_POST_GAMMA || kind == W_FINAL_GAMMA;
     bool bias = field == 1 || field == 11 || kind == W_PRE_BETA || kind == W_POST_BETA || kind == W_FINAL_BETA ||
                 field == 3 || field == 5 || field == 7 || field == 9 || field == 13 || field == 15;
@@ -86,9 +91,11 @@ clip_config seeded_config(size_t image, size_t patch, size_t width, size_t layer
 
 bool seeded_make(seeded_model *s, clip_config config, clip_type type, uint64_t seed) {
     *s = (seeded_model){.type = type, .state = seed, .model = {.config = config}};
-    s->model.blocks = calloc(config.vision.layers, sizeof *s->model.blocks);
+    s->model.blocks = calloc(config.vision.layers + 1, sizeof *s->model.blocks);
     s->model.text_blocks = calloc(config.text.layers, sizeof *s->model.text_blocks);
-    if (!s->model.blocks || !s->model.text_blocks) return false;
+    s->model.pooler = calloc(1, sizeof *s->model.pooler);
+    s->model.convs = calloc(clip_convs(&config) + 1, sizeof *s->model.convs);
+    if (!s->model.blocks || !s->model.text_blocks || !s->model.pooler || !s->model.convs) return false;
     clip_each_weight(&s->model, make_weight, s); /* counts */
     s->size = s->used;
     s->used = 0;
@@ -99,5 +106,7 @@ bool seeded_make(seeded_model *s, clip_config config, clip_type type, uint64_t s
 void seeded_free(seeded_model *s) {
     free(s->model.blocks);
     free(s->model.text_blocks);
+    free(s->model.pooler);
+    free(s->model.convs);
     free(s->room);
 }
