@@ -13,7 +13,7 @@ typedef struct {
     size_t h, w, C;
 } cells;
 
-enum { ROWS = 512 }; /* rows of nine cells made at a time */
+enum { ROWS = 512 }; /* rows of nine cells made at a time, by each core */
 
 static real *take(ag_tape *t, size_t rows, size_t cols) {
     ag_tensor *x = ag_new(t, 1, rows, cols);
@@ -21,17 +21,31 @@ static real *take(ag_tape *t, size_t rows, size_t cols) {
 }
 
 /* (1.21)  kernel [O,k,k,C] times gamma/sqrt(var + eps), bias [O] = beta - mean gamma/sqrt(var + eps) */
+enum { FOLDED = 32 }; /* outputs at a time */
+typedef struct {
+    const clip_conv *at;
+    const real *k, *gamma, *beta, *mean, *variance;
+    real *kernel, *bias;
+} folding;
+
+static void fold_outputs(void *arg, size_t piece) {
+    const folding *f = arg;
+    size_t taps = f->at->side * f->at->side, C = f->at->in, end = (piece + 1) * FOLDED;
+    for (size_t o = piece * FOLDED; o < end && o < f->at->out; o++) {
+        const real factor = f->gamma[o] / (real)sqrt((double)f->variance[o] + 1e-5), *k = f->k + o * C * taps;
+        real *to = f->kernel + o * taps * C;
+        f->bias[o] = f->beta[o] - f->mean[o] * factor;
+        for (size_t i = 0; i < taps; i++)
+            for (size_t c = 0; c < C; c++) to[i * C + c] = factor * k[c * taps + i];
+    }
+}
+
 static bool fold(ag_tape *t, const clip_conv_weights *w, const clip_conv *at, real *kernel, real *bias) {
-    size_t taps = at->side * at->side, C = at->in;
     ag_tensor *k = clip_use(t, &w->kernel), *gamma = clip_use(t, &w->gamma), *beta = clip_use(t, &w->beta);
     ag_tensor *mean = clip_use(t, &w->mean), *variance = clip_use(t, &w->variance);
     if (!k || !gamma || !beta || !mean || !variance) return false;
-    for (size_t o = 0; o < at->out; o++) {
-        real factor = gamma->data[o] / (real)sqrt((double)variance->data[o] + 1e-5);
-        bias[o] = beta->data[o] - mean->data[o] * factor;
-        for (size_t c = 0; c < C; c++)
-            for (size_t i = 0; i < taps; i++) kernel[(o * taps + i) * C + c] = factor * k->data[(o * C + c) * taps + i];
-    }
+    folding f = {at, k->data, gamma->data, beta->data, mean->data, variance->data, kernel, bias};
+    spread(t->cores, (at->out + FOLDED - 1) / FOLDED, fold_outputs, &f);
     return true;
 }
 
@@ -48,30 +62,42 @@ static void nine(const cells *in, size_t y, size_t x, real *row) {
 typedef struct {
     const cells *in;
     const real *kernel, *bias, *beside; /* beside: added before the relu; NULL: nothing */
-    real *rows, *out;                   /* rows [lanes, ROWS, 9C] */
-    size_t ow, count, O, stride, lanes, taps;
+    real *rows, *out;                   /* rows [lanes ROWS, 9C]: of the piece at hand */
+    size_t ow, O, stride, taps;
+    size_t first, count, each; /* the piece: rows first.. of out, `each` of them a lane */
     bool relu;
 } convolution;
 
-static void finish(const convolution *v, size_t first, size_t count) {
-    real *out = v->out + first * v->O;
-    const real *beside = v->beside ? v->beside + first * v->O : NULL;
-    for (size_t i = 0; i < count * v->O && beside; i++) out[i] += beside[i];
-    for (size_t i = 0; i < count * v->O && v->relu; i++) out[i] = out[i] < 0 ? 0 : out[i]; /* NaN stays NaN */
+/* A lane's rows of nine cells, and the bias below its results. */
+static void gather_lane(void *arg, size_t lane) {
+    const convolution *v = arg;
+    size_t K = v->taps * v->in->C, end = (lane + 1) * v->each < v->count ? (lane + 1) * v->each : v->count;
+    for (size_t i = lane * v->each; i < end; i++) {
+        size_t at = v->first + i;
+        if (v->rows) nine(v->in, at / v->ow * v->stride, at % v->ow * v->stride, v->rows + i * K);
+        memcpy(v->out + at * v->O, v->bias, v->O * sizeof(real));
+    }
 }
 
-static void convolve_lane(void *arg, size_t lane) {
+static void finish_lane(void *arg, size_t lane) {
     const convolution *v = arg;
-    size_t K = v->taps * v->in->C;
-    real *rows = v->rows ? v->rows + lane * ROWS * K : NULL;
-    for (size_t first = lane * ROWS; first < v->count; first += v->lanes * ROWS) {
-        size_t count = v->count - first < ROWS ? v->count - first : ROWS;
-        for (size_t i = 0; i < count && rows; i++)
-            nine(v->in, (first + i) / v->ow * v->stride, (first + i) % v->ow * v->stride, rows + i * K);
-        k_fill_rows(v->bias, v->out + first * v->O, count, v->O);
-        gemm(NO_T, T, count, v->O, K, 1, rows ? rows : v->in->x + first * K, K, v->kernel, K, 1,
-             v->out + first * v->O, v->O);
-        finish(v, first, count);
+    size_t begin = lane * v->each, end = (lane + 1) * v->each < v->count ? (lane + 1) * v->each : v->count;
+    size_t from = (v->first + begin) * v->O, n = begin < end ? (end - begin) * v->O : 0;
+    real *out = v->out + from;
+    for (size_t i = 0; i < n && v->beside; i++) out[i] += v->beside[from + i];
+    for (size_t i = 0; i < n && v->relu; i++) out[i] = out[i] < 0 ? 0 : out[i]; /* NaN stays NaN */
+}
+
+/* Few rows (the last stages have 196 and 49) are cut by their outputs, many by themselves: gemm_spread knows. */
+static void convolve_all(pool *cores, convolution *v, size_t rows, size_t lanes) {
+    size_t K = v->taps * v->in->C, pieces = (rows + lanes * ROWS - 1) / (lanes * ROWS), most = (rows + pieces - 1) / pieces;
+    for (v->first = 0; v->first < rows; v->first += most) {
+        v->count = rows - v->first < most ? rows - v->first : most;
+        v->each = (v->count + lanes - 1) / lanes;
+        spread(cores, lanes, gather_lane, v);
+        gemm_spread(cores, NO_T, T, v->count, v->O, K, 1, v->rows ? v->rows : v->in->x + v->first * K, K, v->kernel, K, 1,
+                    v->out + v->first * v->O, v->O);
+        if (v->beside || v->relu) spread(cores, lanes, finish_lane, v);
     }
 }
 
@@ -87,8 +113,9 @@ static bool convolve(ag_tape *t, const clip_model *m, size_t index, const cells 
     real *rows = at.side == 3 ? take(t, lanes * ROWS, taps * at.in) : NULL;
     if (!out->x || !kernel || !bias || (at.side == 3 && !rows) || !fold(t, &m->convs[index], &at, kernel, bias))
         return false;
-    convolution v = {in, kernel, bias, beside, rows, out->x, out->w, out->h * out->w, at.out, stride, lanes, taps, relu};
-    spread(t->cores, lanes, convolve_lane, &v);
+    convolution v = {.in = in, .kernel = kernel, .bias = bias, .beside = beside, .rows = rows, .out = out->x, .ow = out->w,
+                     .O = at.out, .stride = stride, .taps = taps, .relu = relu};
+    convolve_all(t->cores, &v, out->h * out->w, lanes);
     ag_tape_reset(t, mark);
     return true;
 }
