@@ -283,8 +283,9 @@ model-all: model
 model: all
 	sh weights/recipe
 
-man: maskinv
-	./maskinv --man >docs/maskinv.1.tmp-man && mv docs/maskinv.1.tmp-man docs/maskinv.1
+man: $(PROGRAMS:%=docs/%.1)
+docs/%.1: % always
+	./$< --man >$@.tmp-man && mv $@.tmp-man $@
 
 # What bash and zsh offer behind Tab (also: . build/completions/maskinv)
 completions: maskinv

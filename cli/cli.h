@@ -134,6 +134,8 @@ bool cli_texts(cli *c, const text_options *o, float **out);
 
 /* ---- the program ---------------------------------------------------------------------------------- */
 int cli_main(int argc, char **argv);
+/* The manual page, in roff. */
+void cli_manual(FILE *out, const command *const *commands, size_t count);
 int cmd_invert(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
 int cmd_embed(int argc, char **argv);

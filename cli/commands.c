@@ -24,25 +24,6 @@ static void usage(FILE *out) {
                  "  maskinv --completions bash|zsh    what the shell offers behind Tab (make install puts it in place)\n");
 }
 
-static void manual(FILE *out) {
-    fprintf(
-        out,
-        ".\\\" Made by `make man` from the commands' flag tables.\n"
-        ".TH MASKINV 1 \"\" \"maskinv %s\" \"User Commands\"\n"
-        ".SH NAME\nmaskinv \\- embeddings of image regions by MaskInversion\n"
-        ".SH SYNOPSIS\n.B maskinv\n\\fICOMMAND\\fR [flags]\n"
-        ".SH DESCRIPTION\n"
-        "Given a photograph and masks of some of its regions, maskinv finds for each mask, by optimisation at test "
-        "time, the CLIP\nembedding whose explainability map fills that mask.\n"
-        "\\fB\\-\\-help\\fR (\\fB\\-h\\fR) after a command lists its flags, \\fB\\-\\-version\\fR tells the version, "
-        "\\fB\\-\\-man\\fR prints this page.\n.SH COMMANDS\n",
-        MASKINV_VERSION);
-    for (size_t i = 0; i < COMMANDS; i++) flags_manual(commands[i], out);
-    fprintf(out, ".SH EXIT STATUS\n0 when all went well, 1 when something failed (the message names it), 2 for a usage "
-                 "error.\n"
-                 "Files are written under a temporary name and renamed when complete.\n");
-}
-
 int cli_main(int argc, char **argv) {
     if (argc < 2) {
         usage(stderr);
@@ -63,7 +44,7 @@ int cli_main(int argc, char **argv) {
         return cli_flush();
     }
     if (!strcmp(argv[1], "--man")) {
-        manual(stdout);
+        cli_manual(stdout, commands, COMMANDS);
         return cli_flush();
     }
     if (!strcmp(argv[1], "--completions")) {

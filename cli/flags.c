@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "files/nearest.h"
+#include "files/roff.h"
 
 /* ---- values --------------------------------------------------------------------------------- */
 /* A number and nothing else. strtod alone would take "nan", "0x1p3", " 1" and "1 apple". */
@@ -270,46 +271,24 @@ void flags_help(const command *c, FILE *out) {
     if (c->notes) fprintf(out, "\n%s\n", c->notes);
 }
 
-/* roff: a dash is \-, a backslash \e, and no line begins with a dot or an apostrophe. */
-static void roff(const char *text, FILE *out) {
-    for (const char *p = text; *p; p++) {
-        bool line_start = p == text || p[-1] == '\n';
-        if (line_start && (*p == '.' || *p == '\'')) fputs("\\&", out);
-        if (*p == '-')
-            fputs("\\-", out);
-        else if (*p == '\\')
-            fputs("\\e", out);
-        else if (*p == '\n' && p[1] == '\n')
-            fputs("\n.PP", out);
-        else
-            fputc(*p, out);
-    }
-}
-
 void flags_manual(const command *c, FILE *out) {
     fprintf(out, ".SS ");
-    roff(c->name, out);
+    roff_text(out, c->name);
     fprintf(out, "\n");
-    roff(c->summary, out);
+    roff_text(out, c->summary);
     fprintf(out, ".\n.PP\n");
     write_usage(c, out);
     fprintf(out, "\n");
     for (size_t i = 0; i < c->count; i++) {
         const flag *f = &c->flags[i];
-        fprintf(out, ".TP\n");
-        if (f->letter) fprintf(out, "\\fB\\-%c\\fR, ", f->letter);
-        fprintf(out, "\\fB\\-\\-");
-        roff(f->name, out);
-        fprintf(out, "\\fR");
-        if (f->argument) fprintf(out, " \\fI%s\\fR", f->argument);
-        fprintf(out, "\n");
-        roff(f->help, out);
+        roff_flag(out, f->letter, f->name, f->argument);
+        roff_text(out, f->help);
         fprintf(out, "%s%s", f->kind == FLAG_LIST ? " (again and again)" : "", f->required ? " (needed)" : "");
         if (f->standard) fprintf(out, "; %s when not given", f->standard);
         fprintf(out, ".\n");
     }
     if (!c->notes) return;
     fprintf(out, ".PP\n");
-    roff(c->notes, out);
+    roff_text(out, c->notes);
     fprintf(out, "\n");
 }

@@ -9,6 +9,8 @@
 #include "training/trainer.h"
 #include "os/os.h"
 #include "clip.h"
+#include "face/face.h"
+#include "files/roff.h"
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,18 +27,53 @@ static const training_system *const systems[] = {&caption_system, &imagine_syste
                                                 &probe_system, &safe_system, &evidence_system, &anchors_system, &heads_system};
 enum { SYSTEMS = sizeof systems / sizeof *systems };
 
-static void help_setting(const setting *s) { printf("  --%-20s %s (%.10g)\n", s->flag, s->help, s->value); }
+/* ---- --help and the manual page, of the same tables ------------------------------------------------------- */
+typedef struct {
+    const char *flag, *argument, *help;
+} own_flag;
+static const own_flag clip_flags[] = {
+    {"-o", "FOLDER", "where the run lives"},
+    {"--resume", NULL, "go on from the folder's last checkpoint, with its settings"},
+    {"--from", "FOLDER", "begin with this folder's model and merges.txt, of the same shape but for --image; once there is a "
+                         "checkpoint, --resume goes on with that"},
+    {"--overfit", NULL, "32 drawn pictures again and again, until all are right; a minute at most"},
+    {"--stamps", "FOLDER", "cut-outs (those of Debian's tuxpaint-stamps-default)"},
+    {"--kind", "KIND", "drawn, photographic or mixed: --photographic 0, 1 or 0.5"},
+    {"--objects", "A-B", "--least-objects A --most-objects B"},
+    {"--steps", "N", "--images N times --batch"},
+    {"--quiet", NULL, "no progress"},
+};
+static const own_flag system_flags[] = {
+    {"-o", "FOLDER", "where the run lives"},
+    {"--resume", NULL, "go on from the folder's last checkpoint, with its settings"},
+    {"--model", "MODEL", "the CLIP beside which it is trained (the one inside the program)"},
+    {"--stamps", "FOLDER", "cut-outs (those of Debian's tuxpaint-stamps-default)"},
+    {"--quiet", NULL, "no progress"},
+};
+enum { CLIP_FLAGS = sizeof clip_flags / sizeof *clip_flags, SYSTEM_FLAGS = sizeof system_flags / sizeof *system_flags };
+
+/* "tokens_mean" or "80": a setting's value when it is not given. */
+static const char *standard(const setting *s, char room[32]) {
+    if (s == &train_settings[S_POOL]) return s->value == CLIP_POOL_CLASS ? "class" : "tokens_mean";
+    snprintf(room, 32, "%.10g", s->value);
+    return room;
+}
+
+static void help_flags(const own_flag *own, size_t count, const setting *s, size_t settings) {
+    char room[32];
+    for (size_t i = 0; i < count; i++) {
+        int wide = printf("  %s %s", own[i].flag, own[i].argument ? own[i].argument : "");
+        printf("%*s%s\n", wide < 25 ? 25 - wide : 1, "", own[i].help);
+    }
+    for (size_t i = 0; i < settings; i++) printf("  --%-20s %s (%s)\n", s[i].flag, s[i].help, standard(&s[i], room));
+}
 
 static void system_help(const training_system *t) {
     printf("usage: train %s -o FOLDER [--resume] [--FLAG VALUE...]\n\n"
            "Trains %s, on scenes that it makes itself. FOLDER receives %s.safetensors, checkpoints, loss.csv,\n"
-           "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n"
-           "  -o FOLDER              where the run lives\n"
-           "  --resume               go on from the folder's last checkpoint, with its settings\n"
-           "  --model MODEL          the CLIP beside which it is trained (the one inside the program)\n"
-           "  --stamps FOLDER        cut-outs (default: those of Debian's tuxpaint-stamps-default)\n"
-           "  --quiet                no progress\n", t->name, t->what, t->name);
-    for (size_t i = 0; i < t->settings; i++) help_setting(&t->recipe[i]);
+           "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n",
+           t->name, t->what, t->name);
+    help_flags(system_flags, SYSTEM_FLAGS, t->recipe, t->settings);
 }
 
 static void help(void) {
@@ -44,26 +81,59 @@ static void help(void) {
            "       train --overfit [--FLAG VALUE...]\n"
            "       train SYSTEM -o FOLDER [--FLAG VALUE...]    (train SYSTEM --help)\n\n"
            "Trains a small CLIP on scenes that it makes itself. FOLDER receives the model, checkpoints, loss.csv,\n"
-           "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n"
-           "  -o FOLDER              where the run lives\n"
-           "  --resume               go on from the folder's last checkpoint, with its settings\n"
-           "  --from FOLDER          begin with this folder's model and merges.txt, of the same shape but for --image;\n"
-           "                         once there is a checkpoint, --resume goes on with that\n"
-           "  --overfit              32 drawn pictures again and again, until all are right; a minute at most\n"
-           "  --stamps FOLDER        cut-outs (default: those of Debian's tuxpaint-stamps-default)\n"
-           "  --kind KIND            drawn, photographic or mixed: --photographic 0, 1 or 0.5\n"
-           "  --objects A-B          --least-objects A --most-objects B\n"
-           "  --steps N              --images N times --batch\n"
-           "  --quiet                no progress\n");
-    for (size_t i = 0; i < S_COUNT; i++) {
-        const setting *s = &train_settings[i];
-        if (i == S_POOL)
-            printf("  --%-20s %s (%s)\n", s->flag, s->help, s->value == CLIP_POOL_CLASS ? "class" : "tokens_mean");
-        else
-            help_setting(s);
-    }
+           "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n");
+    help_flags(clip_flags, CLIP_FLAGS, train_settings, S_COUNT);
     printf("\nSystems that are trained beside a CLIP:\n");
     for (size_t i = 0; i < SYSTEMS; i++) printf("  %-22s %s\n", systems[i]->name, systems[i]->what);
+}
+
+static void manual_flags(const own_flag *own, size_t count, const setting *s, size_t settings) {
+    char room[32];
+    for (size_t i = 0; i < count; i++) {
+        bool letter = own[i].flag[1] != '-';
+        roff_flag(stdout, letter ? own[i].flag[1] : 0, letter ? NULL : own[i].flag + 2, own[i].argument);
+        roff_text(stdout, own[i].help), printf(".\n");
+    }
+    for (size_t i = 0; i < settings; i++) {
+        roff_flag(stdout, 0, s[i].flag, "N");
+        roff_text(stdout, s[i].help), printf("; %s when not given.\n", standard(&s[i], room));
+    }
+}
+
+static void manual(void) {
+    static const roff_row examples[] = {
+        {"Whether all is well, in seconds", "train --overfit"},
+        {"A CLIP in an hour, which -m run/model then takes", "train -o run --hours 1"},
+        {"The same run after an interruption", "train -o run --resume"},
+        {"A captioner for the model inside the program", "train caption -o captioner --steps 1200"},
+    };
+    static const roff_row files[] = {
+        {"FOLDER/model", "the averaged weights, their config and merges.txt: a model for maskinv -m"},
+        {"FOLDER/SYSTEM.safetensors", "what train SYSTEM made"},
+        {"FOLDER/checkpoint.safetensors, FOLDER/checkpoint.safetensors.previous", "what --resume goes on with"},
+        {"FOLDER/loss.csv, FOLDER/valid.csv, FOLDER/curve.png", "loss and accuracy, held-out pictures, and both as a picture"},
+    };
+    roff_begin(stdout, "train", MASKINV_VERSION, "a small CLIP, and systems beside it, trained on scenes made on the way");
+    roff_section(stdout, "SYNOPSIS");
+    printf(".B train\n\\-o FOLDER [\\-\\-resume] [flags]\n.br\n.B train\n\\-\\-overfit [flags]\n.br\n.B train\n"
+           "\\fISYSTEM\\fR \\-o FOLDER [\\-\\-resume] [flags]\n");
+    roff_section(stdout, "DESCRIPTION");
+    roff_text(stdout, "Trains a small CLIP on pictures and captions that it makes itself, or a system beside a CLIP that is left as it "
+                      "is.\nThe same settings give the same bytes, on any number of cores and however often the run was interrupted.\n"
+                      "--help lists the flags, --man prints this page.\n");
+    roff_section(stdout, "FLAGS");
+    manual_flags(clip_flags, CLIP_FLAGS, train_settings, S_COUNT);
+    roff_section(stdout, "SYSTEMS");
+    for (size_t i = 0; i < SYSTEMS; i++) {
+        printf(".SS %s\n", systems[i]->name);
+        roff_text(stdout, systems[i]->what), printf(".\n");
+        manual_flags(system_flags, SYSTEM_FLAGS, systems[i]->recipe, systems[i]->settings);
+    }
+    roff_examples(stdout, examples, sizeof examples / sizeof *examples);
+    roff_names(stdout, "FILES", files, sizeof files / sizeof *files);
+    roff_end(stdout);
+    roff_section(stdout, "SEE ALSO");
+    printf(".BR maskinv (1)\n");
 }
 
 static bool number(const char *flag, const char *text, double least, double most, double *out, err *e) {
@@ -226,6 +296,10 @@ int main(int argc, char **argv) {
     mem_hook_cjson();
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
+    if (argc == 2 && strcmp(argv[1], "--man") == 0) {
+        manual();
+        return 0;
+    }
     for (size_t i = 0; argc > 1 && i < SYSTEMS; i++)
         if (strcmp(argv[1], systems[i]->name) == 0) {
             int code = run_system(systems[i], argc, argv, &e);
