@@ -163,8 +163,9 @@ static bool read_text_proj(const json_scope *s, clip_config *c) {
 }
 
 static bool read_text(const json_scope *s, clip_config *c) {
+    /* another text tower (text.layers 0), whose words are not ours: the image side only */
+    if (present(s, "hf_model_name")) return true;
     if (!config_check_switches(s, TEXT_FIELDS)) return false;
-    if (present(s, "hf_model_name")) return true; /* another text tower (text.layers 0): the image side only */
     return read_tower(s, 512, &c->text) && read_act(s, &c->act_text) &&
            json_size(s, "heads", 1, WIDTH_MOST, 8, &c->text.heads) &&
            json_size(s, "vocab_size", 1, VOCAB_MOST, 49408, &c->vocab) &&

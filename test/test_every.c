@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "files/json.h"
 #include "methods.h"
 #include "x_cli.h"
 
@@ -147,12 +148,55 @@ static void regions_work_or_say_why(void **state) {
     (void)state;
 }
 
+/* A text tower that is not read (XLM-RoBERTa, NLLB...), as its configs are published: pictures work, texts are refused by name. */
+static void another_text_tower_leaves_pictures(void **state) {
+    static const char *const towers[] = {
+        "{\"hf_model_name\":\"xlm-roberta-base\",\"hf_tokenizer_name\":\"xlm-roberta-base\",\"proj\":\"mlp\",\"pooler_type\":\"mean_pooler\"}",
+        "{\"hf_model_name\":\"facebook/nllb-200-distilled-600M\",\"hf_tokenizer_name\":\"facebook/nllb-200-distilled-600M\","
+        "\"hf_proj_type\":\"linear\",\"hf_pooler_type\":\"cls_pooler\"}"};
+    const char *from = DATA "checkpoints/timm-vit-openclip";
+    for (size_t i = 0; i < 2; i++) {
+        char path[400], rows[300];
+        size_t length;
+        err e = {0};
+        assert_true(folder_make(scratch("tower"), &e));
+        snprintf(path, sizeof path, "%s/open_clip_model.safetensors", from);
+        char *bytes = bytes_at(path, &length);
+        put_bytes(scratch("tower/open_clip_model.safetensors"), bytes, length);
+        mem_free(bytes);
+        snprintf(path, sizeof path, "%s/open_clip_config.json", from);
+        bytes = bytes_at(path, &length);
+        cJSON *config = json_parse(bytes, length, path, &e);
+        mem_free(bytes);
+        assert_non_null(config);
+        cJSON_ReplaceItemInObject(cJSON_GetObjectItem(config, "model_cfg"), "text_cfg", cJSON_Parse(towers[i]));
+        char *text = cJSON_PrintUnformatted(config);
+        put_bytes(scratch("tower/open_clip_config.json"), text, strlen(text));
+        cJSON_free(text);
+        json_free(config);
+        assert_int_equal(run("info", "-m", scratch("tower"), NULL), 0);
+        assert_non_null(strstr(said.out, "pictures only"));
+        assert_non_null(strstr(said.out, "of the text side: not read"));
+        assert_int_equal(run("embed", "-m", from, "-i", IMAGE, "-o", scratch("whole.npy"), NULL), 0);
+        assert_int_equal(run("embed", "-m", scratch("tower"), "-i", IMAGE, "-o", scratch("alone.npy"), NULL), 0);
+        assert_true(same_files(scratch("whole.npy"), scratch("alone.npy")));
+        snprintf(rows, sizeof rows, "%s", scratch("alone.npy"));
+        assert_int_equal(run("invert", "-m", scratch("tower"), "-i", IMAGE, "-k", MASK0, "--iters", "2", "-o", scratch("out"), NULL), 0);
+        assert_int_equal(run("explain", "-m", scratch("tower"), "-i", IMAGE, "-e", rows, "--method", "naclip", "-o", scratch("out"), NULL), 0);
+        assert_int_equal(run("explain", "-m", scratch("tower"), "-i", IMAGE, "-t", "a fish", "-o", scratch("out"), NULL), 1);
+        assert_non_null(strstr(said.err, "text"));
+        scratch_remove();
+    }
+    (void)state;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(info_names_everything),
         cmocka_unit_test(explainers_work_or_say_why),
         cmocka_unit_test(inversions_work),
         cmocka_unit_test(regions_work_or_say_why),
+        cmocka_unit_test(another_text_tower_leaves_pictures),
     };
     return cmocka_run_group_tests_name("every family", tests, NULL, NULL);
 }
