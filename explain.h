@@ -121,7 +121,7 @@ bool explain_transpose(explained *x, const real *e, bool first, const real *w, r
  * for GRADIENT_JACOBIAN, which takes EXPLAIN_GROUP of them at a time. For each, `each` is given the grid and gives w =
  * dL/dgrid; false: this one ends here, and the others go on. de [count,E]. Not for taped gradients. A row's bytes do not
  * depend on the other rows. */
-enum { EXPLAIN_GROUP = 32 };
+enum { EXPLAIN_GROUP = GEMM_GROUP };
 typedef bool explain_each(void *arg, size_t which, const real *grid, real *w);
 bool explain_group(explained *x, const real *e, size_t count, explain_each *each, void *arg, real *de, fault *f);
 /* Is R made by the tape (GRADIENT_AUTOGRAD, explain_other)? Then R as a node [1,gh,gw] of x->tape, from the node e [1,1,E]

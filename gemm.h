@@ -45,6 +45,10 @@ void gemm_one_core(void);
 /* ---- our own product (gemm_own.c): always compiled, so that tests can compare ------------------------------------- */
 void gemm_portable(transpose ta, transpose tb, size_t m, size_t n, size_t k, real alpha, const real *a, size_t lda,
                    const real *b, size_t ldb, real beta, real *c, size_t ldc);
+/* Of GEMM_GROUP columns, which stay in registers while A is read once, where it lies: C[m,GROUP] = A B, or C += A B; A's [i,p]
+ * at a[i*row + p*step], B [k,GROUP]. A column's bytes depend on itself alone: not on its place, nor on the others. */
+enum { GEMM_GROUP = 32 };
+void gemm_group(size_t m, size_t k, const real *a, size_t row, size_t step, const real *b, bool add, real *c);
 const char *gemm_own_name(void); /* of the instructions it was compiled for: "x86-64-v4", "aarch64", "plain" */
 
 /* A weight W [n,k] as it is stored, and what is done with a product before it leaves the registers. */

@@ -56,17 +56,55 @@ static ALWAYS_INLINE void tile(const size_t h, const size_t w, const real *restr
         for (size_t j = 0; j < w; j++) out[r * PANEL + j] = acc[r][j];
 }
 
+/* C[h,w] (+)= A[h,k] B[k,w] of a group's columns, A where it lies (gemm_group) */
+static ALWAYS_INLINE void group_tile(const size_t h, const size_t w, size_t k, const real *restrict a, size_t row, size_t step,
+                                     const real *restrict b, bool add, real *restrict c) {
+    real acc[TALLEST][PANEL];
+    UNROLLED
+    for (size_t r = 0; r < h; r++)
+#pragma omp simd
+        for (size_t j = 0; j < w; j++) acc[r][j] = add ? c[r * GEMM_GROUP + j] : 0;
+    ROLLED
+    for (size_t p = 0; p < k; p++, a += step, b += GEMM_GROUP) {
+        UNROLLED
+        for (size_t r = 0; r < h; r++) {
+            real factor = a[r * row];
+#pragma omp simd
+            for (size_t j = 0; j < w; j++) acc[r][j] += factor * b[j];
+        }
+    }
+    UNROLLED
+    for (size_t r = 0; r < h; r++)
+#pragma omp simd
+        for (size_t j = 0; j < w; j++) c[r * GEMM_GROUP + j] = acc[r][j];
+}
+
 typedef void tile_of(const real *restrict a, const real *restrict b, size_t depth, real *restrict out);
+typedef void group_of(size_t m, size_t k, const real *restrict a, size_t row, size_t step, const real *restrict b, bool add,
+                      real *restrict c);
 typedef struct {
     const char *name;
     size_t rows; /* at most, in a tile */
     tile_of *run[TALLEST + 1]; /* by its rows */
+    group_of *group;
 } tiles;
 
 /* name_n: a tile of n rows, w columns of its panel at a time. */
 #define TILE(name, target, n, w)                                                                                           \
     target static void name##_##n(const real *restrict a, const real *restrict b, size_t depth, real *restrict out) {     \
         for (size_t j = 0; j < PANEL; j += (w)) tile(n, w, a, b + j, depth, out + j);                                      \
+    }
+/* name_group: n rows at a time, the last ones one by one. */
+#define GROUP(name, target, n, w)                                                                                          \
+    target static void name##_group(size_t m, size_t k, const real *restrict a, size_t row, size_t step,                  \
+                                    const real *restrict b, bool add, real *restrict c) {                                 \
+        size_t i = 0;                                                                                                      \
+        for (; i + (n) <= m; i += (n))                                                                                     \
+            for (size_t j = 0; j < GEMM_GROUP; j += (w))                                                                   \
+                group_tile(n, w, k, a + i * row, row, step, b + j, add, c + i * GEMM_GROUP + j);                           \
+        for (; i < m; i++)                                                                                                 \
+            for (size_t j = 0; j < GEMM_GROUP; j += (w))                                                                   \
+                group_tile(1, w, k, a + i * row, row, step, b + j, add, c + i * GEMM_GROUP + j);                           \
     }
 #define TILES_4(name, target, w) \
     TILE(name, target, 1, w) TILE(name, target, 2, w) TILE(name, target, 3, w) TILE(name, target, 4, w)
@@ -82,19 +120,21 @@ typedef struct {
 
 /* What fits into the registers: 32 of 64 bytes, 16 of 32, 32 of 16 (aarch64), 16 of 16. */
 #if defined(__aarch64__)
-TILES_6(plain, , PANEL)
-static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}};
+TILES_6(plain, , PANEL) GROUP(plain, , 5, PANEL)
+static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}, plain_group};
 #else
-TILES_4(plain, , QUARTER)
-static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}};
+TILES_4(plain, , QUARTER) GROUP(plain, , 4, QUARTER)
+static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}, plain_group};
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(NO_CLONES)
-TILES_14(v4, __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), PANEL)
-TILES_6(v3, __attribute__((target("avx2,fma"))), PANEL / 2)
+#define V4 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
+#define V3 __attribute__((target("avx2,fma")))
+TILES_14(v4, V4, PANEL) GROUP(v4, V4, 12, PANEL)
+TILES_6(v3, V3, PANEL / 2) GROUP(v3, V3, 6, PANEL / 2)
 
 static const tiles *best(void) {
-    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}}, half = {"x86-64-v3", 6, {LIST_6(v3)}};
+    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}, v4_group}, half = {"x86-64-v3", 6, {LIST_6(v3)}, v3_group};
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw"))
         return &wide;
@@ -167,6 +207,10 @@ void gemm_portable(transpose ta, transpose tb, size_t m, size_t n, size_t k, rea
             }
         }
     }
+}
+
+void gemm_group(size_t m, size_t k, const real *a, size_t row, size_t step, const real *b, bool add, real *c) {
+    best()->group(m, k, a, row, step, b, add, c);
 }
 
 /* ---- a product with a weight as it is stored ---------------------------------------------------------------------------- */

@@ -5,8 +5,9 @@
  *   (4.22)  J_i^T = S^T W_o + ((S^T W2) . act'(h_i)/sigma_i) (up W_o) - (S^T W2 (h_i . act'(h_i)/sigma_i)/D) (W_o^T xhat_i)^T
  * [E,D], made once: one E x F x D product a token. Then the g of all embeddings of a group are one product a token,
  *   (4.23)  g_i = G_z J_i^T,   dL/dG_z = sum_i dL/dg_i J_i                 [32,E] x [E,D], [32,D] x [D,E]
- * and J is read once for all of them. A group is always taken as full, and by our own product, to which every row is like
- * every other (OpenBLAS's last rows are summed in another order), so that no embedding knows of its neighbours. */
+ * and J is read once for all of them, by a product that keeps a group's numbers in registers (gemm_group), a lane an
+ * embedding. A group is always taken as full, and every lane is like every other, so that no embedding knows of its
+ * neighbours. */
 #include "gradient.h"
 #include <string.h>
 
@@ -17,8 +18,9 @@ typedef struct {
     real *g; /* [group,n,D] g, then dL/dg */
 } kept;
 typedef struct {
-    real *gz;       /* [group,E] */
-    real *dgz;      /* [lanes,group,E] */
+    real *gz;       /* [E,group] */
+    real *dgz;      /* [lanes,E,group] */
+    real *token;    /* [lanes,D,group] one token's g, a lane an embedding */
     real *grid, *w; /* [gh,gw] */
 } scratch;
 
@@ -29,8 +31,9 @@ static void take(explained *x, fault *f) {
     scratch *s = f->code ? NULL : arena_alloc(x->memory, 1, sizeof *s);
     if (!s) return (void)(f->code || fault_memory(f, "explain", x->memory, sizeof *s));
     x->scratch = s;
-    s->gz = explain_take(x, M, E, f);
-    s->dgz = explain_take(x, explain_cores(x) * M, E, f);
+    s->gz = explain_take(x, E, M, f);
+    s->dgz = explain_take(x, explain_cores(x) * E, M, f);
+    s->token = explain_take(x, explain_cores(x) * D, M, f);
     s->grid = explain_take(x, x->gh, x->gw, f);
     s->w = explain_take(x, x->gh, x->gw, f);
     size_t bytes = sizeof(real), limit = arena_left(x->memory);
@@ -106,28 +109,47 @@ static void keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tenso
 }
 
 /* ---- (4.23), and its transpose --------------------------------------------------------------------------------------- */
+enum { GROUP = EXPLAIN_GROUP, AT_ONCE = 16 }; /* numbers of a token turned at a time: they stay in the cache */
+
+/* One token's g of all embeddings, [D,group] -> [group] rows of D, rows apart; and back. */
+static void turn_out(const real *token, size_t D, real *g, size_t apart) {
+    for (size_t d = 0; d < D; d += AT_ONCE)
+        for (size_t m = 0; m < GROUP; m++)
+            for (size_t k = d; k < d + AT_ONCE && k < D; k++) g[m * apart + k] = token[k * GROUP + m];
+}
+static void turn_in(const real *g, size_t apart, size_t D, real *token) {
+    for (size_t d = 0; d < D; d += AT_ONCE)
+        for (size_t m = 0; m < GROUP; m++)
+            for (size_t k = d; k < d + AT_ONCE && k < D; k++) token[k * GROUP + m] = g[m * apart + k];
+}
+
 typedef struct {
     explained *x;
     const kept *own;
     size_t lanes;
 } products;
 
-static void g_lane(void *arg, size_t lane) {
+static void g_lane(void *arg, size_t lane) { /* J_i [E,D] by its columns */
     const products *p = arg;
     const scratch *s = p->x->scratch;
     size_t n = p->x->n, D = p->x->tower->width, E = p->x->model->config.embed;
-    for (size_t i = lane; i < n; i += p->lanes)
-        gemm_portable(NO_T, NO_T, EXPLAIN_GROUP, D, E, 1, s->gz, E, p->own->J + i * E * D, D, 0, p->own->g + i * D, n * D);
+    real *token = s->token + lane * D * GROUP;
+    for (size_t i = lane; i < n; i += p->lanes) {
+        gemm_group(D, E, p->own->J + i * E * D, 1, D, s->gz, false, token);
+        turn_out(token, D, p->own->g + i * D, n * D);
+    }
 }
 
-static void g_transpose_lane(void *arg, size_t lane) {
+static void g_transpose_lane(void *arg, size_t lane) { /* by its rows */
     const products *p = arg;
     const scratch *s = p->x->scratch;
     size_t n = p->x->n, D = p->x->tower->width, E = p->x->model->config.embed;
-    real *dgz = s->dgz + lane * EXPLAIN_GROUP * E;
-    memset(dgz, 0, EXPLAIN_GROUP * E * sizeof(real));
-    for (size_t i = lane; i < n; i += p->lanes)
-        gemm_portable(NO_T, T, EXPLAIN_GROUP, E, D, 1, p->own->g + i * D, n * D, p->own->J + i * E * D, D, 1, dgz, E);
+    real *token = s->token + lane * D * GROUP, *dgz = s->dgz + lane * E * GROUP;
+    for (size_t i = lane; i < n; i += p->lanes) {
+        turn_in(p->own->g + i * D, n * D, D, token);
+        gemm_group(E, D, p->own->J + i * E * D, D, 1, token, i != lane, dgz);
+    }
+    if (lane >= n) memset(dgz, 0, E * GROUP * sizeof(real));
 }
 
 static void make_g(explained *x, const explain_layer *l) {
@@ -138,7 +160,7 @@ static void make_g(explained *x, const explain_layer *l) {
 static void make_g_transpose(explained *x, const explain_layer *l) { /* into lane 0's dgz */
     const scratch *s = x->scratch;
     products p = {x, l->own, explain_cores(x)};
-    size_t count = EXPLAIN_GROUP * x->model->config.embed;
+    size_t count = GROUP * x->model->config.embed;
     spread(x->cores, p.lanes, g_transpose_lane, &p);
     for (size_t i = 1; i < p.lanes; i++) k_axpy(1, s->dgz + i * count, s->dgz, count);
 }
@@ -146,19 +168,27 @@ static void make_g_transpose(explained *x, const explain_layer *l) { /* into lan
 /* ---- one embedding: a group of one ----------------------------------------------------------------------------------- */
 static void set_gz(explained *x, const explain_layer *l, size_t at, const real *e_unit) { /* (4.6) */
     size_t E = x->model->config.embed;
-    real *gz = ((const scratch *)x->scratch)->gz + at * E;
-    memcpy(gz, e_unit, E * sizeof(real));
-    explain_unit_transpose(gz, l->z_unit, l->z_length, E);
+    real *gz = ((const scratch *)x->scratch)->gz, *one = x->work.ez;
+    memcpy(one, e_unit, E * sizeof(real));
+    explain_unit_transpose(one, l->z_unit, l->z_length, E);
+    for (size_t e = 0; e < E; e++) gz[e * GROUP + at] = one[e];
 }
 
-static void no_gz(explained *x, size_t from) { /* from here on the group is empty */
+static void no_gz(explained *x) {
+    memset(((const scratch *)x->scratch)->gz, 0, GROUP * x->model->config.embed * sizeof(real));
+}
+
+/* dL/de_unit of one embedding, in x->work.ez */
+static void get_dgz(explained *x, const explain_layer *l, size_t at) {
     size_t E = x->model->config.embed;
-    memset(((const scratch *)x->scratch)->gz + from * E, 0, (EXPLAIN_GROUP - from) * E * sizeof(real));
+    const real *dgz = ((const scratch *)x->scratch)->dgz;
+    for (size_t e = 0; e < E; e++) x->work.ez[e] = dgz[e * GROUP + at];
+    explain_unit_transpose(x->work.ez, l->z_unit, l->z_length, E);
 }
 
 static void forward(explain_pass *p) {
     const kept *own = p->l->own;
-    no_gz(p->x, 0);
+    no_gz(p->x);
     set_gz(p->x, p->l, 0, p->x->work.e_unit);
     make_g(p->x, p->l);
     explain_relevance(p, own->g, own->v);
@@ -167,12 +197,10 @@ static void forward(explain_pass *p) {
 static void transposed(explain_pass *p) {
     explained *x = p->x;
     const kept *own = p->l->own;
-    size_t row = x->n * x->tower->width, E = x->model->config.embed;
-    memset(own->g, 0, EXPLAIN_GROUP * row * sizeof(real));
+    memset(own->g, 0, GROUP * x->n * x->tower->width * sizeof(real));
     explain_relevance_transpose(p, own->g, own->v);
     make_g_transpose(x, p->l);
-    memcpy(x->work.ez, ((const scratch *)x->scratch)->dgz, E * sizeof(real));
-    explain_unit_transpose(x->work.ez, p->l->z_unit, p->l->z_length, E);
+    get_dgz(x, p->l, 0);
 }
 
 /* ---- a group ----------------------------------------------------------------------------------------------------------- */
@@ -202,10 +230,9 @@ static void one_of_group(explained *x, const real *e, size_t i, explain_each *ea
 }
 
 static void group(explained *x, const real *e, size_t count, explain_each *each, void *arg, real *de) {
-    const scratch *s = x->scratch;
     size_t E = x->model->config.embed, row = x->n * x->tower->width;
     for (size_t l = 0; l < x->options.layers; l++) {
-        no_gz(x, 0);
+        no_gz(x);
         for (size_t i = 0; i < count; i++) {
             explain_unit(e + i * E, x->work.e_unit, E);
             set_gz(x, &x->layers[l], i, x->work.e_unit);
@@ -216,11 +243,11 @@ static void group(explained *x, const real *e, size_t count, explain_each *each,
     memset(de, 0, count * E * sizeof(real));
     for (size_t l = 0; l < x->options.layers; l++) {
         const kept *own = x->layers[l].own;
-        memset(own->g + count * row, 0, (EXPLAIN_GROUP - count) * row * sizeof(real));
+        memset(own->g + count * row, 0, (GROUP - count) * row * sizeof(real));
         make_g_transpose(x, &x->layers[l]);
         for (size_t i = 0; i < count; i++) {
-            explain_unit_transpose(s->dgz + i * E, x->layers[l].z_unit, x->layers[l].z_length, E);
-            k_axpy(1, s->dgz + i * E, de + i * E, E);
+            get_dgz(x, &x->layers[l], i);
+            k_axpy(1, x->work.ez, de + i * E, E);
         }
     }
     for (size_t i = 0; i < count; i++) { /* through e/|e| */

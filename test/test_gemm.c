@@ -119,6 +119,34 @@ static void same_bytes_every_time(void **state) {
     free(a), free(b), free(c), free(d);
 }
 
+/* ---- a group's columns ------------------------------------------------------------------------------- */
+static void group(size_t m, size_t k, bool turned, bool add) {
+    size_t row = turned ? 1 : k + 2, step = turned ? m + 1 : 1;
+    real *a = numbers(m * k + 3 * (m + k), 1), *b = numbers(k * GEMM_GROUP, 77), *c = numbers(m * GEMM_GROUP, 5);
+    real *old = numbers(m * GEMM_GROUP, 5), *moved = numbers(k * GEMM_GROUP, 0), *other = numbers(m * GEMM_GROUP, 5);
+    gemm_group(m, k, a, row, step, b, add, c);
+    for (size_t i = 0; i < m * GEMM_GROUP; i++) {
+        long double sum = add ? old[i] : 0;
+        for (size_t p = 0; p < k; p++) sum += (long double)a[i / GEMM_GROUP * row + p * step] * b[p * GEMM_GROUP + i % GEMM_GROUP];
+        if (!(fabsl(c[i] - sum) <= (sizeof(real) == 4 ? 2e-5L : 1e-13L) * (1 + (long double)k / 16)))
+            fail_msg("%zux%zu %d%d, number %zu: %g, expected %Lg", m, k, turned, add, i, (double)c[i], sum);
+    }
+    /* a column alone, in another place, among zeros: the same bytes */
+    memset(moved, 0, k * GEMM_GROUP * sizeof *moved);
+    for (size_t p = 0; p < k; p++) moved[p * GEMM_GROUP + 29] = b[p * GEMM_GROUP + 3];
+    for (size_t i = 0; i < m; i++) other[i * GEMM_GROUP + 29] = old[i * GEMM_GROUP + 3];
+    gemm_group(m, k, a, row, step, moved, add, other);
+    for (size_t i = 0; i < m; i++) assert_memory_equal(&other[i * GEMM_GROUP + 29], &c[i * GEMM_GROUP + 3], sizeof *c);
+    free(a), free(b), free(c), free(old), free(moved), free(other);
+}
+
+static void groups(void **state) {
+    static const size_t size[][2] = {{1, 1}, {4, 8}, {5, 17}, {12, 70}, {13, 257}, {64, 3}, {37, 0}};
+    (void)state;
+    for (size_t s = 0; s < sizeof size / sizeof *size; s++)
+        for (int t = 0; t < 4; t++) group(size[s][0], size[s][1], t & 1, t & 2);
+}
+
 /* ---- our own product with a weight as it is stored ------------------------------------------------- */
 static void read_numbers(const void *source, size_t row, size_t column, size_t count, real *out) {
     const real *w = source; /* [n,k], k before it */
@@ -166,7 +194,7 @@ static void stored_weights(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(backend), cmocka_unit_test(portable), cmocka_unit_test(spread_over_cores),
+        cmocka_unit_test(backend), cmocka_unit_test(portable), cmocka_unit_test(groups), cmocka_unit_test(spread_over_cores),
         cmocka_unit_test(pool_runs_each_task_once), cmocka_unit_test(same_bytes_every_time),
         cmocka_unit_test(stored_weights),
     };
