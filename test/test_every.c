@@ -12,6 +12,7 @@
 #include "files/json.h"
 #include "methods.h"
 #include "x_cli.h"
+#include "x_seeded.h"
 
 #define LEARNED "attention pool, asked by a learned query, "
 #define CELLS "attention pool, asked by the mean of the cells, 2 heads"
@@ -190,6 +191,54 @@ static void another_text_tower_leaves_pictures(void **state) {
     (void)state;
 }
 
+/* Bytes of files that are in this process's memory; 0: not known here. */
+static size_t mapped_memory(void) {
+    char line[200];
+    size_t kb = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, "RssFile:", 8)) kb = strtoul(line + 8, NULL, 10);
+    if (f) fclose(f);
+    return kb << 10;
+}
+
+/* A large vocabulary beside a small image side: a picture's embedding leaves it in the file, a text's does not. */
+static void pictures_leave_the_text_side_alone(void **state) {
+    enum { SIDE = 32, PICTURE_MOST = 12 << 20, TEXT_LEAST = 30 << 20 };
+    clip_config config = seeded_config(SIDE, 8, 64, 2, 2, 32);
+    config.vocab = 40000, config.text.width = 256, config.text.heads = 4, config.text.mlp = 1024; /* 40 MB of F32 */
+    seeded_model made;
+    err e = {0};
+    fault f = {0};
+    real pixels[3 * SIDE * SIDE], z[32];
+    size_t before = mapped_memory();
+    arena memory;
+    void *room = mem_reserve((size_t)32 << 20);
+    (void)state;
+    if (!before) {
+        mem_release(room, (size_t)32 << 20);
+        return; /* no /proc */
+    }
+    arena_init(&memory, room, (size_t)32 << 20);
+    for (size_t i = 0; i < 3 * SIDE * SIDE; i++) pixels[i] = (real)sin((double)i);
+    assert_true(seeded_make(&made, config, CLIP_F32, 3));
+    if (!folder_make(scratch("large"), &e) || !checkpoint_write(scratch("large"), &made.model, "F32", &e)) fail_msg("%s", e.text);
+    seeded_free(&made);
+    before = mapped_memory();
+    checkpoint *c = checkpoint_open(scratch("large"), &e);
+    if (!c) fail_msg("%s", e.text);
+    assert_true(checkpoint_check_side(c, CHECK_IMAGE, &e));
+    assert_true(clip_image_embed(checkpoint_model(c), pixels, NULL, SIDE, SIDE, &memory, NULL, z, &f));
+    size_t pictured = mapped_memory();
+    assert_true(checkpoint_check_side(c, CHECK_TEXT, &e));
+    size_t text = mapped_memory();
+    checkpoint_free(c);
+    scratch_remove();
+    mem_release(room, (size_t)32 << 20);
+    if (pictured > before + PICTURE_MOST || text < before + TEXT_LEAST)
+        fail_msg("%zu KB of the file read for a picture, %zu KB with texts", (pictured - before) >> 10, (text - before) >> 10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(info_names_everything),
@@ -197,6 +246,7 @@ int main(void) {
         cmocka_unit_test(inversions_work),
         cmocka_unit_test(regions_work_or_say_why),
         cmocka_unit_test(another_text_tower_leaves_pictures),
+        cmocka_unit_test(pictures_leave_the_text_side_alone),
     };
     return cmocka_run_group_tests_name("every family", tests, NULL, NULL);
 }
