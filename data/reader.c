@@ -87,7 +87,7 @@ bool reader_lines(data_reader *r, const char *path, name_list *out) {
     if (!reader_needs(r, path)) return false;
     char *text = file_read(path, LIST_MOST, &length, r->e);
     if (!text) return false;
-    bool ok = true;
+    bool ok = strlen(text) == length || err_set(r->e, "%s: a zero byte found, lines of text expected", path);
     const char *at = length >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? text + 3 : text;
     for (const char *end; ok && *at; at = *end ? end + 1 : end) {
         const char *from = at, *to = end = at + strcspn(at, "\r\n");

@@ -6,6 +6,7 @@
 #include "masks/rle.h"
 #include "pictures/labels.h"
 #include "x_cli.h"
+#include "os/os.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -335,6 +336,65 @@ static void damaged_pickles_are_refused(void **state) {
     assert_non_null(strstr(said.out, "not in instances.json"));
 }
 
+/* A copy of a drawn set's root with one file replaced; the listing's exit code. */
+static void copy_tree(const char *from, const char *to);
+static bool copy_one(void *arg, const char *name) {
+    const char *const *both = arg;
+    char from[2048], to[2048];
+    snprintf(from, sizeof from, "%s/%s", both[0], name), snprintf(to, sizeof to, "%s/%s", both[1], name);
+    copy_tree(from, to);
+    return true;
+}
+static void copy_tree(const char *from, const char *to) {
+    err e = {0};
+    size_t length;
+    if (folder_exists(from)) {
+        const char *both[2] = {from, to};
+        assert_true(folder_make(to, &e));
+        assert_true(os_folder_each(from, copy_one, both));
+        return;
+    }
+    char *bytes = bytes_at(from, &length);
+    put_bytes(to, bytes, length);
+    mem_free(bytes);
+}
+
+/* What no maker would write: each is one line of what was left out, or an error that names the file; what is sound beside it
+ * is listed. */
+static void hostile_files(void **state) {
+    static const char huge[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\0\0\0\0\xbd\xbb\x1b\x1b";
+    static const char nested[140] = "MATLAB 5.0 MAT-file";
+    static const struct { const char *set, *split, *file, *bytes; size_t length; int code; const char *says; } cases[] = {
+        {"ade20k", "validation", "ADEChallengeData2016/annotations/validation/ADE_val_00000001.png", huge, sizeof huge - 1, 0, "label picture unreadable"},
+        {"pascal_context_mat", "trainval", "trainval/2008_000002.mat", nested, sizeof nested, 0, "label map unreadable"},
+        {"voc2012", "val", "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt", "\0a\n", 3, 1, "a zero byte found"},
+        {"coco2017", "val2017", "annotations/instances_val2017.json", "[[[[[[", 6, 1, "instances_val2017.json"},
+        {"coco2017", "val2017", "annotations/instances_val2017.json",
+         "{\"images\":[{\"id\":1,\"file_name\":\"../../../../../etc/passwd\",\"width\":5,\"height\":4}],\"annotations\":[],\"categories\":[]}", 0, 0,
+         "0 pictures, 0 regions, 1 left out"},
+        {"openimages_v7", "validation", "validation-annotations-object-segmentation.csv",
+         "MaskPath,ImageID,LabelName,BoxID\n\"a\"\"b,c,d\n", 0, 1, "a quote is not closed"},
+        {"visa", "test", "split_csv/1cls.csv", "object,split,label,image,mask\n\"candle", 0, 1, "a quote is not closed"},
+        {"refcoco", "val", "refcoco/refs(unc).p", "\x80\x02]q\0h\0a.", 9, 1, "a list contains itself"},
+        {"refcoco", "val", "refcoco/refs(unc).p", "\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7f" "abc.", 15, 1, "are there"},
+        {"reclip", "val", "reclip_data/refcoco_val.jsonl", "{\n", 2, 1, "refcoco_val.jsonl (line 1)"},
+        {"phrasecut", "val", "VGPhraseCut_v0/refer_val.json",
+         "[{\"task_id\":\"a\",\"image_id\":713545,\"phrase\":\"x\",\"Polygons\":[[[[1e300,-1e300],[1,2]]],7]},{\"task_id\":1}]", 0, 0, "0 regions, 2 left out"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char root[512], from[512], path[1024];
+        snprintf(root, sizeof root, "%s", scratch("hostile%zu", i));
+        snprintf(from, sizeof from, SETS "%s/root", cases[i].set);
+        copy_tree(from, root);
+        snprintf(path, sizeof path, "%s/%s", root, cases[i].file);
+        put_bytes(path, cases[i].bytes, cases[i].length ? cases[i].length : strlen(cases[i].bytes));
+        int code = run("dataset", cases[i].set, root, "--split", cases[i].split, "--list", NULL);
+        if (code != cases[i].code || (!strstr(said.out, cases[i].says) && !strstr(said.err, cases[i].says)))
+            fail_msg("%s: exit %d, %s", path, code, said.err);
+    }
+}
+
 static int clean(void **state) {
     (void)state;
     scratch_remove();
@@ -349,6 +409,7 @@ int main(void) {
         cmocka_unit_test(missing_tables),
         cmocka_unit_test(broken_masks_are_told),
         cmocka_unit_test(damaged_pickles_are_refused),
+        cmocka_unit_test(hostile_files),
     };
     return cmocka_run_group_tests(tests, NULL, clean);
 }
