@@ -121,7 +121,8 @@ SYSTEM ?= posix
 SOURCES = $(filter-out $(MAINS) $(filter-out os/$(SYSTEM),$(basename $(wildcard os/*.c))),$(basename $(wildcard *.c $(ROOMS:%=%/*.c))))
 # In double: the core, and of what stands above it only what its tests need.
 DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models/% parts/%,$(SOURCES))
-OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(SOURCES)))
+# For other machines without ./train (cross/).
+OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(if $(CROSS),$(filter-out training/%,$(SOURCES)),$(SOURCES))))
 LIB     = $(B)/libmaskinv.a
 
 PROGRAMS  = maskinv train

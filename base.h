@@ -24,6 +24,23 @@ typedef double real; /* gradient checks: the same sources, built in double */
 typedef float real;
 #endif
 
+/* Files hold their numbers little-endian, and so do CLIP_F32, CLIP_F16 and CLIP_BF16 weights, which are used where the
+ * file lies. A machine of the other order turns them as it reads and writes them. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+enum { BIG_ENDIAN_HERE = 1 };
+#else
+enum { BIG_ENDIAN_HERE = 0 };
+#endif
+/* count numbers of `each` bytes at p, from a file's order to this machine's or back. */
+static inline void order_bytes(void *p, size_t count, size_t each) {
+    unsigned char *b = p;
+    for (size_t i = 0; BIG_ENDIAN_HERE && i < count; i++, b += each)
+        for (size_t k = 0; k < each / 2; k++) {
+            unsigned char t = b[k];
+            b[k] = b[each - 1 - k], b[each - 1 - k] = t;
+        }
+}
+
 /* ---- faults: what went wrong in the core, and with which operands ------------------------- */
 typedef enum {
     FAULT_NONE,

@@ -222,6 +222,7 @@ static void convert(clip_type type, const unsigned char *p, real *out, size_t co
     for (size_t done = 0; done < count; done += PIECE) {
         size_t n = count - done < PIECE ? count - done : PIECE;
         memcpy(&aligned, p + clip_bytes(type, done), clip_bytes(type, n));
+        order_bytes(&aligned, n, clip_bytes(type, 1));
         if (type == CLIP_F16) k_from_half(aligned.half, out + done, n);
         else if (type == CLIP_BF16) k_from_bfloat(aligned.half, out + done, n);
         else k_from_float(aligned.single, out + done, n);
@@ -237,7 +238,7 @@ static void convert_piece(void *arg, size_t i) {
 }
 
 const real *clip_in_place(const clip_weight *w) {
-    bool is_real = w->type == CLIP_REAL || (w->type == CLIP_F32 && sizeof(real) == sizeof(float));
+    bool is_real = w->type == CLIP_REAL || (w->type == CLIP_F32 && sizeof(real) == sizeof(float) && !BIG_ENDIAN_HERE);
     if (w->leaf) return w->leaf->data;
     return is_real && (uintptr_t)w->data % sizeof(real) == 0 ? w->data : NULL;
 }

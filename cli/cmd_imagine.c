@@ -103,6 +103,7 @@ static bool open_bank(job *j) {
         E != j->c.model->config.embed || N != 3 * side * side || rows != j->bank_count || rows < 1)
         return err_set(&j->c.e, "%s: embeddings of %zu numbers and pictures of %zu expected, as train imagine writes them", j->o.nearest,
                        j->c.model->config.embed, 3 * side * side);
+    if (BIG_ENDIAN_HERE) return err_set(&j->c.e, "%s: --nearest is not for big-endian machines", j->o.nearest);
     j->bank_z = (const float *)(const void *)tensor_bytes(tensors_find(j->bank, "embeddings"), &j->c.e);
     j->bank_pixels = tensor_bytes(tensors_find(j->bank, "pictures"), &j->c.e);
     return j->bank_z && j->bank_pixels;

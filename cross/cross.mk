@@ -18,5 +18,5 @@ $(B)/libraries.a: $(X_LIBRARIES)
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
 ifdef CROSS
-$(B)/maskinv $(B)/train: | $(B)/libraries.a
+$(B)/maskinv: | $(B)/libraries.a
 endif

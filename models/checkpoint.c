@@ -259,10 +259,12 @@ static size_t count_odd(const unsigned char *p, clip_type type, size_t n) {
     if (type == CLIP_F32) {
         uint32_t x[PIECE];
         memcpy(x, p, n * sizeof *x);
+        order_bytes(x, n, sizeof *x);
         for (size_t i = 0; i < n; i++) odd += (x[i] & 0x7f800000u) == 0x7f800000u;
     } else {
         uint16_t x[PIECE], mask = type == CLIP_F16 ? 0x7c00 : 0x7f80;
         memcpy(x, p, n * sizeof *x);
+        order_bytes(x, n, sizeof *x);
         for (size_t i = 0; i < n; i++) odd += (x[i] & mask) == mask;
     }
     return odd;

@@ -400,8 +400,8 @@ static bool say_merges(gguf *g) {
 
 /* clip.cpp leaves the logits' scale out; CLIP's is 100 (its training's bound). */
 static bool add_scale(gguf *g) {
-    static const float scale = 4.605170186f; /* ln 100 */
-    file_tensor w = {.name = "logit_scale", .type = "F32", .data = (const unsigned char *)&scale};
+    static const unsigned char scale[4] = {0x8e, 0x5d, 0x93, 0x40}; /* ln 100, 4.6051702, as files have it */
+    file_tensor w = {.name = "logit_scale", .type = "F32", .data = scale};
     return tensors_add(g->t, &w, g->e) &&
            tensors_add_note(g->t, g->e, "logit_scale: not in the file, taken for ln 100, CLIP's own");
 }

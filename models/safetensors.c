@@ -362,10 +362,12 @@ bool st_floats(const st_tensor *t, float *out, size_t count, err *e) {
                        st_shape(t->shape, t->rank).text, count);
     if (strcmp(t->type, "F32") == 0) {
         if (count > 0) memcpy(out, t->data, t->bytes);
+        order_bytes(out, count, sizeof *out);
     } else if (strcmp(t->type, "F64") == 0) {
         for (size_t i = 0; i < count; i++) {
             double x;
             memcpy(&x, t->data + 8 * i, sizeof x);
+            order_bytes(&x, 1, sizeof x);
             out[i] = (float)x;
         }
     } else if (strcmp(t->type, "F16") == 0 || strcmp(t->type, "BF16") == 0) {
@@ -373,6 +375,7 @@ bool st_floats(const st_tensor *t, float *out, size_t count, err *e) {
         for (size_t i = 0; i < count; i++) {
             uint16_t h;
             memcpy(&h, t->data + 2 * i, sizeof h);
+            order_bytes(&h, 1, sizeof h);
             out[i] = half ? half_to_float(h) : st_from_bfloat(h);
         }
     } else {
@@ -459,6 +462,8 @@ static bool put_made(FILE *stream, const st_tensor *tensors, size_t count, st_ma
     bool ok = room || err_set(e, "not enough memory for a tensor of %zu bytes", most);
     for (size_t i = 0; ok && i < count; i++) {
         ok = make(arg, i, room, e);
+        const st_type *type = type_named(tensors[i].type);
+        if (ok && type && type->bits >= 16) order_bytes(room, tensors[i].bytes / (type->bits / 8), type->bits / 8);
         if (ok && tensors[i].bytes > 0) fwrite(room, 1, tensors[i].bytes, stream);
     }
     mem_free(room);

@@ -52,7 +52,7 @@ static bool read_sizes(captioner *c, size_t embed, err *e) {
     const file_tensor *heads = tensors_find(c->file, "heads");
     float count = 0;
     const unsigned char *at = heads && heads->bytes == sizeof count && !strcmp(heads->type, "F32") ? tensor_bytes(heads, e) : NULL;
-    if (at) memcpy(&count, at, sizeof count);
+    if (at) memcpy(&count, at, sizeof count), order_bytes(&count, 1, sizeof count);
     if (!(count >= 1 && count <= 1024) || s->width % (size_t)count || count != floorf(count))
         return err_set(e, "%s: \"heads\" is %g, a divisor of the width %zu expected", c->name, (double)count, s->width);
     s->heads = (size_t)count;

@@ -242,6 +242,7 @@ static bool read_number(const safetensors *s, const char *path, const char *name
     if (t->bytes != sizeof *out || strcmp(t->type, "F64") != 0)
         return err_set(e, "%s: \"%s\" is %s of %zu bytes, expected one F64", path, name, t->type, t->bytes);
     memcpy(out, t->data, sizeof *out);
+    order_bytes(out, 1, sizeof *out);
     return true;
 }
 
