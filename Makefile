@@ -15,6 +15,7 @@
 #   make model-all       … and what is trained beside it: captioner, generator (minutes)
 #   make cross           the whole program for eight other machines, as a table (docs/PORTING.md)
 #   make web-serve       the page of docs/demo, in a browser; make web builds it again (docs/WEB.md)
+#   make dist            a tarball; make reproducible, Debian's packages and others': packaging/packages.mk
 #   make install         into PREFIX (/usr/local; DESTDIR is obeyed): programs, library, headers, maskinv.pc, manual;
 #                        completions; make uninstall takes all of it away
 #
@@ -67,7 +68,7 @@ OPTIMISE ?= -O3
 WARN      = -Wall -Wextra -Wshadow -Wconversion $(if $(WERROR)$(filter true 1,$(CI)),-Werror)
 CFLAGS   ?= $(OPTIMISE) -g
 ALL_FLAGS = -std=c11 $(CFLAGS) $(PIC) -fopenmp-simd $(WARN) $(SANITIZE) \
-            $(REAL) $(BUILTIN) -I. $(CPPFLAGS) $(STB) $(CJSON)
+            $(REAL) $(BUILTIN) $(if $(REPRODUCIBLE),-ffile-prefix-map=$(CURDIR)=.) -I. $(CPPFLAGS) $(STB) $(CJSON)
 LIBS      = $(BLAS_LIBS_$(BLAS)) $(shell $(PKG_CONFIG) --libs libcjson libutf8proc zlib) -lpthread -lm
 
 # Variants have a folder each: build/openblas, build/none, build/openblas-double, build/openblas-asan...
@@ -199,7 +200,7 @@ backends:
 TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
 SHARED    = $(B)/test/libshared.a
 IN_DOUBLE = $(filter test_autograd test_explain test_methods test_maskinv test_caption test_systems,$(TESTS))
-IN_NONE   = $(filter test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
+IN_NONE   = $(filter test_memory test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
 FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
 IN_ASAN   = $(filter test_containers test_families test_pickle test_tokenizers,$(TESTS))
 CMOCKA    = $(shell $(PKG_CONFIG) --libs cmocka)
@@ -294,10 +295,12 @@ completions: maskinv
 	./maskinv --completions bash >build/completions/maskinv
 	./maskinv --completions zsh >build/completions/_maskinv
 
+VERSION    = $(shell sed -n 's/^.define MASKINV_VERSION "\(.*\)"/\1/p' face/face.h)
+
 include web/web.mk
 include cross/cross.mk
+include packaging/packages.mk
 
-VERSION    = $(shell sed -n 's/^.define MASKINV_VERSION "\(.*\)"/\1/p' face/face.h)
 LIBDIR     = $(PREFIX)/lib
 INCLUDE    = $(DESTDIR)$(PREFIX)/include/maskinv
 MANUALS    = $(wildcard docs/*.1)
