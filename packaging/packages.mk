@@ -2,8 +2,7 @@
 #
 #   make dist            build/maskinv-VERSION.tar.gz: what is committed; it builds and tests by itself
 #   make reproducible    builds twice, in folders of different names, and compares
-#   dpkg-buildpackage -us -uc -b      Debian's packages (debian/)
-#   packaging/maskinv.rb, packaging/default.nix      Homebrew's formula, Nix's file
+#   dpkg-buildpackage -us -uc -b      Debian's packages (debian/; written, not yet built)
 #
 # REPRODUCIBLE=1 keeps the folder's name out of what debuggers are told, the only thing that differs between two builds.
 DIST = maskinv-$(VERSION)
