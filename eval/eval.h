@@ -25,7 +25,7 @@ typedef enum { QUALITY_EXACT, QUALITY_ERODED, QUALITY_DILATED, QUALITY_BOX, QUAL
 extern const char *const quality_names[QUALITIES];
 
 typedef struct { /* one row of the table: a method with its settings; those it does not know are 0 */
-    char name[128], method[16], explainer[16]; /* explainer: whose map maskinv inverts */
+    char name[128], method[16], explainer[32]; /* explainer: whose map maskinv inverts */
     mask_quality quality;
     size_t side, blocks, layers, iters;
     double lr, alpha;
