@@ -74,14 +74,14 @@ static void faults_are_told_with_their_operands(void **state) {
         fault f;
         const char *words[4];
     } cases[] = {
-        {{FAULT_MEMORY, "forward", {12345678, 100, 2000000000}}, {"forward", "12.3 MB", "100 bytes", "2.00 GB"}},
-        {{FAULT_MEMORY, "x", {9999, 10000, 10000000}}, {"9999 bytes", "10.0 kB", "10.0 MB", "full"}},
-        {{FAULT_TAPE, "op_add", {64}}, {"op_add", "64", "tape", "full"}},
-        {{FAULT_SHAPE, "op_mul", {1, 2, 3, 4, 5, 6}}, {"op_mul", "[1,2,3]", "[4,5,6]", "fit"}},
-        {{FAULT_RANGE, "layers", {13, 1, 12}}, {"layers", "13 found", "1 to 12", "allowed"}},
-        {{FAULT_ORDER, "op_norm", {3}}, {"op_norm", "3", "derivative", "order"}},
-        {{FAULT_FLAT, "legrad", {2}}, {"legrad", "2 layers", "flat", "same"}},
-        {{FAULT_NAN, "loss", {7}}, {"loss", "7", "not finite", "at"}},
+        {{.code = FAULT_MEMORY, .where = "forward", .n = {12345678, 100, 2000000000}}, {"forward", "12.3 MB", "100 bytes", "2.00 GB"}},
+        {{.code = FAULT_MEMORY, .where = "x", .n = {9999, 10000, 10000000}}, {"9999 bytes", "10.0 kB", "10.0 MB", "full"}},
+        {{.code = FAULT_TAPE, .where = "op_add", .n = {64}}, {"op_add", "64", "tape", "full"}},
+        {{.code = FAULT_SHAPE, .where = "op_mul", .n = {1, 2, 3, 4, 5, 6}}, {"op_mul", "[1,2,3]", "[4,5,6]", "fit"}},
+        {{.code = FAULT_RANGE, .where = "layers", .n = {13, 1, 12}}, {"layers", "13 found", "1 to 12", "allowed"}},
+        {{.code = FAULT_ORDER, .where = "op_norm", .n = {3}}, {"op_norm", "3", "derivative", "order"}},
+        {{.code = FAULT_FLAT, .where = "legrad", .n = {2}}, {"legrad", "2 layers", "flat", "same"}},
+        {{.code = FAULT_NAN, .where = "loss", .n = {7}}, {"loss", "7", "not finite", "at"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_false(err_fault(&e, &cases[i].f));
