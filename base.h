@@ -33,7 +33,7 @@ enum { BIG_ENDIAN_HERE = 0 };
 #endif
 /* count numbers of `each` bytes at p, from a file's order to this machine's or back. */
 static inline void order_bytes(void *p, size_t count, size_t each) {
-    unsigned char *b = p;
+    unsigned char *b = (unsigned char *)p; /* C++ asks for it */
     for (size_t i = 0; BIG_ENDIAN_HERE && i < count; i++, b += each)
         for (size_t k = 0; k < each / 2; k++) {
             unsigned char t = b[k];

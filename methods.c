@@ -584,9 +584,9 @@ static bool other_open(void *arg, explained *e, const real *pixels, fault *f) {
     method_options o = {.blocks = e->options.layers};
     if (!open_row(x, x->how, true, e->model, pixels, e->sides[0], e->sides[1], &o, e->memory, e->cores, f)) return false;
     memcpy(e->embedding, x->z->data, E * sizeof(real));
-    real length = (real)sqrt((double)k_dot(x->z->data, x->z->data, E));
-    for (size_t i = 0; i < E && e->model->config.unit_output; i++) e->embedding[i] /= length;
-    x->z_unit = ag_scale(&x->tape, x->z, 1 / length, 0);
+    double length = sqrt((double)k_dot(x->z->data, x->z->data, E));
+    for (size_t i = 0; i < E && e->model->config.unit_output; i++) e->embedding[i] /= (real)length;
+    x->z_unit = ag_scale(&x->tape, x->z, (real)(1 / length), 0);
     if (!x->z_unit) {
         *f = x->tape.fault;
         return false;

@@ -90,7 +90,7 @@ run_make() {
     for word in "$@"; do
         case $word in
         -*) ;;
-        *=*) grep -Eq "\\\$[({]${word%%=*}[)}]" "$TREE/Makefile" || fail "the Makefile knows no ${word%%=*}" ;;
+        *=*) grep -Eq "\\\$[({]${word%%=*}[)}]" "$TREE/Makefile" "$TREE"/*/*.mk || fail "the Makefile knows no ${word%%=*}" ;;
         *) cat "$TREE/Makefile" "$TREE"/*/*.mk | grep -Eq "^([a-z-]+ )*$word( [a-z-]+)*:( |$)" || fail "the Makefile has no $word" ;;
         esac
     done
