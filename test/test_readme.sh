@@ -198,7 +198,7 @@ elif mandoc -T lint -W warning docs/*.1; then echo "[       OK ] $name"
 else echo "[  FAILED  ] $name"; status=1; fi
 
 # What was not run whole is said, with its number.
-name="documents: what takes hours, the network, or other programs"
+name="what of the documents takes hours, the network, or other programs"
 echo "[ RUN      ] $name"
 count() { grep -c "$1" "$out/total"; }
 programs=$(sed -n 's/^named //p' "$out/total" | sort | uniq -c | awk '{ n = $1; $1 = ""; printf "%s%s %d", (NR > 1 ? "," : ""), $0, n }')
