@@ -280,8 +280,7 @@ static void every_allocation_may_fail(void **state) {
 }
 
 /* ---- XLM-V's: a tokenizer.json of hundreds of MB ---------------------------------------------------------------- */
-/* Bytes of this process that no file stands behind; 0: not known here. */
-/* Of the process alone; 0 where that is not known, or is mostly a sanitizer's own. */
+/* Bytes of this process that no file stands behind; 0 where that is not known, or is mostly a sanitizer's own. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static size_t own_memory(void) { return 0; }
 #else
