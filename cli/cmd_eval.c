@@ -203,11 +203,10 @@ static void say_sides(const job *j) {
 /* maskinv's layers, where no flag says them. */
 static void say_layers(const job *j) {
     const eval_head *h = j->survey.set ? &j->survey.head : &j->head;
-    const char *from = j->c.model->config.invert.layers ? "the model's config" : "the paper's";
     for (size_t i = 0; i < h->row_count && !j->o.layers; i++) {
         if (strcmp(h->rows[i].method, "maskinv") || !h->rows[i].layers) continue;
         printf("maskinv: ");
-        cli_say_layers(h->rows[i].layers, from);
+        cli_say_layers(h->rows[i].layers, config_layers_from(&j->c.model->config));
         return;
     }
 }
