@@ -34,7 +34,7 @@ static const roff_row environment[] = {
 };
 
 void cli_manual(FILE *out, const command *const *commands, size_t count) {
-roff_begin(out, "maskinv", MASKINV_VERSION, "embeddings of image regions by MaskInversion");
+    roff_begin(out, "maskinv", MASKINV_VERSION, "embeddings of image regions by MaskInversion");
     roff_section(out, "SYNOPSIS");
     fprintf(out, ".B maskinv\n\\fICOMMAND\\fR [flags]\n");
     roff_section(out, "DESCRIPTION");

@@ -395,12 +395,6 @@ static void hostile_files(void **state) {
     }
 }
 
-static int clean(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
@@ -411,5 +405,5 @@ int main(void) {
         cmocka_unit_test(damaged_pickles_are_refused),
         cmocka_unit_test(hostile_files),
     };
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }

@@ -14,6 +14,7 @@
 #include "methods.h"
 #include "x_cli.h"
 #include "x_seeded.h"
+#include "x_speed.h"
 
 #define LEARNED "attention pool, asked by a learned query, "
 #define CELLS "attention pool, asked by the mean of the cells, 2 heads"
@@ -240,17 +241,6 @@ static void another_text_tower_leaves_pictures(void **state) {
     (void)state;
 }
 
-/* Bytes of files that are in this process's memory; 0: not known here. */
-static size_t mapped_memory(void) {
-    char line[200];
-    size_t kb = 0;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, "RssFile:", 8)) kb = strtoul(line + 8, NULL, 10);
-    if (f) fclose(f);
-    return kb << 10;
-}
-
 /* A large vocabulary beside a small image side: a picture's embedding leaves it in the file, a text's does not. */
 static void pictures_leave_the_text_side_alone(void **state) {
     enum { SIDE = 32, PICTURE_MOST = 12 << 20, TEXT_LEAST = 30 << 20 };
@@ -260,7 +250,7 @@ static void pictures_leave_the_text_side_alone(void **state) {
     err e = {0};
     fault f = {0};
     real pixels[3 * SIDE * SIDE], z[32];
-    size_t before = mapped_memory();
+    size_t before = own_memory("RssFile:");
     arena memory;
     void *room = mem_reserve((size_t)32 << 20);
     (void)state;
@@ -273,14 +263,14 @@ static void pictures_leave_the_text_side_alone(void **state) {
     assert_true(seeded_make(&made, config, CLIP_F32, 3));
     if (!folder_make(scratch("large"), &e) || !checkpoint_write(scratch("large"), &made.model, "F32", &e)) fail_msg("%s", e.text);
     seeded_free(&made);
-    before = mapped_memory();
+    before = own_memory("RssFile:");
     checkpoint *c = checkpoint_open(scratch("large"), &e);
     if (!c) fail_msg("%s", e.text);
     assert_true(checkpoint_check_side(c, CHECK_IMAGE, &e));
     assert_true(clip_image_embed(checkpoint_model(c), pixels, NULL, SIDE, SIDE, &memory, NULL, z, &f));
-    size_t pictured = mapped_memory();
+    size_t pictured = own_memory("RssFile:");
     assert_true(checkpoint_check_side(c, CHECK_TEXT, &e));
-    size_t text = mapped_memory();
+    size_t text = own_memory("RssFile:");
     checkpoint_free(c);
     scratch_remove();
     mem_release(room, (size_t)32 << 20);

@@ -278,12 +278,6 @@ static void coca_captions(void **state) {
     assert_non_null(strstr(said.err, "the built-in captioner: it was trained for embeddings of 128 numbers, the model's have"));
 }
 
-static int clean(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(result_holds_all),
@@ -297,5 +291,5 @@ int main(void) {
         cmocka_unit_test(coca_captions),
     };
     mem_hook_cjson();
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }
