@@ -10,7 +10,7 @@ static const data_set sets[] = {
      "https://www.cs.stanford.edu/~roozbeh/pascal-context/, pictures of VOC 2010, maps converted by mmsegmentation's "
      "tool",
      read_context},
-    {"pascal_context_mat", "PASCAL Context, original", "trainval", "trainval", NULL,
+    {"pascal_context_mat", "PASCAL Context, original", "trainval", "train, val, trainval (not given: val, where VOC 2010's lists are)", NULL,
      "https://www.cs.stanford.edu/~roozbeh/pascal-context/ (trainval.tar.gz), pictures of VOC 2010 (data/get pascal_context_mat)", read_context_mat},
     {"coco2017", "COCO 2017", "val2017", "train2017, val2017", NULL,
      "https://cocodataset.org/#download (data/get coco2017)", read_coco},
@@ -66,6 +66,7 @@ static const char *full_split(const data_set *set, const char *split) {
 bool data_read(const data_set *set, const data_wish *wish, const data_sink *sink, err *e) {
     data_reader r = {.set = set, .root = wish->root, .sink = sink, .e = e, .objects = wish->objects, .labels = wish->labels};
     r.split = wish->split ? full_split(set, wish->split) : set->split;
+    r.asked = wish->split != NULL;
     r.by = wish->by ? wish->by : set->by;
     if (strchr(r.split, '/') || !*r.split)
         return err_set(e, "--split: '%s' found, one of %s expected", r.split, set->splits);

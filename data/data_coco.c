@@ -8,8 +8,8 @@
 static bool add_category(data_reader *r, coco_table *t, const cJSON *item) {
     uint64_t id;
     const char *name = item_text(item, "name");
-    if (!item_whole(item, "id", &id) || !name)
-        return true; /* what is of it will be "of a category that is not there" */
+    if (!item_whole(item, "id", &id) || !name) /* what is of it will be "of a category that is not there" */
+        return reader_skip(r, false, "no id or no name", "category %s", name ? name : "without name");
     if (!mem_grow(&t->category, &t->category_room, t->category_count + 1, sizeof *t->category))
         return err_set(r->e, "no memory for %zu categories", t->category_count + 1);
     coco_category *c = &t->category[t->category_count++];
@@ -107,17 +107,24 @@ static bool find_captions(data_reader *r, coco *c, uint64_t id, caption_list *ou
     const places *p = &c->captions.annotations;
     memset(out, 0, sizeof *out);
     for (size_t k = places_find(p, id);
-         c->has_captions && k < p->count && p->item[k].key == id && out->count < CAPTIONS_MOST; k++) {
+         c->has_captions && k < p->count && p->item[k].key == id; k++) {
         cJSON *item = json_stream_at(&c->captions.file, p->item[k].at, r->e);
         if (!item) return false;
         const char *text = item_text(item, "caption");
-        out->kept[out->count] = item;
-        if (text)
-            out->text[out->count++] = text;
-        else
-            json_free(item);
+        bool fits = out->count < CAPTIONS_MOST;
+        if (text && fits) {
+            out->kept[out->count] = item, out->text[out->count++] = text;
+            continue;
+        }
+        json_free(item);
+        if (!reader_skip(r, false, text ? "more captions than are read" : "no caption", "caption of %llu", (unsigned long long)id)) return false;
     }
     return true;
+}
+
+static void free_captions(caption_list *c) {
+    for (size_t i = 0; i < c->count; i++) json_free(c->kept[i]);
+    c->count = 0;
 }
 
 static bool coco_region(data_reader *r, coco *c, const cJSON *item) {
@@ -172,13 +179,13 @@ static bool panoptic_segment(data_reader *r, coco *c, const cJSON *item, const c
 
 static bool panoptic_regions(data_reader *r, coco *c, const cJSON *item, const char *picture) {
     const char *file = item_text(item, "file_name"), *why = "label picture missing";
-    const cJSON *segment;
+    const cJSON *segment, *segments = cJSON_GetObjectItemCaseSensitive(item, "segments_info");
     label_image l;
+    if (!cJSON_IsArray(segments)) return reader_skip(r, true, "no segments_info", "annotation of %s", picture);
     if (!file || !reader_labels(r, reader_path(r, "annotations/panoptic_%s/%s", r->split, file).text, &l, &why))
         return reader_skip(r, true, why, "annotation of %s", picture);
     bool ok = true;
-    cJSON_ArrayForEach(segment, cJSON_GetObjectItemCaseSensitive(item, "segments_info")) if (ok) ok =
-        panoptic_segment(r, c, segment, picture, &l);
+    cJSON_ArrayForEach(segment, segments) if (ok) ok = panoptic_segment(r, c, segment, picture, &l);
     labels_free(&l);
     return ok;
 }
@@ -223,10 +230,10 @@ static bool coco_picture(data_reader *r, coco *c, uint64_t image, const cJSON *i
         return reader_skip(r, false, "picture of another size than listed", "image %s", id.text) &&
                skip_annotations(r, c, image);
     caption_list captions;
-    if (!find_captions(r, c, image, &captions)) return false;
+    if (!find_captions(r, c, image, &captions)) return free_captions(&captions), false;
     p.captions = captions.text, p.caption_count = captions.count;
     state = reader_tell(r, &p, width, height);
-    for (size_t i = 0; i < captions.count; i++) json_free(captions.kept[i]);
+    free_captions(&captions);
     return state != PICTURE_STOP && (state == PICTURE_OTHER || coco_regions(r, c, image, id.text));
 }
 
@@ -239,6 +246,10 @@ static bool coco_pictures(data_reader *r, coco *c) {
     places_sort(&sorted);
     for (size_t i = 0; ok && i < c->t.images.count; i++) {
         place at = c->t.images.item[i];
+        if (at.key == UINT64_MAX) {
+            ok = reader_skip(r, false, "no id", "image %zu of the list", i);
+            continue;
+        }
         if (sorted.item[places_find(&sorted, at.key)].at != at.at) {
             ok = reader_skip(r, false, "listed twice", "image %llu", (unsigned long long)at.key);
             continue;
@@ -249,7 +260,8 @@ static bool coco_pictures(data_reader *r, coco *c) {
     }
     for (size_t i = 0; ok && i < c->t.annotations.count; i++) {
         uint64_t key = c->t.annotations.item[i].key;
-        if ((i == 0 || key != c->t.annotations.item[i - 1].key) && places_find(&sorted, key) == sorted.count)
+        if ((i == 0 || key != c->t.annotations.item[i - 1].key) &&
+            (key == UINT64_MAX || places_find(&sorted, key) == sorted.count))
             ok = skip_annotations(r, c, key);
     }
     places_free(&sorted);
@@ -329,6 +341,7 @@ bool read_coco_stuff(void *reader) {
     bool ok = stuff_open(r, &t) && reader_folder(r, reader_path(r, "annotations/%s", r->split).text, &maps);
     for (size_t i = 0; ok && i < maps.count; i++) /* converted copies have _ in their names */
         if (ends_with(maps.item[i], ".png") && !strchr(maps.item[i], '_')) ok = stuff_picture(r, maps.item[i], &t);
+    ok = ok && reader_unlabelled(r, path_of("images/%s", r->split).text, path_of("annotations/%s", r->split).text);
     names_free(&maps), names_free(&t.lines);
     mem_free(t.classes), mem_free(t.value), mem_free(t.id);
     return ok;

@@ -69,7 +69,10 @@ static bool ade_classes(data_reader *r, class_table *t) {
         const char *name = lines.item[i];
         for (int k = 0; k < 4 && name; k++) name = strchr(name, '\t') ? strchr(name, '\t') + 1 : NULL;
         unsigned long n = strtoul(lines.item[i], NULL, 10);
-        if (name && n) ok = add_class(r, t, n, name, strcspn(name, "\t"));
+        if (!name || !n || n >= LABEL_VALUES)
+            ok = err_set(r->e, "%s: \"%.80s\" found, a number, three more columns and names between tabs expected", path.text, lines.item[i]);
+        else
+            ok = add_class(r, t, n, name, strcspn(name, "\t"));
     }
     names_free(&lines);
     return ok && (t->count || err_set(r->e, "%s: lists no class", path.text)) && tell_classes(r, t);
@@ -97,12 +100,13 @@ bool read_ade20k(void *reader) {
         ade_classes(r, &t) && reader_folder(r, reader_path(r, "%s/annotations/%s", ade_base, r->split).text, &maps);
     for (size_t i = 0; ok && i < maps.count; i++)
         if (ends_with(maps.item[i], ".png")) ok = ade_picture(r, maps.item[i], &t);
+    ok = ok && reader_unlabelled(r, path_of("%s/images/%s", ade_base, r->split).text, path_of("%s/annotations/%s", ade_base, r->split).text);
     names_free(&maps), free_classes(&t);
     return ok;
 }
 
 /* ---- Cityscapes ------------------------------------------------------------------------------------------ */
-enum { CITY_CLASSES = 19, CITY_NONE = 255 };
+enum { CITY_CLASSES = 19, CITY_LAST = 33, CITY_UNKNOWN = 254, CITY_NONE = LABEL_NOTHING };
 /* id: the number for training; value: the number of labelIds. */
 static const data_class city_classes[CITY_CLASSES] = {
     {"0", "road", "road"},
@@ -131,7 +135,7 @@ static const unsigned char city_ids[CITY_CLASSES] = {7,  8,  11, 12, 13, 17, 19,
 static uint32_t city_class(uint32_t id) {
     for (uint32_t c = 0; c < CITY_CLASSES; c++)
         if (city_ids[c] == id) return c;
-    return CITY_NONE;
+    return id <= CITY_LAST || id == CITY_NONE ? CITY_NONE : CITY_UNKNOWN;
 }
 
 /* labelTrainIds, or labelIds turned into them. */
@@ -151,6 +155,10 @@ static bool city_objects(data_reader *r, const char *id, const label_image *l) {
         uint32_t c = city_class(k / 1000);
         if (!r->counts[k] || c == CITY_NONE) continue;
         path_text name = path_of("%s/object%u", id, (unsigned)k);
+        if (c == CITY_UNKNOWN) {
+            if (!reader_skip(r, true, "object without a class", "%s", name.text)) return false;
+            continue;
+        }
         data_region region = {.id = name.text,
                               .kind = "instance",
                               .class_id = city_classes[c].id,
@@ -266,7 +274,9 @@ static bool imagenet_s_classes(data_reader *r, imagenet *n) {
 static bool imagenet_s_regions(data_reader *r, imagenet *n, const char *id, const label_image *l) {
     enum { IGNORED = 1000 };
     if (!reader_count(r, l)) return false;
-    size_t ignored = r->counts[IGNORED];
+    size_t ignored = r->counts[IGNORED], known = r->counts[0] + ignored, all = l->width * l->height;
+    for (size_t i = 0; i < n->t.count; i++) known += i + 1 == IGNORED ? 0 : r->counts[i + 1];
+    if (known < all && !reader_skip(r, true, path_of("%zu pixels of no class", all - known).text, "%s/labels", id)) return false;
     for (size_t i = 0; i < n->t.count; i++) {
         if (!r->counts[i + 1]) continue;
         path_text name = path_of("%s/class%zu", id, i + 1),
@@ -331,12 +341,16 @@ bool read_imagenet_s(void *reader) {
     return ok;
 }
 
+/* "n01440764"; other folders are not the dataset's. */
+static bool is_synset(const char *folder) { return folder[0] == 'n' && strlen(folder) == 9 && strspn(folder + 1, "0123456789") == 8; }
+
 /* A class is a line of the mapping. */
 static bool imagenet_file(data_reader *r, imagenet *n, const char *synset, const char *entry) {
     size_t k = 0, length = strlen(synset);
     while (k < n->lines.count && (strncmp(n->lines.item[k], synset, length) != 0 || n->lines.item[k][length] != ' '))
         k++;
-    if (k == n->lines.count || (!is_picture(entry) && !ends_with(entry, ".png"))) return true;
+    if (!is_picture(entry) && !ends_with(entry, ".png")) return true;
+    if (k == n->lines.count) return !is_synset(synset) || reader_skip(r, false, "class not in LOC_synset_mapping.txt", "%s/%s", synset, entry);
     path_text id = stem_of(entry), file = path_of("%s/%s/%s", r->split, synset, entry),
               more = path_of(",\"synset\":\"%s\"", synset);
     data_picture p = {.id = id.text, .file = file.text, .class_index = (long)k, .more = more.text};
@@ -436,13 +450,20 @@ static bool mvtec_category(data_reader *r, const char *category, long index) {
     return ok;
 }
 
+static bool is_category(const data_reader *r, const char *folder) {
+    return folder_exists(reader_path(r, "%s/ground_truth", folder).text) || folder_exists(reader_path(r, "%s/train", folder).text);
+}
+
 bool read_mvtec(void *reader) {
     data_reader *r = reader;
     name_list all = {0}, categories = {0};
     bool ok = reader_folder(r, r->root, &all);
-    for (size_t i = 0; ok && i < all.count; i++)
+    for (size_t i = 0; ok && i < all.count; i++) {
         if (folder_exists(reader_path(r, "%s/%s", all.item[i], r->split).text))
             ok = names_add(r, &categories, all.item[i], strlen(all.item[i]));
+        else if (is_category(r, all.item[i]))
+            ok = reader_skip(r, false, path_of("no folder %s in it", r->split).text, "%s", all.item[i]);
+    }
     if (ok && !categories.count)
         ok = err_set(r->e, "%s: no folder CATEGORY/%s in it. The layout of %s is expected; get it from %s", r->root,
                      r->split, r->set->title, r->set->where);
@@ -482,6 +503,8 @@ static bool visa_open(data_reader *r, visa *v) {
 static bool visa_row(data_reader *r, const visa *v) {
     long index = 0;
     bool normal = !strcmp(visa_field(v, 2), "normal");
+    if (!normal && strcmp(visa_field(v, 2), "anomaly") != 0)
+        return reader_skip(r, false, "a row of neither normal nor anomaly", "%s", visa_field(v, 3));
     path_text id = path_of("%s", visa_field(v, 3)),
               mask = reader_path(r, "%s", *visa_field(v, 4) ? visa_field(v, 4) : "no mask");
     for (size_t i = 0; i < v->objects.count; i++)
@@ -494,8 +517,12 @@ bool read_visa(void *reader) {
     data_reader *r = reader;
     visa v = {0};
     bool ok = visa_open(r, &v);
-    while (ok && csv_next(&v.file, r->e))
-        if (!strcmp(visa_field(&v, 1), r->split)) ok = visa_row(r, &v);
+    while (ok && csv_next(&v.file, r->e)) {
+        const char *split = visa_field(&v, 1);
+        if (!strcmp(split, r->split)) ok = visa_row(r, &v);
+        else if (strcmp(split, "train") != 0 && strcmp(split, "test") != 0)
+            ok = reader_skip(r, false, "a row of neither train nor test", "%s", *visa_field(&v, 3) ? visa_field(&v, 3) : "a row without image");
+    }
     ok = ok && v.file.ended;
     csv_close(&v.file), names_free(&v.objects);
     return ok;
@@ -504,14 +531,21 @@ bool read_visa(void *reader) {
 /* ---- Flickr30k -----------------------------------------------------------------------------------------------------
  */
 enum { SENTENCES_MOST = 64 };
-static bool flickr_picture(data_reader *r, const cJSON *item) {
+static bool is_split(const char *split) { return !strcmp(split, "train") || !strcmp(split, "val") || !strcmp(split, "test"); }
+
+static bool flickr_picture(data_reader *r, const cJSON *item, size_t nth) {
     const char *name = item_text(item, "filename"), *split = item_text(item, "split"), *captions[SENTENCES_MOST];
     const cJSON *sentence;
     size_t n = 0;
-    if (!name || !split || strcmp(split, r->split) != 0) return true;
-    cJSON_ArrayForEach(sentence, cJSON_GetObjectItemCaseSensitive(item, "sentences")) if (n < SENTENCES_MOST &&
-                                                                                          item_text(sentence, "raw"))
-        captions[n++] = item_text(sentence, "raw");
+    path_text number = path_of("image %zu", nth);
+    if (!split || !is_split(split)) return reader_skip(r, false, "no split", "%s", name ? name : number.text);
+    if (strcmp(split, r->split) != 0) return true;
+    if (!name) return reader_skip(r, false, "no filename", "%s", number.text);
+    cJSON_ArrayForEach(sentence, cJSON_GetObjectItemCaseSensitive(item, "sentences")) {
+        const char *raw = item_text(sentence, "raw"), *why = !raw ? "sentence without raw" : "more sentences than are read";
+        if (raw && n < SENTENCES_MOST) captions[n++] = raw;
+        else if (!reader_skip(r, false, why, "%s", name)) return false;
+    }
     path_text file = path_of("flickr30k-images/%s", name);
     data_picture p = {.id = name, .file = file.text, .class_index = -1, .captions = captions, .caption_count = n};
     return reader_picture(r, &p) != PICTURE_STOP;
@@ -520,11 +554,12 @@ static bool flickr_picture(data_reader *r, const cJSON *item) {
 bool read_flickr30k(void *reader) {
     data_reader *r = reader;
     json_stream s = {0};
+    size_t nth = 0;
     path_text path = reader_path(r, "dataset_flickr30k.json");
     bool ok = reader_needs(r, path.text) && r->sink->classes(r->sink->arg, NULL, 0, r->e) &&
               json_stream_open(&s, path.text, r->e);
     while (ok && json_stream_next(&s, r->e))
-        if (!strcmp(s.section, "images")) ok = flickr_picture(r, s.item);
+        if (!strcmp(s.section, "images")) ok = flickr_picture(r, s.item, nth++);
     ok = ok && s.ended;
     json_stream_close(&s);
     return ok;

@@ -1,6 +1,7 @@
 /* data_openimages.c - Open Images V7: masks, points and boxes, each in a table of its own, joined by picture. */
 #include "data/reader.h"
 #include "files/files.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,10 @@ typedef struct {
 } images;
 
 /* ---- tables --------------------------------------------------------------------------------------- */
+static const char *field(const table *t, size_t column) {
+    return t->column[column] < t->file.count ? t->file.field[t->column[column]] : "";
+}
+
 /* columns[0] is the picture's. */
 static bool index_table(data_reader *r, table *t, const char *path, const char *const *columns, size_t count) {
     if (!csv_open(&t->file, path, r->e)) return false;
@@ -33,15 +38,14 @@ static bool index_table(data_reader *r, table *t, const char *path, const char *
     if (!csv_next(&t->file, r->e)) return t->file.ended ? err_set(r->e, "%s: is empty", path) : false;
     for (size_t i = 0; i < count; i++)
         if (!csv_column(&t->file, columns[i], &t->column[i], r->e)) return false;
-    while (csv_next(&t->file, r->e))
-        if (t->file.count > t->column[0] && !places_add(r, &t->rows, text_key(t->file.field[t->column[0]]), t->file.at))
+    while (csv_next(&t->file, r->e)) {
+        const char *image = field(t, 0);
+        if (*image ? !places_add(r, &t->rows, text_key(image), t->file.at)
+                   : !reader_skip(r, false, "a row without picture", "%s at byte %llu", strrchr(path, '/') + 1, (unsigned long long)t->file.at))
             return false;
+    }
     places_sort(&t->rows);
     return t->file.ended;
-}
-
-static const char *field(const table *t, size_t column) {
-    return t->column[column] < t->file.count ? t->file.field[t->column[column]] : "";
 }
 
 static bool row_at(data_reader *r, table *t, uint64_t at) {
@@ -198,8 +202,13 @@ static bool find_points(data_reader *r, images *m, uint64_t key, size_t width, s
     for (size_t k = places_find(p, key); k < p->count && p->item[k].key == key; k++) {
         data_point one = {0};
         if (!row_at(r, &m->points, p->item[k].at)) return false;
-        if (!pixel_of(field(&m->points, 1), width, &one.x) || !pixel_of(field(&m->points, 2), height, &one.y)) {
-            if (!reader_skip(r, false, "point beyond the picture", "point of %s", field(&m->points, 0))) return false;
+        const char *answer = field(&m->points, 4), *why = NULL;
+        if (!pixel_of(field(&m->points, 1), width, &one.x) || !pixel_of(field(&m->points, 2), height, &one.y))
+            why = "point beyond the picture";
+        else if (strcmp(answer, "yes") != 0 && strcmp(answer, "no") != 0 && strcmp(answer, "unsure") != 0)
+            why = "answer neither yes, no nor unsure";
+        if (why) {
+            if (!reader_skip(r, false, why, "point of %s", field(&m->points, 0))) return false;
             continue;
         }
         described *d = find_label(m, field(&m->points, 3));
@@ -212,6 +221,17 @@ static bool find_points(data_reader *r, images *m, uint64_t key, size_t width, s
     return true;
 }
 
+static bool box_of(const table *t, double box[4], long *group) {
+    char *end;
+    for (size_t i = 0; i < 4; i++) {
+        const char *text = field(t, 2 + i);
+        box[i] = strtod(text, &end);
+        if (end == text || *end || !isfinite(box[i])) return false;
+    }
+    *group = strtol(field(t, 6), &end, 10);
+    return end != field(t, 6) && !*end;
+}
+
 static bool say_boxes(data_reader *r, images *m, uint64_t key) {
     const places *p = &m->boxes.rows;
     const char *comma = "";
@@ -221,12 +241,16 @@ static bool say_boxes(data_reader *r, images *m, uint64_t key) {
     if (first == p->count) return true;
     say(&r->other, ",\"boxes\":[");
     for (size_t k = first; k < p->count && p->item[k].key == key; k++) {
+        double box[4];
+        long group;
         if (!row_at(r, &m->boxes, p->item[k].at)) return false;
+        if (!box_of(&m->boxes, box, &group)) {
+            if (!reader_skip(r, false, "box of no four numbers and group", "box of %s", field(&m->boxes, 0))) return false;
+            continue;
+        }
         say(&r->other, "%s{\"label\":", comma), comma = ",";
         say_quoted(&r->other, field(&m->boxes, 1));
-        say(&r->other, ",\"box\":[%.17g,%.17g,%.17g,%.17g],\"group\":%d}", strtod(field(&m->boxes, 2), NULL),
-            strtod(field(&m->boxes, 3), NULL), strtod(field(&m->boxes, 4), NULL), strtod(field(&m->boxes, 5), NULL),
-            atoi(field(&m->boxes, 6)));
+        say(&r->other, ",\"box\":[%.17g,%.17g,%.17g,%.17g],\"group\":%ld}", box[0], box[1], box[2], box[3], group);
     }
     say(&r->other, "]");
     return true;

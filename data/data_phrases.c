@@ -17,8 +17,9 @@ static bool index_pictures(data_reader *r, phrasecut *p) {
     path_text path = reader_path(r, "%s/image_data_split3000.json", base);
     if (!file_exists(path.text)) path = reader_path(r, "%s/image_data_split.json", base);
     if (!reader_needs(r, path.text) || !json_stream_open(&p->pictures, path.text, r->e)) return false;
-    while (json_stream_next(&p->pictures, r->e))
-        if (item_whole(p->pictures.item, "image_id", &id) && !places_add(r, &p->listed, id, p->pictures.at))
+    for (size_t i = 0; json_stream_next(&p->pictures, r->e); i++) /* its tasks will be of a picture that is not listed */
+        if (!(item_whole(p->pictures.item, "image_id", &id) ? places_add(r, &p->listed, id, p->pictures.at)
+                                                            : reader_skip(r, false, "no image_id", "picture %zu of the list", i)))
             return false;
     places_sort(&p->listed);
     return p->pictures.ended;

@@ -59,6 +59,11 @@ static bool in_split(const char *wanted, const char *split) {
     return !strcmp(wanted, "test") ? strstr(split, "test") != NULL : !strcmp(wanted, split);
 }
 
+static path_text name_of_ref(const pickle_value *ref, size_t nth) {
+    uint64_t id;
+    return whole_of(ref, "ref_id", &id) ? path_of("ref%llu", (unsigned long long)id) : path_of("ref %zu of the list", nth);
+}
+
 static bool index_refs(data_reader *r, refcoco *c, const char *path) {
     size_t length;
     if (!reader_needs(r, path)) return false;
@@ -69,7 +74,11 @@ static bool index_refs(data_reader *r, refcoco *c, const char *path) {
         return err_set(r->e, "%s: %s found, a list of refs expected", path, pickle_describe(list).text);
     for (size_t i = 0; i < list->count; i++) {
         uint64_t image = UINT64_MAX;
-        if (!put_text(&c->split, pickle_get(list->items[i], "split")) || !in_split(r->split, c->split.text)) continue;
+        if (!put_text(&c->split, pickle_get(list->items[i], "split"))) {
+            if (!reader_skip(r, false, "no split", "%s", name_of_ref(list->items[i], i).text)) return false;
+            continue;
+        }
+        if (!in_split(r->split, c->split.text)) continue;
         (void)whole_of(list->items[i], "image_id", &image);
         if (!places_add(r, &c->of_picture, image, i)) return false;
     }
@@ -99,7 +108,10 @@ static bool find_candidates(data_reader *r, refcoco *c, uint64_t image) {
         if (!item) return false;
         bool known = item_whole(item, "id", &one.id);
         json_free(item);
-        if (!known) continue;
+        if (!known) {
+            if (!reader_skip(r, true, "no id", "annotation of %llu", (unsigned long long)image)) return false;
+            continue;
+        }
         if (!mem_grow(&c->candidate, &c->candidate_room, c->candidate_count + 1, sizeof one))
             return err_set(r->e, "no memory for a picture's objects");
         c->candidate[c->candidate_count++] = one;
@@ -107,18 +119,22 @@ static bool find_candidates(data_reader *r, refcoco *c, uint64_t image) {
     return true;
 }
 
-static size_t find_phrases(refcoco *c, const pickle_value *ref, data_phrase *out) {
+static bool find_phrases(data_reader *r, refcoco *c, const pickle_value *ref, const char *id, data_phrase *out, size_t *count) {
     const pickle_value *list = pickle_get(ref, "sentences");
-    size_t n = 0;
-    for (size_t i = 0; list && list->kind == PICKLE_LIST && i < list->count && n < SENTENCES_MOST; i++) {
-        bool raw = put_text(&c->raw[n], pickle_get(list->items[i], "raw")),
-             sent = put_text(&c->sent[n], pickle_get(list->items[i], "sent"));
-        if (!raw) continue;
+    size_t n = *count = 0;
+    if (!list || list->kind != PICKLE_LIST) return reader_skip(r, true, "no list of sentences", "%s", id);
+    for (size_t i = 0; i < list->count; i++) {
+        if (n == SENTENCES_MOST || !put_text(&c->raw[n], pickle_get(list->items[i], "raw"))) {
+            if (!reader_skip(r, true, n == SENTENCES_MOST ? "more sentences than are read" : "sentence without raw", "%s", id)) return false;
+            continue;
+        }
+        bool sent = put_text(&c->sent[n], pickle_get(list->items[i], "sent"));
         out[n] = (data_phrase){.raw = c->raw[n].text, .sent = sent ? c->sent[n].text : ""};
         (void)whole_of(list->items[i], "sent_id", &out[n].id);
         n++;
     }
-    return n;
+    *count = n;
+    return true;
 }
 
 /* The pixels of an annotation into r->mask; *once: those that a single part covers. */
@@ -137,13 +153,14 @@ static bool ref_region(data_reader *r, refcoco *c, const pickle_value *ref, cons
                        uint64_t ann_id) {
     data_phrase phrases[SENTENCES_MOST];
     long index;
-    size_t once = 0;
+    size_t once = 0, phrase_count;
     err why = {0};
     const coco_category *category = coco_category_of(&c->t, annotation, &index);
     if (!reader_mask(r)) return false;
     if (!draw(r, c, annotation, &once, &why))
         return reader_skip(r, true, path_of("segmentation: %s", why.text).text, "%s", id);
     path_text more = path_of(",\"ann_id\":%llu,\"once\":%zu", (unsigned long long)ann_id, once);
+    if (!find_phrases(r, c, ref, id, phrases, &phrase_count)) return false;
     (void)put_text(&c->split, pickle_get(ref, "split"));
     data_region region = {.id = id,
                           .object = ann_id,
@@ -154,7 +171,7 @@ static bool ref_region(data_reader *r, refcoco *c, const pickle_value *ref, cons
                           .class_name = category ? category->name : NULL,
                           .class_index = index,
                           .phrases = phrases,
-                          .phrase_count = find_phrases(c, ref, phrases),
+                          .phrase_count = phrase_count,
                           .candidates = c->candidate,
                           .candidate_count = c->candidate_count,
                           .more = more.text};
@@ -295,10 +312,10 @@ static bool next_line(reclip *c, uint64_t *at) {
     }
 }
 
-static cJSON *parse_line(reclip *c, data_reader *r, uint64_t number) {
-    char name[4200];
-    snprintf(name, sizeof name, "%s (line %llu)", c->path, (unsigned long long)number + 1);
-    return json_parse(c->line.text, c->line.length, name, r->e);
+static cJSON *parse_line(reclip *c, uint64_t number, err *e) {
+    char name[40];
+    snprintf(name, sizeof name, "line %llu", (unsigned long long)number + 1);
+    return json_parse(c->line.text, c->line.length, name, e);
 }
 
 static bool index_lines(data_reader *r, reclip *c) {
@@ -310,12 +327,13 @@ static bool index_lines(data_reader *r, reclip *c) {
     if (!reader_needs(r, c->path)) return false;
     if (!(c->lines = os_open(c->path, "rb"))) return err_set(r->e, "%s: cannot be read: %s", c->path, strerror(errno));
     while (next_line(c, &at)) {
-        uint64_t image = UINT64_MAX;
-        cJSON *item = parse_line(c, r, number);
-        if (!item) return false;
-        (void)item_whole(item, "image_id", &image);
+        uint64_t image = 0;
+        err why = {0};
+        cJSON *item = parse_line(c, number, &why);
+        const char *left = !item ? why.text : item_whole(item, "image_id", &image) ? NULL : "no image_id";
+        bool ok = left ? reader_skip(r, false, left, "line%llu", (unsigned long long)number) : places_add(r, &c->of_picture, image, at);
         json_free(item);
-        if (!places_add(r, &c->of_picture, image, at) || !places_add(r, &c->numbers, at, number++)) return false;
+        if (!ok || !places_add(r, &c->numbers, at, number++)) return false;
     }
     places_sort(&c->of_picture);
     return places_groups(r, &c->of_picture, &c->groups);
@@ -328,11 +346,12 @@ static bool index_boxes(data_reader *r, reclip *c) {
     if (!json_stream_open(&c->detections, path.text, r->e)) return false;
     while (json_stream_next(&c->detections, r->e)) {
         uint64_t image = UINT64_MAX;
-        if (*c->detections.section)
-            image = strtoull(c->detections.section, NULL, 10);
-        else
-            (void)item_whole(c->detections.item, "image_id", &image);
-        if (!places_add(r, &c->boxes, image, c->detections.at)) return false;
+        const char *section = c->detections.section;
+        bool known = *section ? strspn(section, "0123456789") == strlen(section) : item_whole(c->detections.item, "image_id", &image);
+        if (*section && known) image = strtoull(section, NULL, 10);
+        if (known ? !places_add(r, &c->boxes, image, c->detections.at)
+                  : !reader_skip(r, false, "of no picture's number", "detection at byte %llu", (unsigned long long)c->detections.at))
+            return false;
     }
     places_sort(&c->boxes);
     return c->detected = c->detections.ended;
@@ -360,11 +379,10 @@ static bool say_detections(data_reader *r, reclip *c, uint64_t image) {
         double box[4];
         cJSON *item = json_stream_at(&c->detections, c->boxes.item[k].at, r->e);
         if (!item) return false;
-        if (box_of(cJSON_IsObject(item) ? cJSON_GetObjectItemCaseSensitive(item, "box") : item, box)) {
-            say(&r->other, "%s", comma), comma = ",";
-            say_box(&r->other, box);
-        }
+        bool four = box_of(cJSON_IsObject(item) ? cJSON_GetObjectItemCaseSensitive(item, "box") : item, box);
+        if (four) say(&r->other, "%s", comma), comma = ",", say_box(&r->other, box);
         json_free(item);
+        if (!four && !reader_skip(r, true, "no four numbers", "detection of %llu", (unsigned long long)image)) return false;
     }
     say(&r->other, "]");
     return true;
@@ -385,42 +403,67 @@ static bool is_right(const cJSON *answer, uint64_t id) {
     return false;
 }
 
-static bool reclip_line(data_reader *r, const cJSON *item, uint64_t number) {
-    const cJSON *anns = cJSON_GetObjectItemCaseSensitive(item, "anns"),
-                *answer = cJSON_GetObjectItemCaseSensitive(item, "ann_id"), *ann, *sentence;
+/* What a line says: its sentences, and the objects that are chosen among. */
+typedef struct {
     data_phrase phrases[SENTENCES_MOST];
-    size_t n = 0, count = 0, most = (size_t)cJSON_GetArraySize(anns);
-    cJSON_ArrayForEach(sentence, cJSON_GetObjectItemCaseSensitive(item, "sentences")) if (n < SENTENCES_MOST &&
-                                                                                          item_text(sentence, "raw"))
-        phrases[n++] = (data_phrase){.raw = item_text(sentence, "raw")};
-    data_candidate *candidates = mem_alloc(most, sizeof *candidates);
-    if (!candidates) return err_set(r->e, "no memory for %zu boxes", most);
-    cJSON_ArrayForEach(ann, anns) if (item_whole(ann, "id", &candidates[count].id) &&
-                                      box_of(cJSON_GetObjectItemCaseSensitive(ann, "bbox"), candidates[count].box))
-        count++;
-    bool ok = true;
-    for (size_t i = 0; ok && i < count; i++) {
-        if (!is_right(answer, candidates[i].id)) continue;
-        path_text id = path_of("line%llu/ann%llu", (unsigned long long)number, (unsigned long long)candidates[i].id);
-        r->more.length = 0;
-        say(&r->more, ",\"box\":");
-        say_box(&r->more, candidates[i].box);
-        say_bytes(&r->more, r->other.text, r->other.length);
-        if (!(ok = reader_mask(r))) break;
-        fill_box(r, candidates[i].box);
-        data_region region = {.id = id.text,
-                              .object = candidates[i].id,
-                              .kind = "box",
-                              .class_index = -1,
-                              .phrases = phrases,
-                              .phrase_count = n,
-                              .candidates = candidates,
-                              .candidate_count = count,
-                              .candidate_boxes = true,
-                              .more = r->more.text};
-        ok = reader_region(r, &region);
+    data_candidate *candidates;
+    size_t n, count;
+} reclip_said;
+
+static bool take_sentences(data_reader *r, const cJSON *item, const char *line, reclip_said *s) {
+    const cJSON *sentence;
+    cJSON_ArrayForEach(sentence, cJSON_GetObjectItemCaseSensitive(item, "sentences")) {
+        const char *raw = item_text(sentence, "raw"), *why = !raw ? "sentence without raw" : "more sentences than are read";
+        if (raw && s->n < SENTENCES_MOST) s->phrases[s->n++] = (data_phrase){.raw = raw};
+        else if (!reader_skip(r, true, why, "%s", line)) return false;
     }
-    mem_free(candidates);
+    return true;
+}
+
+static bool take_objects(data_reader *r, const cJSON *item, const char *line, reclip_said *s) {
+    const cJSON *anns = cJSON_GetObjectItemCaseSensitive(item, "anns"), *ann;
+    size_t most = (size_t)cJSON_GetArraySize(anns);
+    if (!(s->candidates = mem_alloc(most, sizeof *s->candidates))) return err_set(r->e, "no memory for %zu boxes", most);
+    cJSON_ArrayForEach(ann, anns) {
+        data_candidate *c = &s->candidates[s->count];
+        if (item_whole(ann, "id", &c->id) && box_of(cJSON_GetObjectItemCaseSensitive(ann, "bbox"), c->box)) s->count++;
+        else if (!reader_skip(r, true, "object without id or box", "%s", line)) return false;
+    }
+    return true;
+}
+
+static bool reclip_region(data_reader *r, const reclip_said *s, const char *line, const data_candidate *c) {
+    path_text id = path_of("%s/ann%llu", line, (unsigned long long)c->id);
+    r->more.length = 0;
+    say(&r->more, ",\"box\":");
+    say_box(&r->more, c->box);
+    say_bytes(&r->more, r->other.text, r->other.length);
+    if (!reader_mask(r)) return false;
+    fill_box(r, c->box);
+    data_region region = {.id = id.text,
+                          .object = c->id,
+                          .kind = "box",
+                          .class_index = -1,
+                          .phrases = s->phrases,
+                          .phrase_count = s->n,
+                          .candidates = s->candidates,
+                          .candidate_count = s->count,
+                          .candidate_boxes = true,
+                          .more = r->more.text};
+    return reader_region(r, &region);
+}
+
+static bool reclip_line(data_reader *r, const cJSON *item, uint64_t number) {
+    const cJSON *answer = cJSON_GetObjectItemCaseSensitive(item, "ann_id");
+    size_t found = 0;
+    reclip_said *s = mem_alloc(1, sizeof *s);
+    path_text line = path_of("line%llu", (unsigned long long)number);
+    if (!s) return err_set(r->e, "no memory for a line");
+    bool ok = take_sentences(r, item, line.text, s) && take_objects(r, item, line.text, s);
+    for (size_t i = 0; ok && i < s->count; i++)
+        if (is_right(answer, s->candidates[i].id)) ok = reclip_region(r, s, line.text, &s->candidates[i]), found++;
+    if (ok && !found) ok = reader_skip(r, true, "ann_id is none of its objects", "%s", line.text);
+    mem_free(s->candidates), mem_free(s);
     return ok;
 }
 
@@ -440,16 +483,17 @@ static bool reclip_picture(data_reader *r, reclip *c, size_t first) {
         if (fseek(c->lines, (long)p->item[k].at, SEEK_SET) != 0 || !next_line(c, &at))
             return err_set(r->e, "%s: cannot be read", c->path);
         uint64_t number = c->numbers.item[places_find(&c->numbers, p->item[k].at)].at;
-        cJSON *item = parse_line(c, r, number);
-        if (!item) return false;
+        cJSON *item = parse_line(c, number, r->e);
+        if (!item) return err_prefix(r->e, "%s", c->path);
         const char *name = item_text(item, "file_name");
         if (k == first) {
             path_text id = path_of("%llu", (unsigned long long)p->item[k].key), file = reclip_file(name ? name : "");
             data_picture picture = {.id = id.text, .whole = true, .file = file.text, .class_index = -1};
             state = reader_picture(r, &picture);
-            ok = state != PICTURE_STOP && say_detections(r, c, p->item[k].key);
+            ok = state != PICTURE_STOP && (state != PICTURE_HERE || say_detections(r, c, p->item[k].key));
         }
         if (ok && state == PICTURE_HERE) ok = reclip_line(r, item, number);
+        if (ok && state == PICTURE_GONE) ok = reader_skip(r, false, "picture missing", "line%llu", (unsigned long long)number);
         json_free(item);
     }
     return ok;

@@ -66,8 +66,8 @@ static size_t voc_class_under(const label_image *classes, const label_image *obj
 
 static bool voc_objects(data_reader *r, const char *id, const label_image *classes, const label_image *objects) {
     if (!reader_count(r, objects)) return false;
-    for (uint32_t k = 1; k < VOC_VOID; k++) {
-        if (!r->counts[k]) continue;
+    for (uint32_t k = 1; k < LABEL_VALUES; k++) {
+        if (!r->counts[k] || k == VOC_VOID) continue;
         size_t c = voc_class_under(classes, objects, k);
         path_text name = path_of("%s/object%u", id, (unsigned)k);
         if (!c) {
@@ -282,6 +282,7 @@ static void mat_close(mat_tables *t) {
 
 static const char *why_not_map(data_reader *r, const char *path, label_image *l) {
     err e = {0};
+    if (!file_exists(path)) return "label map missing";
     if (!mat5_read(path, "LabelMap", l, &e)) return "label map unreadable";
     if (l->width == r->width && l->height == r->height) return NULL;
     labels_free(l);
@@ -306,33 +307,49 @@ static bool mat_regions(data_reader *r, const char *id, const label_image *l, co
     return ok;
 }
 
-static bool mat_picture(data_reader *r, const char *entry, const mat_tables *t) {
-    path_text id = path_of("%.*s", (int)(strlen(entry) - 4), entry), file = path_of("JPEGImages/%s.jpg", id.text);
+static bool mat_picture(data_reader *r, const char *id, const mat_tables *t) {
+    path_text file = path_of("JPEGImages/%s.jpg", id);
     label_image l;
     if (!file_exists(reader_path(r, "%s", file.text).text)) { /* as VOC 2010 has them */
-        path_text other = path_of("%s/JPEGImages/%s.jpg", context_base, id.text);
+        path_text other = path_of("%s/JPEGImages/%s.jpg", context_base, id);
         if (file_exists(reader_path(r, "%s", other.text).text)) file = other;
     }
-    data_picture p = {.id = id.text, .file = file.text, .class_index = -1};
+    data_picture p = {.id = id, .file = file.text, .class_index = -1};
     picture_state state = reader_picture(r, &p);
     if (state != PICTURE_HERE) return state != PICTURE_STOP;
-    const char *why = why_not_map(r, reader_path(r, "trainval/%s", entry).text, &l);
-    if (why) return reader_skip(r, true, why, "%s", id.text);
-    bool ok = mat_regions(r, id.text, &l, t);
+    const char *why = why_not_map(r, reader_path(r, "trainval/%s.mat", id).text, &l);
+    if (why) return reader_skip(r, true, why, "%s", id);
+    bool ok = mat_regions(r, id, &l, t);
     labels_free(&l);
+    return ok;
+}
+
+/* VOC 2010's lists divide the maps, where they are there: val is what papers evaluate. */
+static path_text mat_list(const data_reader *r, const char *split) {
+    path_text own = reader_path(r, "%s/ImageSets/SegmentationContext/%s.txt", context_base, split);
+    return file_exists(own.text) ? own : reader_path(r, "%s/ImageSets/Main/%s.txt", context_base, split);
+}
+
+static bool mat_ids(data_reader *r, name_list *ids) {
+    name_list maps = {0};
+    if (!r->asked && file_exists(mat_list(r, "val").text)) r->split = "val";
+    if (strcmp(r->split, "trainval") != 0) return reader_lines(r, mat_list(r, r->split).text, ids);
+    bool ok = reader_folder(r, reader_path(r, "trainval").text, &maps);
+    for (size_t i = 0; ok && i < maps.count; i++) {
+        size_t n = strlen(maps.item[i]);
+        if (n > 4 && !strcmp(maps.item[i] + n - 4, ".mat")) ok = names_add(r, ids, maps.item[i], n - 4);
+    }
+    names_free(&maps);
     return ok;
 }
 
 bool read_context_mat(void *reader) {
     data_reader *r = reader;
     mat_tables t;
-    name_list maps = {0};
-    bool ok = mat_open(r, &t) && reader_folder(r, reader_path(r, "trainval").text, &maps) &&
-              r->sink->classes(r->sink->arg, t.classes, t.few.count, r->e);
-    for (size_t i = 0; ok && i < maps.count; i++)
-        if (strlen(maps.item[i]) > 4 && !strcmp(maps.item[i] + strlen(maps.item[i]) - 4, ".mat"))
-            ok = mat_picture(r, maps.item[i], &t);
-    names_free(&maps);
+    name_list ids = {0};
+    bool ok = mat_open(r, &t) && mat_ids(r, &ids) && r->sink->classes(r->sink->arg, t.classes, t.few.count, r->e);
+    for (size_t i = 0; ok && i < ids.count; i++) ok = mat_picture(r, ids.item[i], &t);
+    names_free(&ids);
     mat_close(&t);
     return ok;
 }

@@ -189,9 +189,21 @@ bool reader_mask_of(data_reader *r, const label_image *l, uint32_t value) {
     return true;
 }
 
+/* Values that are no class's, nor the two that mean nothing: told once a picture. */
+static bool tell_unknown(data_reader *r, const label_image *l, const label_classes *c) {
+    size_t known = 0;
+    for (uint32_t v = 0; v < LABEL_VALUES; v++) {
+        bool is = v == 0 || v == LABEL_NOTHING;
+        for (size_t i = 0; !is && r->counts[v] && i < c->count; i++) is = c->value[i] == v;
+        if (is) known += r->counts[v];
+    }
+    size_t all = l->width * l->height;
+    return known == all || reader_skip(r, true, path_of("%zu pixels of no class", all - known).text, "%s/labels", c->picture);
+}
+
 bool reader_classes(data_reader *r, const label_image *l, const label_classes *c) {
+    if (!reader_count(r, l) || !tell_unknown(r, l, c)) return false;
     if (r->labels) return r->labels(r->sink->arg, l->value, l->height, l->width, r->e);
-    if (!reader_count(r, l)) return false;
     for (size_t i = 0; i < c->count; i++) {
         uint32_t value = c->value[i];
         if (value >= LABEL_VALUES || !r->counts[value]) continue;
@@ -206,6 +218,20 @@ bool reader_classes(data_reader *r, const label_image *l, const label_classes *c
         if (!reader_mask_of(r, l, value) || !reader_region(r, &region)) return false;
     }
     return true;
+}
+
+bool reader_unlabelled(data_reader *r, const char *pictures, const char *labels) {
+    name_list all = {0};
+    path_text folder = reader_path(r, "%s", pictures);
+    bool ok = !folder_exists(folder.text) || reader_folder(r, folder.text, &all);
+    for (size_t i = 0; ok && i < all.count; i++) {
+        const char *dot = strrchr(all.item[i], '.');
+        if (!dot || (!ends_with(dot, ".jpg") && !ends_with(dot, ".jpeg"))) continue;
+        path_text id = path_of("%.*s", (int)(dot - all.item[i]), all.item[i]);
+        ok = file_exists(reader_path(r, "%s/%s.png", labels, id.text).text) || reader_skip(r, false, "label picture missing", "%s", id.text);
+    }
+    names_free(&all);
+    return ok;
 }
 
 /* ---- indices of tables ----------------------------------------------------------------------------------- */

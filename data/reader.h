@@ -20,6 +20,7 @@
 typedef struct {
     const data_set *set;
     const char *root, *split, *by;
+    bool asked; /* for this split, which is not the dataset's own choice */
     bool objects;
     bool (*labels)(void *arg, const uint32_t *value, size_t height, size_t width, err *e); /* data_wish.labels */
     const data_sink *sink;
@@ -67,7 +68,7 @@ bool reader_mask(data_reader *r);
 bool reader_region(data_reader *r, data_region *region);
 
 /* ---- label pictures ---- */
-enum { LABEL_VALUES = 1 << 16 };
+enum { LABEL_VALUES = 1 << 16, LABEL_NOTHING = 255 };
 /* Reads one; *why: why not (told by the caller), else NULL. */
 bool reader_labels(data_reader *r, const char *path, label_image *l, const char **why);
 /* r->counts of the values below LABEL_VALUES. */
@@ -83,6 +84,8 @@ typedef struct {
     const char *(*more)(data_reader *r, size_t i);
 } label_classes;
 bool reader_classes(data_reader *r, const label_image *l, const label_classes *c);
+/* Of datasets that are walked by their label pictures: tells of each picture (.jpg) in a folder that has none in the other. */
+bool reader_unlabelled(data_reader *r, const char *pictures, const char *labels);
 
 /* ---- tables: where the rows of a picture stand ---- */
 typedef struct {

@@ -377,7 +377,7 @@ static void hostile_files(void **state) {
         {"visa", "test", "split_csv/1cls.csv", "object,split,label,image,mask\n\"candle", 0, 1, "a quote is not closed"},
         {"refcoco", "val", "refcoco/refs(unc).p", "\x80\x02]q\0h\0a.", 9, 1, "a list contains itself"},
         {"refcoco", "val", "refcoco/refs(unc).p", "\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7f" "abc.", 15, 1, "are there"},
-        {"reclip", "val", "reclip_data/refcoco_val.jsonl", "{\n", 2, 1, "refcoco_val.jsonl (line 1)"},
+        {"reclip", "val", "reclip_data/refcoco_val.jsonl", "{\n", 2, 0, "{\"id\":\"line0\",\"why\":\"line 1: "},
         {"phrasecut", "val", "VGPhraseCut_v0/refer_val.json",
          "[{\"task_id\":\"a\",\"image_id\":713545,\"phrase\":\"x\",\"Polygons\":[[[[1e300,-1e300],[1,2]]],7]},{\"task_id\":1}]", 0, 0, "0 regions, 2 left out"},
     };
@@ -395,6 +395,133 @@ static void hostile_files(void **state) {
     }
 }
 
+static void make_folders(const char *path) {
+    char folder[1024];
+    err e = {0};
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
+    assert_true(folder_make(folder, &e));
+}
+
+static void replace_all(const char *path, const char *from, const char *to) {
+    size_t length, n = strlen(from);
+    char *bytes = bytes_at(path, &length);
+    assert_int_equal(n, strlen(to));
+    size_t found = 0;
+    for (size_t i = 0; i + n <= length; i++)
+        if (!memcmp(bytes + i, from, n)) memcpy(bytes + i, to, n), found++;
+    if (!found) fail_msg("%s: '%s' is not in it", path, from);
+    put_bytes(path, bytes, length);
+    mem_free(bytes);
+}
+
+/* The same size, all of class 30, which there is not. */
+static void wrong_labels(const char *path) {
+    static const unsigned char palette[31][3];
+    label_image l;
+    err e = {0};
+    if (!labels_read(path, &l, &e)) fail_msg("%s", e.text);
+    unsigned char *index = mem_alloc(l.width * l.height, 1);
+    memset(index, 30, l.width * l.height);
+    assert_true(palette_write_png(path, index, l.width, l.height, palette, 31, &e));
+    mem_free(index);
+    labels_free(&l);
+}
+
+/* One entry that is broken: one line, with its reason, and nothing else is lost. */
+static void each_broken_entry_is_one_line(void **state) {
+    static const struct { const char *set, *split, *file, *bytes, *line; } cases[] = {
+        {"flickr30k", "test", "dataset_flickr30k.json", "{\"images\":[{\"filename\":\"a.jpg\",\"sentences\":[]}]}", "{\"id\":\"a.jpg\",\"why\":\"no split\"}"},
+        {"flickr30k", "test", "dataset_flickr30k.json", "{\"images\":[{\"filename\":\"a.jpg\",\"split\":7}]}", "{\"id\":\"a.jpg\",\"why\":\"no split\"}"},
+        {"flickr30k", "test", "dataset_flickr30k.json", "{\"images\":[{\"filename\":\"a.jpg\",\"split\":\"tset\"}]}", "{\"id\":\"a.jpg\",\"why\":\"no split\"}"},
+        {"flickr30k", "test", "dataset_flickr30k.json", "{\"images\":[7]}", "{\"id\":\"image 0\",\"why\":\"no split\"}"},
+        {"flickr30k", "test", "dataset_flickr30k.json", "{\"images\":[{\"split\":\"test\"}]}", "{\"id\":\"image 0\",\"why\":\"no filename\"}"},
+        {"visa", "test", "split_csv/1cls.csv", "object,split,label,image,mask\ncandle,tset,normal,a.JPG,\n", "{\"id\":\"a.JPG\",\"why\":\"a row of neither train nor test\"}"},
+        {"visa", "test", "split_csv/1cls.csv", "object,split,label,image,mask\ncandle,test,nomal,a.JPG,\n", "{\"id\":\"a.JPG\",\"why\":\"a row of neither normal nor anomaly\"}"},
+        {"visa", "test", "split_csv/1cls.csv", "object,split,label,image,mask\ncandle\n", "{\"id\":\"a row without image\",\"why\":\"a row of neither train nor test\"}"},
+        {"refcoco", "val", "refcoco/refs(unc).p", "(lp0\n(dp1\nS'ref_id'\nI5\nsa.", "{\"id\":\"ref5\",\"why\":\"no split\"}"},
+        {"refcoco", "val", "refcoco/refs(unc).p", "(lp0\nI7\na.", "{\"id\":\"ref 0 of the list\",\"why\":\"no split\"}"},
+        {"reclip", "val", "reclip_data/refcoco_val.jsonl", "{\"file_name\":\"a_1.jpg\"}\n", "{\"id\":\"line0\",\"why\":\"no image_id\"}"},
+        {"phrasecut", "val", "VGPhraseCut_v0/image_data_split.json", "[{\"width\":5}]", "{\"id\":\"picture 0 of the list\",\"why\":\"no image_id\"}"},
+        {"openimages_v7", "validation", "validation-annotations-object-segmentation.csv", "MaskPath,ImageID,LabelName\na.png,,/m/1\n",
+         "{\"id\":\"validation-annotations-object-segmentation.csv at byte 27\",\"why\":\"a row without picture\"}"},
+        {"coco2017", "val2017", "annotations/instances_val2017.json", "{\"images\":[{\"file_name\":\"000000000139.jpg\"}],\"annotations\":[]}",
+         "{\"id\":\"image 0 of the list\",\"why\":\"no id\"}"},
+        {"coco2017", "val2017", "annotations/instances_val2017.json", "{\"images\":[{\"id\":1}],\"annotations\":[],\"categories\":[{\"name\":\"cat\"}]}",
+         "{\"id\":\"category cat\",\"why\":\"no id or no name\"}"},
+        {"imagenet", "val", "val/n99999999/a.JPEG", "", "{\"id\":\"n99999999/a.JPEG\",\"why\":\"class not in LOC_synset_mapping.txt\"}"},
+        {"mvtec_ad", "test", "cable/train/good/000.png", "", "{\"id\":\"cable\",\"why\":\"no folder test in it\"}"},
+        {"ade20k", "validation", "ADEChallengeData2016/images/validation/a.jpg", "", "{\"id\":\"a\",\"why\":\"label picture missing\"}"},
+        {"coco_stuff", "val2017", "images/val2017/a.jpg", "", "{\"id\":\"a\",\"why\":\"label picture missing\"}"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char root[512], from[512], path[1024];
+        size_t found = 0;
+        snprintf(root, sizeof root, "%s", scratch("entry%zu", i));
+        snprintf(from, sizeof from, SETS "%s/root", cases[i].set);
+        copy_tree(from, root);
+        snprintf(path, sizeof path, "%s/%s", root, cases[i].file);
+        make_folders(path);
+        put_bytes(path, cases[i].bytes, strlen(cases[i].bytes));
+        if (run("dataset", cases[i].set, root, "--split", cases[i].split, "--list", NULL) != 0) fail_msg("%s: %s", path, said.err);
+        for (const char *at = said.out; (at = strstr(at, cases[i].line)); at++) found++;
+        if (found != 1) fail_msg("%s %s: %zu times in %s", cases[i].set, cases[i].line, found, said.out);
+    }
+}
+
+/* An entry whose picture is sound, with something beside it that is not. */
+static void what_is_broken_beside_is_told(void **state) {
+    static const struct { const char *set, *split, *file, *from, *to, *line; } cases[] = {
+        {"flickr30k", "test", "dataset_flickr30k.json", "\"raw\"", "\"rwa\"", "\"why\":\"sentence without raw\"}"},
+        {"coco2017", "val2017", "annotations/captions_val2017.json", "\"caption\":", "\"captoin\":", "\"why\":\"no caption\"}"},
+        {"coco_panoptic", "val2017", "annotations/panoptic_val2017.json", "\"segments_info\"", "\"segment_sinfo\"", "\"why\":\"no segments_info\"}"},
+        {"reclip", "val", "reclip_data/refcoco_val.jsonl", "\"raw\"", "\"rwa\"", "\"why\":\"sentence without raw\"}"},
+        {"reclip", "val", "reclip_data/refcoco_val.jsonl", "\"ann_id\"", "\"ann_di\"", "\"why\":\"ann_id is none of its objects\"}"},
+        {"reclip", "val", "reclip_data/refcoco_val.jsonl", "\"bbox\"", "\"bobx\"", "\"why\":\"object without id or box\"}"},
+        {"reclip", "val", "reclip_data/refcoco_dets_dict.json", "\"box\"", "\"bxo\"", "\"why\":\"no four numbers\"}"},
+        {"refcocog", "test", "refcocog/refs(umd).p", "raw", "rwa", "\"why\":\"sentence without raw\"}"},
+        {"openimages_v7", "validation", "oidv7-val-annotations-point-labels.csv", ",yes,", ",yse,", "\"why\":\"answer neither yes, no nor unsure\"}"},
+        {"voc2012", "val", "VOCdevkit/VOC2012/SegmentationClass/2007_000042.png", NULL, NULL, "{\"id\":\"2007_000042/labels\",\"why\":\""},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char root[512], from[512], path[1024];
+        snprintf(root, sizeof root, "%s", scratch("beside%zu", i));
+        snprintf(from, sizeof from, SETS "%s/root", cases[i].set);
+        copy_tree(from, root);
+        snprintf(path, sizeof path, "%s/%s", root, cases[i].file);
+        if (cases[i].from) replace_all(path, cases[i].from, cases[i].to);
+        else wrong_labels(path);
+        if (run("dataset", cases[i].set, root, "--split", cases[i].split, "--list", NULL) != 0) fail_msg("%s: %s", path, said.err);
+        if (!strstr(said.out, cases[i].line)) fail_msg("%s: %s is not said", path, cases[i].line);
+    }
+}
+
+/* Context's maps are divided by VOC 2010's lists; where these are, val is read unless told otherwise. */
+static void lists_divide_maps(void **state) {
+    char root[512], path[1024];
+    (void)state;
+    snprintf(root, sizeof root, "%s", scratch("lists"));
+    copy_tree(SETS "pascal_context_mat/root", root);
+    assert_int_equal(run("dataset", "pascal_context_mat", root, "--split", "val", "--list", NULL), 1);
+    assert_non_null(strstr(said.err, "ImageSets/Main/val.txt"));
+    snprintf(path, sizeof path, "%s/VOCdevkit/VOC2010/ImageSets/Main/val.txt", root);
+    make_folders(path);
+    put_bytes(path, "2008_000003\n2009_999999\n", 24);
+    assert_int_equal(run("dataset", "pascal_context_mat", root, "--list", NULL), 0);
+    assert_non_null(strstr(said.err, "1 pictures"));
+    assert_non_null(strstr(said.out, "\"split\":\"val\""));
+    assert_non_null(strstr(said.out, "picture missing: JPEGImages/2009_999999.jpg"));
+    assert_int_equal(run("dataset", "pascal_context_mat", root, "--split", "trainval", "--list", NULL), 0);
+    assert_non_null(strstr(said.err, "3 pictures"));
+}
+
+static int clean(void **state) {
+    (void)state;
+    scratch_remove();
+    return 0;
+}
+
 int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
@@ -404,6 +531,9 @@ int main(void) {
         cmocka_unit_test(broken_masks_are_told),
         cmocka_unit_test(damaged_pickles_are_refused),
         cmocka_unit_test(hostile_files),
+        cmocka_unit_test(each_broken_entry_is_one_line),
+        cmocka_unit_test(what_is_broken_beside_is_told),
+        cmocka_unit_test(lists_divide_maps),
     };
-    return cmocka_run_group_tests(tests, NULL, scratch_clean);
+    return cmocka_run_group_tests(tests, NULL, clean);
 }
