@@ -5,6 +5,7 @@
  * the depth in its order, DEPTH numbers at a time, wherever in C it stands: a row's bytes never depend on other rows.
  */
 #include "gemm.h"
+#include "simd.h"
 
 #if defined(__x86_64__)
 enum { PANEL = 128 / sizeof(real), TALLEST = 14, QUARTER = PANEL / 4 };
@@ -14,22 +15,6 @@ enum { PANEL = 64 / sizeof(real), TALLEST = 6, QUARTER = PANEL / 2 }; /* half th
 enum { STEP = 16, DEPTH = 256, READ = 256 };
 
 /* ---- the tile ------------------------------------------------------------------------------------------------------- */
-#if defined(__GNUC__)
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#else
-#define ALWAYS_INLINE inline
-#endif
-#if defined(__GNUC__) && !defined(__clang__)
-#define UNROLLED _Pragma("GCC unroll 16")
-#define ROLLED
-#elif defined(__clang__)
-#define UNROLLED
-#define ROLLED _Pragma("clang loop unroll(disable)")
-#else
-#define UNROLLED
-#define ROLLED
-#endif
-
 /* out[h][w] = A[h, depth] B[depth, w]; depth is a multiple of STEP. h and w are constants where it is called, so that all
  * of acc is registers. */
 static ALWAYS_INLINE void tile(const size_t h, const size_t w, const real *restrict a, const real *restrict b, size_t depth,

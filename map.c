@@ -66,6 +66,22 @@ void lerp_apply(const lerp *y, const lerp *x, const real *in, real *out) {
         }
 }
 
+void lerp_across(const lerp *x, const real *in, size_t rows, real *wide) {
+    size_t taps = at_most(LERP_TAPS, x->from);
+    for (size_t i = 0; i < rows; i++, in += x->from, wide += x->to)
+        for (size_t j = 0; j < x->to; j++) {
+            real sum = 0;
+            for (size_t m = 0; m < taps; m++) sum += x->w[j * LERP_TAPS + m] * in[x->at[j] + m];
+            wide[j] = sum;
+        }
+}
+
+void lerp_row(const lerp *y, const real *wide, size_t width, size_t i, real *out) {
+    size_t taps = at_most(LERP_TAPS, y->from);
+    memset(out, 0, width * sizeof *out);
+    for (size_t k = 0; k < taps; k++) k_axpy(y->w[i * LERP_TAPS + k], wide + (y->at[i] + k) * width, out, width);
+}
+
 void lerp_transpose(const lerp *y, const lerp *x, const real *out, real *in) {
     size_t ty = at_most(LERP_TAPS, y->from), tx = at_most(LERP_TAPS, x->from);
     memset(in, 0, y->from * x->from * sizeof *in);

@@ -22,6 +22,9 @@ bool lerp_make(lerp *l, size_t from, size_t to, arena *memory, fault *f);
 bool lerp_make_twice(lerp *l, size_t from, size_t scale, size_t to, arena *memory, fault *f);
 /* out[y->to, x->to] = rows and columns of in[y->from, x->from] interpolated. */
 void lerp_apply(const lerp *y, const lerp *x, const real *in, real *out);
+/* The same in two parts: columns of in [rows, x->from] to wide [rows, x->to]; then any row i of the result, out [width]. */
+void lerp_across(const lerp *x, const real *in, size_t rows, real *wide);
+void lerp_row(const lerp *y, const real *wide, size_t width, size_t i, real *out);
 /* The transpose: in[y->from, x->from] = what out[y->to, x->to] gives back. */
 void lerp_transpose(const lerp *y, const lerp *x, const real *out, real *in);
 
@@ -49,19 +52,24 @@ bool map_fit(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow
  *     const size_t dilations[] = {8, 16};
  *     if (!explain_pamr(picture, 3, h, w, masks, 20, 10, dilations, 2, &memory, cores, &f)) ...   // masks [20,h,w]
  */
-enum { PAMR_DILATIONS = 8 };
-/* Weights of one picture, for any number of masks. */
+enum { PAMR_DILATIONS = 8, PAMR_TOGETHER = 4 };
+/* Weights of one picture, for any number of masks, some of them side by side. */
 typedef struct {
-    size_t h, w, dilations, dilation[PAMR_DILATIONS];
-    real *weights, *other; /* [8 dilations, h, w], [h,w] */
+    size_t h, w, dilations, dilation[PAMR_DILATIONS], together;
+    size_t edge, stride; /* a row: w numbers, edge on both sides, and what fills up its last vector */
+    real *weights, *planes[2]; /* [h, vectors, 8 dilations, 16]; [together, h, stride] */
     pool *cores;
 } pamr;
-/* image [channels,h,w]; the weights stay in memory. Faults: RANGE (dilations), MEMORY. */
+/* image [channels,h,w]; what is in r lies in memory: room for at most `together` masks side by side. Faults: RANGE (dilations),
+ * MEMORY. */
 bool pamr_open(pamr *r, const real *image, size_t channels, size_t h, size_t w, const size_t *dilations, size_t dilation_count,
-               arena *memory, pool *cores, fault *f);
-/* mask [h,w], in place. */
-void pamr_refine(const pamr *r, real *mask, size_t steps);
-/* image [channels,h,w] guides masks [count,h,w], in place. Scratch: 8 dilations h w + 2 h w reals. Fault: MEMORY. */
+               size_t together, arena *memory, pool *cores, fault *f);
+/* masks [count,h,w], in place. */
+void pamr_refine(pamr *r, real *masks, size_t count, size_t steps);
+/* The same without copies: write masks row by row, run those that are there, read the rows. mask < together */
+real *pamr_row(const pamr *r, size_t mask, size_t y);
+void pamr_run(pamr *r, size_t masks, size_t steps);
+/* image [channels,h,w] guides masks [count,h,w], in place. Scratch: 8 dilations h w + 2 h w reals or more. Fault: MEMORY. */
 bool explain_pamr(const real *image, size_t channels, size_t h, size_t w, real *masks, size_t count, size_t steps,
                   const size_t *dilations, size_t dilation_count, arena *memory, pool *cores, fault *f);
 #endif

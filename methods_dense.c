@@ -32,13 +32,15 @@ static bool fits(explainer *x) {
 
 /* ---- walking the plain blocks ------------------------------------------------------------------------ */
 typedef void seen(explainer *x, void *arg, size_t block, const real *out, const ag_tensor *A);
-/* Blocks 1 to L-1 over x_0, in place; after each, see(its number, its output [B,n,D], its attention [B H,n,n] where wanted);
- * B pictures side by side. */
-static bool walk(explainer *x, ag_tensor *tokens, bool attention, seen *see, void *arg) {
+/* Blocks 1 to L-1 over x_0, in place; after each, see(its number, its output [B,n,D], its attention [B H,n,n], of those that
+ * `attended` lists); B pictures side by side. */
+static bool walk(explainer *x, ag_tensor *tokens, const size_t *attended, size_t attended_count, seen *see, void *arg) {
     const clip_model *m = x->model;
     for (size_t b = 1; b < m->config.vision.layers; b++) {
         ag_mark mark = ag_tape_mark(&x->tape);
         clip_taps taps = {0};
+        bool attention = false;
+        for (size_t i = 0; i < attended_count; i++) attention = attention || attended[i] == b;
         ag_tensor *out = clip_block(&x->tape, &x->run, &m->blocks[b - 1], tokens, attention ? &taps : NULL, false);
         if (!out) return false;
         see(x, arg, b, out->data, taps.A);
@@ -86,7 +88,7 @@ bool method_open_cliptrase(explainer *x, ag_tensor *patches, const real *pixels)
     ag_tensor *tokens = clip_embed(&x->tape, m, patches, x->gh, x->gw, x->how->position);
     if (!kept || !x->clean || !tokens) return false;
     if (m->config.vision.layers == 2) correlate(x, tokens->data);
-    if (!walk(x, tokens, false, correlate_before_last, NULL)) return false;
+    if (!walk(x, tokens, NULL, 0, correlate_before_last, NULL)) return false;
     ag_tensor *y = method_second_path(x, &m->blocks[m->config.vision.layers - 1], tokens);
     ag_tensor *out = y ? clip_project(&x->tape, m, y) : NULL;
     if (!out) return false;
@@ -303,7 +305,7 @@ bool method_open_scclip(explainer *x, ag_tensor *patches, const real *pixels) {
     real *sum = take(x, x->batch, all);
     if (!scclip_rooms(x, &l, &r) || !kept || !tokens || !sum) return false;
     memset(l.total, 0, x->batch * all * sizeof(real));
-    if (!walk(x, tokens, false, keep_levels, &l)) return false;
+    if (!walk(x, tokens, NULL, 0, keep_levels, &l)) return false;
     for (size_t b = 0; b < x->batch; b++) {
         if (!method_outliers(tokens->data + b * all + D, P, D, NULL, r.outlier + b * P, x->memory, &x->tape.fault)) return false;
         memcpy(sum + b * all, tokens->data + b * all, D * sizeof(real)); /* row 0 stands in for the class token that this method has not */
@@ -327,10 +329,8 @@ struct method_kept { /* what the second pass needs, which waits for the texts */
 
 static void add_attention(explainer *x, void *arg, size_t b, const real *out, const ag_tensor *A) {
     method_kept *k = arg;
-    (void)out;
-    for (size_t i = 0; A && i < k->count; i++)
-        if (k->blocks[i] == b) k_axpy(1 / (real)k->count, A->data, k->A_c, ag_size(A));
-    (void)x;
+    (void)x, (void)b, (void)out;
+    if (A) k_axpy(1 / (real)k->count, A->data, k->A_c, ag_size(A));
 }
 
 bool method_open_resclip(explainer *x, ag_tensor *patches, const real *pixels) {
@@ -346,7 +346,18 @@ bool method_open_resclip(explainer *x, ag_tensor *patches, const real *pixels) {
     k->last = clip_embed(&x->tape, m, patches, x->gh, x->gw, x->how->position);
     if (!k->A_c || !k->last) return false;
     memset(k->A_c, 0, all * x->n * sizeof(real));
-    return walk(x, k->last, true, add_attention, k);
+    return walk(x, k->last, k->blocks, k->count, add_attention, k);
+}
+
+/* z [B H,n,n] <- tau_s ((1 - lambda_s) z + lambda_s S), S [B,n,n] */
+static void blend_labels(explainer *x, const real *S, real *z) {
+    size_t H = x->model->config.vision.heads, all = x->n * x->n;
+    real of_z = x->settings.tau_s * (1 - x->settings.lambda_s), of_S = x->settings.tau_s * x->settings.lambda_s;
+    for (size_t h = 0; h < x->batch * H; h++, z += all) {
+        const real *s = S + h / H * all;
+#pragma omp simd
+        for (size_t i = 0; i < all; i++) z[i] = of_z * z[i] + of_S * s[i];
+    }
 }
 
 /* (6.5)  One pass through the last block; S [B,n,n] or NULL. Projected tokens [B,n,E] into x->tokens. */
@@ -363,8 +374,7 @@ static bool resclip_pass(explainer *x, const real *S, real *tokens) {
     ag_tensor *sides[2] = {near ? in.k : in.q, sclip ? in.k : NULL};
     for (int s = 0; s < 2 && sides[s] && !t->fault.code; s++) {
         ag_tensor *z = ag_scores(t, sides[s], sides[s], H, in.factor);
-        for (size_t i = 0; z && S && i < all; i++)
-            z->data[i] = o->tau_s * ((1 - o->lambda_s) * z->data[i] + o->lambda_s * S[i / (H * n * n) * n * n + i % (n * n)]);
+        if (z && S) blend_labels(x, S, z->data);
         z = ag_softmax(t, omega ? ag_add(t, z, omega) : z, false);
         A = A ? ag_add(t, A, z) : z;
     }
@@ -383,22 +393,75 @@ static bool resclip_pass(explainer *x, const real *S, real *tokens) {
 }
 
 /* ---- SFR: labels of patches, and which of them belong together -------------------------------------------------- */
-/* Maps [Q,h,w] -> a patch's commonest label (ties: smallest), a pixel whose largest softmax(40 .) is < threshold is 0. */
-static void patch_labels(const explainer *x, const real *maps, size_t Q, real threshold, uint32_t *counts, uint32_t *label) {
-    size_t p = x->model->config.patch, plane = x->height * x->width;
-    for (size_t cell = 0; cell < x->gh * x->gw; cell++) {
-        memset(counts, 0, Q * sizeof *counts);
-        for (size_t i = 0; i < p * p; i++) {
-            size_t at = (cell / x->gw * p + i / p) * x->width + cell % x->gw * p + i % p, best = 0;
-            double sum = 0;
-            for (size_t q = 1; q < Q; q++)
-                if (maps[q * plane + at] > maps[best * plane + at]) best = q;
-            for (size_t q = 0; q < Q; q++) sum += exp(40 * ((double)maps[q * plane + at] - (double)maps[best * plane + at]));
-            counts[1 / sum < (double)threshold ? 0 : best]++;
+/* A picture's pixels while the texts' maps come by: the largest so far, whose it is, sum exp(40 map). Maps are means of
+ * cosines, and e^40 is a float. */
+typedef struct {
+    explainer *x;
+    const real *grids;       /* [Q,P] */
+    real *wide;              /* [together,gh,width] those in hand, columns enlarged */
+    lerp down, across;
+    pamr refine;
+    size_t first, count, Q;  /* texts side by side in hand; all of them */
+    real *best, *sum, *scratch; /* [height,width] */
+    uint32_t *text;             /* [height,width] */
+    uint32_t *counts, *label;   /* [gh,Q]; [P] */
+} labelling;
+enum { BAND = 16 };
+
+static void enlarge_columns(void *arg, size_t m) {
+    const labelling *l = arg;
+    size_t gh = l->x->gh, w = l->refine.w;
+    lerp_across(&l->across, l->grids + (l->first + m) * gh * l->x->gw, gh, l->wide + m * gh * w);
+}
+
+static void enlarge_rows(void *arg, size_t band) {
+    const labelling *l = arg;
+    size_t w = l->refine.w;
+    for (size_t m = 0; m < l->count; m++)
+        for (size_t y = band * BAND; y < l->refine.h && y < (band + 1) * BAND; y++)
+            lerp_row(&l->down, l->wide + m * l->x->gh * w, w, y, pamr_row(&l->refine, m, y));
+}
+
+static void meet_rows(void *arg, size_t band) {
+    const labelling *l = arg;
+    size_t w = l->refine.w;
+    for (size_t y = band * BAND; y < l->refine.h && y < (band + 1) * BAND; y++) {
+        real *best = l->best + y * w, *sum = l->sum + y * w, *scratch = l->scratch + y * w;
+        uint32_t *text = l->text + y * w;
+        for (size_t m = 0; m < l->count; m++) {
+            const real *map = pamr_row(&l->refine, m, y);
+            uint32_t q = (uint32_t)(l->first + m);
+            for (size_t i = 0; i < w; i++) scratch[i] = 40 * map[i];
+            k_exp(scratch, scratch, w);
+            for (size_t i = 0; i < w; i++) {
+                bool wins = q == 0 || map[i] > best[i];
+                sum[i] = q ? sum[i] + scratch[i] : scratch[i];
+                best[i] = wins ? map[i] : best[i];
+                text[i] = wins ? q : text[i];
+            }
         }
-        label[cell] = 0;
-        for (uint32_t q = 1; q < Q; q++)
-            if (counts[q] > counts[label[cell]]) label[cell] = q;
+    }
+}
+
+/* A row of patches: each one's commonest label (ties: smallest); a pixel whose largest softmax is < temp_thd counts for 0. */
+static void label_patches(void *arg, size_t row) {
+    const labelling *l = arg;
+    size_t p = l->x->model->config.patch, w = l->refine.w, gw = l->x->gw;
+    uint32_t *counts = l->counts + row * l->Q;
+    for (size_t y = row * p; y < (row + 1) * p; y++) {
+        real *scratch = l->scratch + y * w;
+        for (size_t i = 0; i < w; i++) scratch[i] = 40 * l->best[y * w + i];
+        k_exp(scratch, scratch, w);
+        for (size_t i = 0; i < w; i++)
+            if (scratch[i] < l->x->settings.temp_thd * l->sum[y * w + i]) l->text[y * w + i] = 0;
+    }
+    for (size_t cell = 0; cell < gw; cell++) {
+        uint32_t *label = l->label + row * gw + cell;
+        memset(counts, 0, l->Q * sizeof *counts);
+        for (size_t i = 0; i < p * p; i++) counts[l->text[(row * p + i / p) * w + cell * p + i % p]]++;
+        *label = 0;
+        for (uint32_t q = 1; q < l->Q; q++)
+            if (counts[q] > counts[*label]) *label = q;
     }
 }
 
@@ -459,30 +522,39 @@ static void label_matrix(const explainer *x, const uint32_t *label, real *row, r
     for (size_t i = 0; i < n * n; i++) S[i] /= most;
 }
 
-typedef struct { real *maps, *row; uint32_t *label; } sfr_room; /* [Q,height,width], [n], [P + Q] */
-
-/* Steps 3 to 5 of one picture: its first grids [Q,P] -> S [n,n]. */
-static bool sfr_matrix(explainer *x, const real *pixels, const real *grids, size_t count, sfr_room *r, real *S) {
+/* (6.22)  Texts' grids, enlarged and refined -> a label a patch. */
+static bool labels_of(labelling *l, const real *pixels) {
     static const size_t dilations[] = {8, 16};
-    size_t P = x->n - 1, plane = x->height * x->width;
+    explainer *x = l->x;
+    size_t mark = arena_mark(x->memory), bands = (x->height + BAND - 1) / BAND;
     fault *f = &x->tape.fault;
-    for (size_t q = 0; q < count; q++)
-        if (!map_fit(grids + q * P, x->gh, x->gw, r->maps + q * plane, x->height, x->width, x->memory, f)) return false;
-    if (!explain_pamr(pixels, 3, x->height, x->width, r->maps, count, 10, dilations, 2, x->memory, x->cores, f)) return false;
-    patch_labels(x, r->maps, count, x->settings.temp_thd, r->label + P, r->label);
-    label_matrix(x, r->label, r->row, S);
-    return true;
+    bool ok = lerp_make(&l->down, x->gh, x->height, x->memory, f) && lerp_make(&l->across, x->gw, x->width, x->memory, f) &&
+              pamr_open(&l->refine, pixels, 3, x->height, x->width, dilations, 2, l->Q, x->memory, x->cores, f) &&
+              (l->wide = take(x, l->refine.together * x->gh, x->width));
+    for (l->first = 0; ok && l->first < l->Q; l->first += l->count) {
+        l->count = l->Q - l->first < l->refine.together ? l->Q - l->first : l->refine.together;
+        spread(x->cores, l->count, enlarge_columns, l);
+        spread(x->cores, bands, enlarge_rows, l);
+        pamr_run(&l->refine, l->count, 10);
+        spread(x->cores, bands, meet_rows, l);
+    }
+    if (ok) spread(x->cores, x->gh, label_patches, l);
+    arena_reset(x->memory, mark);
+    return ok;
 }
 
 bool method_resclip_grids(explainer *x, const real *texts, size_t count, const real *empty, real *grids) {
     const method_kept *k = x->kept;
     size_t n = x->n, P = n - 1, plane = x->height * x->width, mark = arena_mark(x->memory);
-    real *tokens = take(x, x->batch * n, x->model->config.embed), *S = take(x, x->batch * n, n);
-    sfr_room r = {take(x, count, plane), take(x, 1, n), arena_alloc(x->memory, P + count, sizeof *r.label)};
-    bool ok = tokens && S && r.maps && r.row && r.label && resclip_pass(x, NULL, tokens) &&
-              method_cosine_grids(x, texts, count, empty, grids);
-    for (size_t b = 0; ok && b < x->batch; b++)
-        ok = sfr_matrix(x, k->pixels + 3 * b * plane, grids + b * count * P, count, &r, S + b * n * n);
+    real *tokens = take(x, x->batch * n, x->model->config.embed), *S = take(x, x->batch * n, n), *row = take(x, 1, n);
+    labelling l = {.x = x, .Q = count, .best = take(x, 3, plane), .text = arena_alloc(x->memory, plane, sizeof *l.text),
+                   .counts = arena_alloc(x->memory, P + x->gh * count, sizeof *l.counts)};
+    bool ok = tokens && S && row && l.best && ((l.text && l.counts) || fault_memory(&x->tape.fault, "ResCLIP", x->memory, plane * 4)) &&
+              resclip_pass(x, NULL, tokens) && method_cosine_grids(x, texts, count, empty, grids);
+    for (size_t b = 0; ok && b < x->batch; b++) {
+        l.sum = l.best + plane, l.scratch = l.sum + plane, l.label = l.counts + x->gh * count, l.grids = grids + b * count * P;
+        if ((ok = labels_of(&l, k->pixels + 3 * b * plane))) label_matrix(x, l.label, row, S + b * n * n);
+    }
     ok = ok && resclip_pass(x, S, tokens) && method_cosine_grids(x, texts, count, empty, grids);
     x->tokens = NULL;
     arena_reset(x->memory, mark);

@@ -18,4 +18,21 @@
 #define SIMD_KERNEL
 #define SIMD_LOCAL
 #endif
+
+/* What becomes part of every clone, and loops over what lies in registers: unrolled, or kept as they are. */
+#if defined(__GNUC__)
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE inline
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#define UNROLLED _Pragma("GCC unroll 16")
+#define ROLLED
+#elif defined(__clang__)
+#define UNROLLED
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define UNROLLED
+#define ROLLED
+#endif
 #endif

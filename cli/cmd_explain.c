@@ -273,7 +273,7 @@ static bool open_pamr_there(job *j, pamr *refine) {
     float *guide = mem_alloc(3 * w, h * sizeof *guide);
     if (!guide) return err_set(&j->c.e, "no memory for PAMR of %zu x %zu pixels", w, h);
     for (size_t c = 0; c < 3; c++) map_resize(j->pixels + c * side, j->side, j->side, guide + c * w * h, h, w);
-    bool ok = pamr_open(refine, guide, 3, h, w, j->dilations, j->dilation_count, &j->c.memory, j->c.cores, &f);
+    bool ok = pamr_open(refine, guide, 3, h, w, j->dilations, j->dilation_count, 1, &j->c.memory, j->c.cores, &f);
     mem_free(guide);
     return ok ? true : cli_fault(&j->c, &f);
 }
@@ -291,7 +291,7 @@ static bool write_argmax(job *j, const run *r) {
     for (size_t c = 0; ok && c < j->count; c++) {
         class_colour(c, palette[c]);
         map_resize(r->grids + c * r->cells, r->x.gh, r->x.gw, here, h, w);
-        if (j->o.pamr) pamr_refine(&refine, here, j->o.pamr);
+        if (j->o.pamr) pamr_refine(&refine, here, 1, j->o.pamr);
         for (size_t i = 0; i < n; i++)
             if (c == 0 || here[i] > best[i]) best[i] = here[i], index[i] = (unsigned char)c;
     }
@@ -400,11 +400,12 @@ static bool open_run(job *j, run *r) {
     size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
     method_settings settings = method_defaults();
     cli_method_settings(&j->o.method_flags, &settings);
-    const float *usual = NULL;
+    float *usual = NULL;
     if (r->how->family == FAMILY_LEGRAD && !cli_usual(&j->c, &usual)) return false;
     const method_options with = {.blocks = blocks, .settings = &settings, .usual = usual, .alpha = j->alpha};
     bool ok = !(r->how->together && j->no_empty.text[0]) &&
               method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &with, &j->c.memory, j->c.cores, &f);
+    mem_free(usual);
     if (!ok && (r->none = left_out(j, r, &f))) return true;
     r->cells = r->x.gh * r->x.gw;
     r->grids = ok ? arena_alloc(&j->c.memory, j->count, r->cells * sizeof *r->grids) : NULL;
@@ -418,7 +419,7 @@ static bool open_run(job *j, run *r) {
 /* PAMR of the map in 0..1, which is brought to 0..1 again: what is refined is a mean of its neighbours, never beyond them. */
 static void refine_map(job *j, real *map) {
     real low = map[0], high = map[0];
-    pamr_refine(&j->refine, map, j->o.pamr);
+    pamr_refine(&j->refine, map, 1, j->o.pamr);
     for (size_t i = 0; i < j->side * j->side; i++) low = map[i] < low ? map[i] : low, high = map[i] > high ? map[i] : high;
     for (size_t i = 0; high > low && i < j->side * j->side; i++) map[i] = (map[i] - low) / (high - low);
 }
@@ -474,7 +475,7 @@ static bool open_sheet(job *j) {
 /* --pamr: the edges of the picture as the network sees it. */
 static bool open_pamr(job *j) {
     fault f = {0};
-    return !j->o.pamr || pamr_open(&j->refine, j->pixels, 3, j->side, j->side, j->dilations, j->dilation_count, &j->c.memory,
+    return !j->o.pamr || pamr_open(&j->refine, j->pixels, 3, j->side, j->side, j->dilations, j->dilation_count, 1, &j->c.memory,
                                    j->c.cores, &f) || cli_fault(&j->c, &f);
 }
 

@@ -17,7 +17,8 @@ typedef struct {
     bool excluded;       /* its class may not win (area threshold) */
     bool again;          /* second time over the queries: top and sum are known */
     real *wide;          /* [h,W] */
-    real *plane;         /* [H,W] the query's logits, where they are refined; else NULL */
+    const pamr *refine;  /* NULL: logits stay as they are */
+    size_t mask;         /* ... else the query's place among those that are refined side by side */
     real *scratch;       /* [bands, 3, W] */
     real *best;          /* [H,W] the winner's logit */
     real *top, *sum;     /* [H,W] the largest logit, and sum exp(scale (l - top)); sum NULL: nobody asks */
@@ -51,10 +52,10 @@ static void meet_row(const decision *d, size_t y, const real *l, real *scratch) 
     if (d->sum && !d->again) add_exponentials(d, l, d->top + y * W, d->sum + y * W, scratch, scratch + W);
 }
 
-static void enlarge_band(void *arg, size_t band) { /* into the plane */
+static void enlarge_band(void *arg, size_t band) { /* to be refined */
     const decision *d = arg;
     for (size_t y = band * BAND; y < d->up.oh && y < (band + 1) * BAND; y++)
-        enlarge_row(&d->up, d->wide, y, d->plane + y * d->up.ow, false);
+        enlarge_row(&d->up, d->wide, y, pamr_row(d->refine, d->mask, y), false);
 }
 
 static void meet_band(void *arg, size_t band) {
@@ -62,27 +63,55 @@ static void meet_band(void *arg, size_t band) {
     size_t W = d->up.ow;
     real *scratch = d->scratch + band * 3 * W, *row = scratch + 2 * W;
     for (size_t y = band * BAND; y < d->up.oh && y < (band + 1) * BAND; y++) {
-        const real *l = d->plane ? d->plane + y * W : row;
-        if (!d->plane) enlarge_row(&d->up, d->wide, y, row, false);
+        const real *l = d->refine ? pamr_row(d->refine, d->mask, y) : row;
+        if (!d->refine) enlarge_row(&d->up, d->wide, y, row, false);
         meet_row(d, y, l, scratch);
     }
 }
 
-/* All queries, one after the other; out_class [count]: classes that may not win, or NULL. */
-static void meet_all(decision *d, const real *cosines, const pamr *refine, const bool *out_class, pool *cores) {
-    size_t bands = (d->up.oh + BAND - 1) / BAND, input = d->up.h * d->up.w, pixels = d->up.oh * d->up.ow;
-    for (size_t i = 0; i < pixels; i++) d->best[i] = -INFINITY, d->label[i] = 0;
-    for (size_t i = 0; d->sum && !d->again && i < pixels; i++) d->top[i] = -INFINITY, d->sum[i] = 0;
-    for (d->q = 0; d->q < d->s->classes->query_count; d->q++) {
-        d->excluded = out_class && out_class[d->s->classes->owner[d->q]];
-        if (d->excluded && d->again) continue;
+/* The next query that is looked at, from q on; their number: none is left. out_class [count]: classes that may not win, or NULL. */
+static size_t next_query(decision *d, size_t q, const bool *out_class) {
+    const segment_classes *c = d->s->classes;
+    for (; q < c->query_count; q++) {
+        d->excluded = out_class && out_class[c->owner[q]];
+        if (!d->excluded || !d->again) break;
+    }
+    return d->q = q;
+}
+
+/* All queries, one after the other. */
+static void meet_all(decision *d, const real *cosines, const bool *out_class, pool *cores) {
+    size_t bands = (d->up.oh + BAND - 1) / BAND, input = d->up.h * d->up.w;
+    for (size_t q = 0; next_query(d, q, out_class) < d->s->classes->query_count; q = d->q + 1) {
         enlarge_across(&d->up, cosines + d->q * input, d->wide);
-        if (refine) {
-            spread(cores, bands, enlarge_band, d);
-            pamr_refine(refine, d->plane, d->s->settings.pamr);
-        }
         spread(cores, bands, meet_band, d);
     }
+}
+
+/* The same with PAMR between, as many side by side as there is room for. */
+static void meet_refined(decision *d, pamr *refine, const real *cosines, const bool *out_class, pool *cores) {
+    size_t bands = (d->up.oh + BAND - 1) / BAND, input = d->up.h * d->up.w, all = d->s->classes->query_count, query[PAMR_TOGETHER];
+    for (size_t q = 0; q < all;) {
+        size_t count = 0;
+        for (; count < refine->together && (q = next_query(d, q, out_class)) < all; q++) {
+            query[d->mask = count++] = q;
+            enlarge_across(&d->up, cosines + q * input, d->wide);
+            spread(cores, bands, enlarge_band, d);
+        }
+        pamr_run(refine, count, d->s->settings.pamr);
+        for (d->mask = 0; d->mask < count; d->mask++) {
+            (void)next_query(d, query[d->mask], out_class);
+            spread(cores, bands, meet_band, d);
+        }
+    }
+}
+
+static void meet(decision *d, pamr *refine, const real *cosines, const bool *out_class, pool *cores) {
+    size_t pixels = d->up.oh * d->up.ow;
+    for (size_t i = 0; i < pixels; i++) d->best[i] = -INFINITY, d->label[i] = 0;
+    for (size_t i = 0; d->sum && !d->again && i < pixels; i++) d->top[i] = -INFINITY, d->sum[i] = 0;
+    if (refine) meet_refined(d, refine, cosines, out_class, cores);
+    else meet_all(d, cosines, out_class, cores);
 }
 
 /* Foreground classes with area <= area_thd of all foreground. False: none has a pixel, nothing changes. */
@@ -120,14 +149,14 @@ static real *numbers(arena *memory, size_t rows, size_t cols, fault *f) {
 static bool open_pamr(decision *d, const real *pixels, pamr *refine, arena *memory, pool *cores, fault *f) {
     const segment_settings *o = &d->s->settings;
     size_t H = d->up.oh, W = d->up.ow, input = d->up.h * d->up.w;
-    d->plane = numbers(memory, H, W, f);
     real *guide = numbers(memory, 3 * H, W, f);
-    if (!d->plane || !guide) return false;
+    if (!guide) return false;
     for (size_t c = 0; c < 3; c++) {
         enlarge_across(&d->up, pixels + c * input, d->wide);
         for (size_t y = 0; y < H; y++) enlarge_row(&d->up, d->wide, y, guide + (c * H + y) * W, false);
     }
-    return pamr_open(refine, guide, 3, H, W, o->dilations, o->dilation_count, memory, cores, f);
+    d->refine = refine;
+    return pamr_open(refine, guide, 3, H, W, o->dilations, o->dilation_count, d->s->classes->query_count, memory, cores, f);
 }
 
 bool segment_decide(const segmenter *s, const real *cosines, const real *pixels, size_t h, size_t w, segmentation *out,
@@ -149,10 +178,10 @@ bool segment_decide(const segmenter *s, const real *cosines, const real *pixels,
     bool ok = f->code == FAULT_NONE && enlarging_make(&d.up, h, w, H, W, memory, f) &&
               (!o->pamr || open_pamr(&d, pixels, &refine, memory, cores, f));
     if (ok) {
-        meet_all(&d, cosines, o->pamr ? &refine : NULL, NULL, cores);
+        meet(&d, o->pamr ? &refine : NULL, cosines, NULL, cores);
         if (o->area_thd >= 0 && too_small(&d, area, out_class)) {
             d.again = true;
-            meet_all(&d, cosines, o->pamr ? &refine : NULL, out_class, cores);
+            meet(&d, o->pamr ? &refine : NULL, cosines, out_class, cores);
         }
         if (exponentials) be_sure(&d, out->sure);
     }

@@ -1,6 +1,6 @@
 /* bench_papers.c - make bench-papers: what the papers' tables cost, for docs/PAPER.md and docs/SPEED.md.
  *
- *     build/openblas/test/bench_papers [B/16] [H/14] [METHOD...]      // these methods' segmentation alone
+ *     build/openblas/test/bench_papers [B/16] [H/14] [METHOD|METHOD+pamr...]     // these methods' segmentation alone
  *
  * Seeded weights of published shapes in build/bench; of H/14 four of its 32 layers, which are alike. On one core, in processor time, since `eval` gives each picture one core and
  * a shared machine's clock says little:
@@ -41,9 +41,11 @@ static double processor(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
 /* ---- segmentation --------------------------------------------------------------------------------------------------- */
 typedef struct { const char *list, *method; size_t pamr; } system_row;
-static const system_row rows[] = {{"coco_stuff164k", "similarity", 0}, {"coco_stuff164k", "naclip", 0}, {"coco_stuff164k", "sclip", 0},
-                                  {"coco_stuff164k", "scclip", 0}, {"coco_stuff164k", "resclip", 0}, {"coco_stuff164k", "naclip", 10},
-                                  {"cityscapes", "naclip", 0}, {"voc21", "naclip", 0}, {"cliptrase_voc20", "cliptrase", 0}};
+static const system_row rows[] = {
+    {"coco_stuff164k", "similarity", 0}, {"coco_stuff164k", "maskclip", 0}, {"coco_stuff164k", "clearclip", 0}, {"coco_stuff164k", "naclip", 0},
+    {"coco_stuff164k", "sclip", 0}, {"coco_stuff164k", "gem", 0}, {"coco_stuff164k", "surgery", 0}, {"coco_stuff164k", "scclip", 0},
+    {"coco_stuff164k", "resclip", 0}, {"coco_stuff164k", "naclip", 10}, {"cityscapes", "naclip", 0}, {"voc21", "naclip", 0},
+    {"voc21", "naclip", 10}, {"voc21", "resclip", 0}, {"cliptrase_voc20", "cliptrase", 0}};
 
 /* Seconds of clip_image over `count` windows of h x w, side by side. */
 static double forward(const clip_model *m, size_t count, size_t h, size_t w, arena *memory) {
@@ -224,6 +226,13 @@ static bool has(int argc, char **argv, const char *word) {
     return false;
 }
 
+typedef struct { char text[32]; } row_text;
+static row_text row_name(const system_row *r) {
+    row_text name;
+    snprintf(name.text, sizeof name.text, "%s%s", r->method, r->pamr ? "+pamr" : "");
+    return name;
+}
+
 static void bench(const shape *s, const picture *photo, int argc, char **argv) {
     size_t room = (size_t)6 << 30;
     arena memory;
@@ -234,7 +243,7 @@ static void bench(const shape *s, const picture *photo, int argc, char **argv) {
     printf("\nViT-%s, sgemm %.0f GFLOP/s on one core\n", s->name, sgemm_rate(NULL, 197, s->width) / 1e9);
     bool chosen = argc > 1 + has(argc, argv, "B/16") + has(argc, argv, "H/14");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (chosen ? has(argc, argv, rows[i].method) : s->times <= 1) bench_row(s, checkpoint_model(c), &rows[i], photo, &memory);
+        if (chosen ? has(argc, argv, row_name(&rows[i]).text) : s->times <= 1) bench_row(s, checkpoint_model(c), &rows[i], photo, &memory);
     if (!chosen || has(argc, argv, "regions")) bench_regions(s, "448");
     if ((!chosen || has(argc, argv, "regions")) && s->times <= 1) bench_regions(s, "224");
     if (s->times > 1) {
