@@ -12,7 +12,7 @@
 #   make demo            invert on a scene with the default model, into demo/
 #   make firmware        the same on two chips without an operating system, under qemu (firmware/README.md)
 #   make model           train the default model again (hours)
-#   make model-all       … and what is trained beside it: captioner, generator (minutes)
+#   make model-all       … and what is trained beside it, minutes each (sh weights/systems lists them)
 #   make cross           the whole program for eight other machines, as a table (docs/PORTING.md)
 #   make web-serve       the page of docs/demo, in a browser; make web builds it again (docs/WEB.md)
 #   make dist            a tarball; make reproducible, Debian's packages and others': packaging/packages.mk
@@ -274,14 +274,11 @@ $(B)/test/bench $(B)/test/bench_papers $(B)/test/gradients: $(B)/test/%: $(B)/te
 demo: all
 	sh cli/demo.sh
 
-# The default model, then what is trained beside it.
+# The default model, then what is trained beside it; sh weights/systems lists it with seed and minutes.
 model-all: model
 	$(MAKE) train
-	./train caption -o build/model/caption --steps 1200 --seed 1 $(if $(wildcard build/model/caption/checkpoint.safetensors),--resume)
-	cp build/model/caption/caption.safetensors weights/default/captioner.safetensors
-	[ -e build/model/imagine/imagine.safetensors ] || ./train imagine -o build/model/imagine --steps 3000 --stop-after 1601 --seed 1 || true
-	./train imagine -o build/model/imagine --resume --steps 1800
-	cp build/model/imagine/imagine.safetensors weights/default/generator.safetensors
+	sh weights/systems
+	sh weights/systems all
 model: all
 	sh weights/recipe
 

@@ -66,6 +66,7 @@ typedef struct {
     kept *own;
     const factored_layer *made;
     const real *A, *U; /* [E,F] S^T W2; [E,D] S^T W_o */
+    const real *along; /* [n,E] what each row of S^T W2 has along h: (4.22)'s last part */
     real *q;           /* [lanes,E,F] */
     size_t lanes;
 } making;
@@ -76,15 +77,23 @@ static void make_lane(void *arg, size_t lane) {
     size_t n = m->x->n, D = m->x->tower->width, F = m->x->tower->mlp, E = m->x->model->config.embed;
     real *q = m->q + lane * E * F;
     for (size_t i = lane; i < n; i += m->lanes) {
-        const real *act = m->made->act + i * F, *h = m->made->h + i * F, *xo = m->made->xo + i * D;
+        const real *act = m->made->act + i * F, *along = m->along + i * E, *xo = m->made->xo + i * D;
         real *J = m->own->J + i * E * D;
         memcpy(J, m->U, E * D * sizeof(real));
         for (size_t e = 0; e < E; e++) {
             k_mul(m->A + e * F, act, q + e * F, F);
-            k_axpy(-k_dot(h, q + e * F, F) / (real)D, xo, J + e * D, D);
+            k_axpy(-along[e] / (real)D, xo, J + e * D, D);
         }
         gemm(NO_T, NO_T, E, D, F, 1, q, F, m->made->up, D, 1, J, D);
     }
+}
+
+/* A (h . act') of all tokens, one product. */
+static void make_along(const making *m, real *steep, real *along) { /* steep [n,F] */
+    const explained *x = m->x;
+    size_t n = x->n, F = x->tower->mlp, E = x->model->config.embed;
+    for (size_t i = 0; i < n; i++) k_mul(m->made->h + i * F, m->made->act + i * F, steep + i * F, F);
+    gemm_spread(x->cores, NO_T, T, n, E, F, 1, steep, F, m->A, F, 0, along, E);
 }
 
 static void keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tensor *z, fault *f) {
@@ -94,14 +103,16 @@ static void keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tenso
     kept *own = l->own;
     explain_factored_take(x, l->index, &made, true, f);
     if (!f->code) explain_factored_keep(x, l->index, &made, taps, f);
-    making m = {x, own, &made, NULL, NULL, NULL, explain_cores(x)};
+    making m = {.x = x, .own = own, .made = &made, .lanes = explain_cores(x)};
     real *S = explain_take(x, E, D, f), *A = explain_take(x, E, F, f), *U = explain_take(x, E, D, f);
+    real *steep = explain_take(x, x->n, F, f), *along = explain_take(x, x->n, E, f);
     m.q = explain_take(x, m.lanes * E, F, f);
     if (!f->code) {
         make_s(x, l, S);
         gemm_spread(x->cores, NO_T, NO_T, E, F, D, 1, S, D, made.fc2, F, 0, A, F);
         gemm_spread(x->cores, NO_T, NO_T, E, D, D, 1, S, D, made.out, D, 0, U, D);
-        m.A = A, m.U = U;
+        m.A = A, m.U = U, m.along = along;
+        make_along(&m, steep, along);
         spread(x->cores, m.lanes, make_lane, &m);
         memcpy(own->v, made.v, x->n * D * sizeof(real));
     }

@@ -73,6 +73,7 @@ int cli_end(cli *c, void *options, bool ok) {
     pool_stop(c->cores);
     checkpoint_free(c->weights);
     mem_free(c->templates);
+    mem_free(c->usual);
     mem_release(c->room, c->room_bytes);
     flags_free(c->command, options);
     return ok ? 0 : c->code;
@@ -172,9 +173,9 @@ bool cli_side(cli *c, size_t asked, size_t times, size_t *side) {
 }
 
 bool cli_layers(cli *c, size_t asked, size_t depth, size_t *layers) {
-    size_t likes = c->model->config.invert.layers;
-    *layers = asked ? asked : likes ? likes : 1;
-    c->layers_from = asked ? "--layers" : likes ? "the model's config" : "the paper's";
+    const clip_config *m = &c->model->config;
+    *layers = asked ? asked : config_layers(m);
+    c->layers_from = asked ? "--layers" : config_layers_from(m);
     return *layers <= depth || err_set(&c->e, "--layers: %zu found, 1 to %zu allowed, the model's depth", *layers, depth);
 }
 

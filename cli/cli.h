@@ -67,6 +67,8 @@ typedef struct {
     const char *side_from, *layers_from; /* "--size", "the model's config"... */
     const char **templates; /* those that the texts stood in, till the end; NULL: they stood alone */
     size_t template_count;
+    float *usual; /* cli_usual's */
+    bool asked_usual;
     const char *command_line; /* its part without the version */
     double progress_since;    /* for the time that is left: when this job began, with how much done, of how much */
     size_t progress_from, progress_of, progress_done;
@@ -124,9 +126,8 @@ bool cli_templates(cli *c, const text_options *o, size_t builtin, template_set *
 bool cli_say_text(cli *c, const tokenizer *tokens, const char *text, const char *within, size_t context);
 /* Names, once, words of texts that the built-in model was never trained on. */
 void cli_say_words(cli *c, const char *const *texts, size_t count);
-/* SigLIP's maps are corrected by what "a photo of a" looks at (MODEL.md 4.20): that text's unit embedding [E] in *out (mem_free
- * it), NULL for other families; where the model has no tokenizer, that is warned of and left out. */
-bool cli_usual(cli *c, float **out);
+/* texts_usual's embedding in *out, made once and kept; what it says of a model without a tokenizer is warned of. */
+bool cli_usual(cli *c, const float **out);
 /* Unit embeddings [count, E] of texts within templates, in *out (mem_free it). */
 bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out);
 /* The texts of the flags, [texts, E] in *out (mem_free it); NULL where there are none. */

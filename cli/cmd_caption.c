@@ -15,7 +15,7 @@ typedef struct {
     const char *captioner, *method, *scenes, *length;
     size_t size, beams, most, count;
     bool ids, squash;
-} options;
+} options; /* method and length: NULL until it is known that they are obeyed */
 
 static const flag flags[] = {
     {"image", 'i', FLAG_TEXT, offsetof(options, region.image), "IMAGE", .help = "the photograph"},
@@ -29,17 +29,16 @@ static const flag flags[] = {
      .help = "ClipCap's published weights with GPT-2's tokenizer beside them (weights/get clipcap-coco), or the file that train "
              "caption made; not given: CoCa's own decoder where the model has one, else the captioner inside this binary"},
     {"method", 0, FLAG_CHOICE, offsetof(options, method),
-     REGION_EMBEDDERS, .standard = "maskinv",
-     .help = "how a region is embedded"},
+     REGION_EMBEDDERS, .help = "how a region is embedded; not given: maskinv"},
     {"scenes", 0, FLAG_TEXT, offsetof(options, scenes), "DIR",
      .help = "instead of --image: a set made by maskinv scenes; prints how often the first noun is right"},
     {"count", 0, FLAG_COUNT, offsetof(options, count), "N", 1, 1e9, .help = "scenes of the set; not given: all"},
     {"beams", 0, FLAG_COUNT, offsetof(options, beams), "N", 1, 64, .standard = "1",
      .help = "sentences followed at once; 1: the likeliest word each time"},
     {"most", 0, FLAG_COUNT, offsetof(options, most), "N", 1, 256, .help = "words or pieces of a sentence; not given: 67, CoCa's 30"},
-    {"length", 0, FLAG_CHOICE, offsetof(options, length), "picture|own|both", .standard = "picture",
+    {"length", 0, FLAG_CHOICE, offsetof(options, length), "picture|own|both",
      .help = "of a region's embedding, for ClipCap's perceptron, which saw whole pictures' alone: as long as the whole picture's, "
-             "as it is, or a sentence of each"},
+             "as it is, or a sentence of each; not given: picture"},
     {"squash", 0, FLAG_SWITCH, offsetof(options, squash), NULL,
      .help = "CoCa: squash the picture to a square instead of going the way that the model's files name"},
     {"ids", 0, FLAG_SWITCH, offsetof(options, ids), NULL, .help = "print token ids in place of words"},
@@ -257,16 +256,28 @@ static bool tell_scenes(job *j) {
     return true;
 }
 
+/* What would not be obeyed is refused; what may be and was not given is as usual. */
+static bool settle(job *j, bool whole) {
+    options *o = &j->o;
+    if (whole && (o->method || o->length))
+        return cli_usage(&j->c, "%s: it is for regions, and the whole picture is told; -k or --box gives a region", o->method ? "--method" : "--length");
+    if (o->scenes && o->length && !strcmp(o->length, "both")) return cli_usage(&j->c, "--length both: of a scene one sentence is judged");
+    if (!o->method) o->method = "maskinv";
+    if (!o->length) o->length = "picture";
+    return true;
+}
+
 static bool caption(job *j) {
-    bool whole = !j->o.region.masks.count && !j->o.region.boxes.count;
+    bool whole = j->o.region.image && !j->o.region.masks.count && !j->o.region.boxes.count;
     if (!j->o.region.image == !j->o.scenes) return cli_usage(&j->c, "one of --image and --scenes is needed");
-    if (!cli_open_model(&j->c, &j->o.common)) return false;
+    if (!settle(j, whole) || !cli_open_model(&j->c, &j->o.common)) return false;
     const clip_config *m = &j->c.model->config;
     if (m->decoder.layers && !j->o.captioner) {
-        if (whole && j->o.region.image) return tell_coca(j);
+        if (whole) return tell_coca(j);
         return err_set(&j->c.e, "%s: its own decoder reads %zu tokens of the whole picture, not a region's one embedding: --captioner for regions",
                        j->o.common.model, m->queries - 1);
     }
+    if (j->o.squash) return cli_usage(&j->c, "--squash: it is for CoCa's own decoder; other pictures are squashed as it is");
     j->says = j->o.captioner ? captioner_open(j->o.captioner, m->embed, &j->c.e) : captioner_builtin(m->embed, &j->c.e);
     return j->says && embedder_open(&j->how, &j->c, j->o.method, j->o.size) &&
            (j->o.scenes ? tell_scenes(j) : whole ? tell_whole(j) : tell_regions(j));

@@ -28,7 +28,7 @@ static const flag flags[] = {
      .help = "segmentation: published lists of names (segment --classes); not given: all of the dataset's"},
     {"seed", 0, FLAG_COUNT, offsetof(options, seed), "N", 0, 4e9, .help = "anomaly: of the adapter's start and noise; not given: 0"},
     {"methods", 0, FLAG_TEXT, offsetof(options, methods), "M,M...",
-     .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, fgvp, ris, pool, surgery, maskinv"},
+     .help = "region embeddings to compare: cls, crop, maskedcrop, redcircle, blur, greyscale, fgvp, ris, pool, surgery, maskinv; alphaclip with its models"},
     {"explainers", 0, FLAG_TEXT, offsetof(options, explainers), "M,M...",
      .help = "maps to compare: what explain --method knows"},
     {"out", 'o', FLAG_TEXT, offsetof(options, out), "OUT", .required = true, .help = "folder for the results"},
@@ -74,9 +74,9 @@ const command eval_command = {
     "that is\n"
     "best over all, average precision over pixels, and mIoU of the largest map. Several values of a flag make a row "
     "each.\n"
-    "OUT gets results.jsonl, a line a scene; table.csv, table.json and report.html, made from it. A run that was "
-    "killed goes\n"
-    "on where it was. Shards (GNU parallel, Slurm) are put together by `maskinv merge`, to the same bytes.",
+    "OUT gets results.jsonl, a line a scene; table.csv, names.csv (of scenes: hits of each name), table.json and\n"
+    "report.html, made from it. A run that was killed goes on where it was. Shards (GNU parallel, Slurm) are put together\n"
+    "by `maskinv merge`, to the same bytes.",
     cmd_eval,
 };
 
@@ -203,11 +203,10 @@ static void say_sides(const job *j) {
 /* maskinv's layers, where no flag says them. */
 static void say_layers(const job *j) {
     const eval_head *h = j->survey.set ? &j->survey.head : &j->head;
-    const char *from = j->c.model->config.invert.layers ? "the model's config" : "the paper's";
     for (size_t i = 0; i < h->row_count && !j->o.layers; i++) {
         if (strcmp(h->rows[i].method, "maskinv") || !h->rows[i].layers) continue;
         printf("maskinv: ");
-        cli_say_layers(h->rows[i].layers, from);
+        cli_say_layers(h->rows[i].layers, config_layers_from(&j->c.model->config));
         return;
     }
 }

@@ -400,12 +400,11 @@ static bool open_run(job *j, run *r) {
     size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
     method_settings settings = method_defaults();
     cli_method_settings(&j->o.method_flags, &settings);
-    float *usual = NULL;
+    const float *usual = NULL;
     if (r->how->family == FAMILY_LEGRAD && !cli_usual(&j->c, &usual)) return false;
     const method_options with = {.blocks = blocks, .settings = &settings, .usual = usual, .alpha = j->alpha};
     bool ok = !(r->how->together && j->no_empty.text[0]) &&
               method_open(&r->x, r->how, j->c.model, j->pixels, j->side, j->side, &with, &j->c.memory, j->c.cores, &f);
-    mem_free(usual);
     if (!ok && (r->none = left_out(j, r, &f))) return true;
     r->cells = r->x.gh * r->x.gw;
     r->grids = ok ? arena_alloc(&j->c.memory, j->count, r->cells * sizeof *r->grids) : NULL;

@@ -138,7 +138,7 @@ static const char *cheaper_gradient(const job *j) {
     double makes = 2 * n * E * F * D, saves = 16 * n * D * D - 8 * n * D * E;
     double bytes = (double)j->layers * n * E * D * sizeof(real), room = (double)j->c.room_bytes / 2;
     bool fits = bytes < room && (sizeof(size_t) > 4 || bytes < 1e9);
-    bool pays = (double)j->r.count * (double)j->invert.iters * saves > 1.5 * makes;
+    bool pays = (double)j->r.count * (double)j->invert.iters * saves > makes;
     return is_legrad(j) && !j->o.trace && fits && pays ? "jacobian" : "factored";
 }
 
@@ -156,12 +156,10 @@ static bool forward(job *j, const mask_image *region) {
         eo.watch = &j->watch;
         trace_add(&j->trace, "pixels", pixels, (size_t[]){3, j->side, j->side}, 3);
     }
-    float *usual = NULL, *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
-    if ((region && !alpha) || !cli_usual(&j->c, &usual)) return mem_free(alpha), mem_free(pixels), false;
-    eo.usual = usual;
+    float *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
+    if ((region && !alpha) || !cli_usual(&j->c, &eo.usual)) return mem_free(alpha), mem_free(pixels), false;
     eo.alpha = alpha;
     bool ok = explain_open(&j->x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
-    mem_free(usual);
     mem_free(alpha);
     mem_free(pixels);
     if (ok && j->o.trace) trace_add(&j->trace, "embedding", j->x.embedding, &j->r.embed, 1);

@@ -21,7 +21,7 @@ const command merge_command = {
     offsetof(options, folders),
     "Each DIR is the --out of one `eval --shard i/n`; all n are needed. OUT gets what one run would have written: the "
     "same\n"
-    "bytes in results.jsonl, table.csv, table.json and report.html.",
+    "bytes in results.jsonl, table.csv, names.csv, table.json and report.html.",
     cmd_merge,
 };
 

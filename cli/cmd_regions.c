@@ -156,9 +156,9 @@ static bool open_picture(job *j, const mask_image *region, explained *x) {
     float *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
     float *pixels = alpha || !region ? pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e) : NULL;
     eo.alpha = alpha;
-    bool ok = pixels && explain_open(x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    bool ok = pixels && cli_usual(&j->c, &eo.usual) &&
+              (explain_open(x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f) || cli_fault(&j->c, &f));
     mem_free(alpha);
-    if (pixels && !ok) cli_fault(&j->c, &f);
     mem_free(pixels);
     if (ok) memcpy(j->image, x->embedding, m->embed * sizeof *j->image);
     return ok;

@@ -7,7 +7,7 @@ bool embedder_open(region_embedder *how, cli *c, const char *method, size_t side
     how->c = c;
     how->method = region_method_find(method);
     how->invert = cli_invert(m, 0, NAN, NAN);
-    how->layers = m->invert.layers ? m->invert.layers : 1;
+    how->layers = config_layers(m);
     return cli_side(c, side, 1, &how->side);
 }
 
@@ -18,7 +18,8 @@ static bool inverted(const region_embedder *how, const picture *photo, region_ma
     fault f = {0};
     explain_options eo = {.layers = how->layers, .steps = how->invert.iters};
     float *pixels = pixels_squash(photo, how->side, m->mean, m->std, &c->e);
-    bool ok = pixels && (explain_open(&x, c->model, pixels, how->side, how->side, &eo, &c->memory, c->cores, &f) || cli_fault(c, &f));
+    bool ok = pixels && cli_usual(c, &eo.usual) &&
+              (explain_open(&x, c->model, pixels, how->side, how->side, &eo, &c->memory, c->cores, &f) || cli_fault(c, &f));
     mem_free(pixels);
     real *losses = ok ? arena_alloc(&c->memory, how->invert.iters, sizeof *losses) : NULL;
     for (size_t i = 0; ok && i < count; i++) {

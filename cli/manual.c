@@ -23,8 +23,8 @@ static const roff_row files[] = {
     {"DIR/NAME.map.npy, DIR/NAME.map.png", "invert, explain: a map in 0..1, and as heat over the photograph"},
     {"DIR/regions.png, DIR/maps.png, DIR/classes.png", "sheets to look at"},
     {"DIR/result.json, DIR/segment.json, DIR/anomaly.json", "all settings that were used, and the numbers"},
-    {"OUT/results.jsonl", "eval: a line a scene; a run that was killed goes on from here. table.csv, table.json and "
-                          "report.html are made from it"},
+    {"OUT/results.jsonl", "eval: a line a scene; a run that was killed goes on from here. table.csv, names.csv, table.json "
+                          "and report.html are made from it"},
     {"FILE.part", "embed --resume: what is done so far"},
 };
 static const roff_row environment[] = {
@@ -34,7 +34,7 @@ static const roff_row environment[] = {
 };
 
 void cli_manual(FILE *out, const command *const *commands, size_t count) {
-roff_begin(out, "maskinv", MASKINV_VERSION, "embeddings of image regions by MaskInversion");
+    roff_begin(out, "maskinv", MASKINV_VERSION, "embeddings of image regions by MaskInversion");
     roff_section(out, "SYNOPSIS");
     fprintf(out, ".B maskinv\n\\fICOMMAND\\fR [flags]\n");
     roff_section(out, "DESCRIPTION");

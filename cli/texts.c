@@ -101,13 +101,11 @@ bool cli_texts(cli *c, const text_options *o, float **out) {
     return !o->texts.count || cli_embed(c, &templates, o->texts.item, o->texts.count, out);
 }
 
-bool cli_usual(cli *c, float **out) {
-    static const char *const usual[] = {"a photo of a"};
-    const template_set alone = {NULL, 0, NULL};
-    *out = NULL;
-    if (!clip_is_siglip(&c->model->config)) return true;
-    if (checkpoint_tokenizer(c->weights, &c->e)) return cli_embed(c, &alone, usual, 1, out);
-    cli_warn(c, "SigLIP's correction by \"a photo of a\" is left out: %s", c->e.text);
-    c->e.text[0] = 0;
+bool cli_usual(cli *c, const float **out) {
+    err why = {0};
+    if (!c->asked_usual && !texts_usual(c->weights, &c->memory, c->cores, &c->usual, &why)) return c->e = why, false;
+    if (why.text[0]) cli_warn(c, "SigLIP's correction by \"a photo of a\" is left out: %s", why.text);
+    c->asked_usual = true;
+    *out = c->usual;
     return true;
 }

@@ -4,7 +4,7 @@
  *     eval_bench b;
  *     if (!eval_bench_open(&b, &h, weights, &memory, cores, &e)) ...   // the names' embeddings
  *     if (!eval_run(&b, "out", &options, cores, &memory, &e)) ...      // out/results.jsonl, a line a scene
- *     if (!eval_finish("out", stdout, &e)) ...                         // table.csv, table.json, report.html from it
+ *     if (!eval_finish("out", stdout, &e)) ...                         // table.csv, names.csv, table.json, report.html from it
  *
  * Downwards: eval_head.c what is compared; eval_scene.c one scene; eval_record.c its line in results.jsonl; eval.c the
  * run over all scenes; eval_totals.c adds up; eval_page.c and eval_table.c what comes out. The tables are made from results.jsonl alone, line
@@ -98,6 +98,7 @@ typedef struct { /* what scenes are measured with; shared by all workers, change
     const clip_model *model;
     float *names[EVAL_KINDS]; /* [names, E] unit */
     float *empty;             /* [E] the empty text's */
+    float *usual;             /* [E] texts_usual's; NULL: none */
 } eval_bench;
 /* Texts are embedded in groups, a task each, so that nothing depends on the number of cores. */
 bool eval_bench_open(eval_bench *b, const eval_head *h, checkpoint *weights, arena *memory, pool *cores, err *e);
@@ -176,7 +177,7 @@ double class_mean(const eval_head *h, const row_totals *t); /* of the classes th
 double class_iou(const eval_head *h, const map_totals *t);
 size_t best_threshold(const map_totals *t);
 
-/* Reads folder/results.jsonl, writes table.csv, table.json and report.html beside it, and the table to `out`. */
+/* Reads folder/results.jsonl, writes table.csv, names.csv, table.json and report.html beside it, and the table to `out`. */
 bool eval_finish(const char *folder, FILE *out, err *e);
 extern const char eval_style[], eval_bar_style[]; /* the pages' style sheet; of tables with a bar a row */
 bool page_write(const char *folder, const eval_head *h, const eval_totals *t, err *e);

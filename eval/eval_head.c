@@ -159,11 +159,7 @@ static bool invert_rows(eval_head *h, const sweep *s, const clip_config *m, cons
         pick_words(s, q, i / (L * R * A * K), &row);
         bool legrad =
             !strcmp(row.explainer, "legrad"); /* the others look at as many layers as they like, unless told */
-        row.layers = (size_t)pick(&s->layers, i / (R * A * K) % L,
-                                  !legrad            ? 0
-                                  : m->invert.layers ? (double)m->invert.layers
-                                                     : 1,
-                                  "layers", row.name);
+        row.layers = (size_t)pick(&s->layers, i / (R * A * K) % L, legrad ? (double)config_layers(m) : 0, "layers", row.name);
         row.lr = pick(&s->lr, i / (A * K) % R, m->invert.lr > 0 ? (double)m->invert.lr : 0.5, "lr", row.name);
         row.alpha = pick(&s->alpha, i / K % A, (double)m->invert.alpha, "alpha", row.name);
         row.iters = (size_t)pick(&s->iters, i % K, m->invert.iters ? (double)m->invert.iters : 10, "iters", row.name);

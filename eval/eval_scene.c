@@ -97,13 +97,14 @@ bool eval_bench_open(eval_bench *b, const eval_head *h, checkpoint *weights, are
     b->head = h, b->weights = weights, b->model = checkpoint_model(weights);
     for (size_t k = 0; k < EVAL_KINDS; k++)
         if (h->name_count[k] && !embed_names(b, k, memory, cores, e)) return false;
-    return embed_texts(b, empty, 1, h->template_count ? (const char *const *)h->templates : photo,
+    return texts_usual(weights, memory, cores, &b->usual, e) &&
+           embed_texts(b, empty, 1, h->template_count ? (const char *const *)h->templates : photo,
                        h->template_count ? h->template_count : 1, memory, cores, &b->empty, e);
 }
 
 void eval_bench_free(eval_bench *b) {
     for (size_t k = 0; k < EVAL_KINDS; k++) mem_free(b->names[k]);
-    mem_free(b->empty);
+    mem_free(b->empty), mem_free(b->usual);
 }
 
 /* ---- masks made worse ----------------------------------------------------------------------------------- */
@@ -314,7 +315,7 @@ static bool open_explained(work *w, const eval_row *row, size_t steps) {
     if (w->open) arena_reset(w->memory, w->x_mark);
     w->x_mark = arena_mark(w->memory), w->x_side = row->side, w->x_layers = row->layers,
     w->x_explainer = row->explainer;
-    explain_options o = {.layers = row->layers, .steps = steps};
+    explain_options o = {.layers = row->layers, .steps = steps, .usual = w->b->usual};
     o.other = method_other(&w->other_room, row->explainer, &w->other); /* NULL: LeGrad */
     float *pixels = pixels_squash(&w->photo, row->side, m->mean, m->std, w->e);
     if (!pixels) return false;
@@ -497,7 +498,7 @@ static bool run_map(work *w, const eval_row *row, eval_map_result *out) {
     float *pixels = pixels_squash(&w->photo, row->side, config->mean, config->std, w->e);
     if (!pixels) return false;
     bool ok = method_open(&m.x, method_find(row->method), w->b->model, pixels, row->side, row->side,
-                          &(method_options){.blocks = row->blocks}, w->memory, NULL, &f);
+                          &(method_options){.blocks = row->blocks, .usual = w->b->usual}, w->memory, NULL, &f);
     mem_free(pixels);
     if (!ok) return err_fault(w->e, &f);
     m.cells = m.x.gh * m.x.gw;

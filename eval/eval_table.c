@@ -105,6 +105,29 @@ static void write_csv(longtext *out, const eval_head *h, const eval_totals *t) {
     }
 }
 
+/* ---- names.csv: of each name, sorted by bytes, its regions and how many of them each row names first ---------------- */
+static size_t next_name(const eval_head *h, size_t kind, const char *last) {
+    size_t best = h->name_count[kind];
+    for (size_t i = 0; i < h->name_count[kind]; i++)
+        if ((!last || strcmp(h->names[kind][i], last) > 0) && (best == h->name_count[kind] || strcmp(h->names[kind][i], h->names[kind][best]) < 0)) best = i;
+    return best;
+}
+
+static void write_names(longtext *out, const eval_head *h, const eval_totals *t) {
+    say(out, "kind,name,n");
+    for (size_t i = 0; i < h->row_count; i++) say(out, ",\"%s\"", h->rows[i].name);
+    say(out, "\n");
+    for (size_t kind = 0; kind < EVAL_KINDS && h->row_count; kind++) {
+        const char *last = NULL;
+        for (size_t k; (k = next_name(h, kind, last)) < h->name_count[kind]; last = h->names[kind][k]) {
+            size_t class = kind * h->name_count[0] + k;
+            say(out, "%s,\"%s\",%zu", kind ? "photographic" : "drawn", h->names[kind][k], t->rows[0].class_n[class]);
+            for (size_t i = 0; i < h->row_count; i++) say(out, ",%zu", t->rows[i].class_hits[class]);
+            say(out, "\n");
+        }
+    }
+}
+
 /* ---- table.json ---------------------------------------------------------------------------------------------------
  */
 static void json_share(longtext *t, const char *key, estimate v) {
@@ -208,6 +231,7 @@ bool eval_finish(const char *folder, FILE *out, err *e) {
         ok = err_set(e, "%s: %zu scenes of %zu are there; start the run again", file.path, file.count,
                      eval_share(&file.head));
     ok = ok && write_file(folder, "table.csv", write_csv, &file.head, &t, e) &&
+         write_file(folder, "names.csv", write_names, &file.head, &t, e) &&
          write_file(folder, "table.json", write_json, &file.head, &t, e) && page_write(folder, &file.head, &t, e);
     if (ok) print_table(out, &file.head, &t);
     eval_totals_free(&file.head, &t);

@@ -74,7 +74,7 @@ static bool embed_classes(survey *s, arena *memory, pool *cores, err *e) {
     const char **texts = mem_alloc(s->class_count, sizeof *texts);
     if (!texts) return err_set(e, "no memory for %zu classes", s->class_count);
     for (size_t i = 0; i < s->class_count; i++) texts[i] = s->classes[i].text;
-    bool ok = survey_embed(s, empty, 1, one, ones, memory, cores, &s->empty, e);
+    bool ok = texts_usual(s->weights, memory, cores, &s->usual, e) && survey_embed(s, empty, 1, one, ones, memory, cores, &s->empty, e);
     if (s->class_count) ok = ok && survey_embed(s, texts, s->class_count, one, ones, memory, cores, &s->names[0], e);
     if (s->class_count && s->class_count <= MANY_CLASSES)
         ok = ok && survey_embed(s, texts, s->class_count, builtin_templates, MANY_TEMPLATES, memory, cores, &s->names[1], e);
@@ -107,7 +107,7 @@ void survey_free(survey *s) {
         if (s->states) anovl_texts_free(&s->states[i]);
     }
     mem_free(s->states);
-    mem_free(s->classes), mem_free(s->names[0]), mem_free(s->names[1]), mem_free(s->empty);
+    mem_free(s->classes), mem_free(s->names[0]), mem_free(s->names[1]), mem_free(s->empty), mem_free(s->usual);
     mem_free(s->split), mem_free(s->by);
     dense_free(s);
     eval_head_free(&s->head);

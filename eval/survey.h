@@ -35,6 +35,7 @@ typedef struct {
     size_t class_count;
     float *names[2]; /* [classes, E] unit: in one template; in many (NULL: more classes than it is worth) */
     float *empty;    /* [E] the empty text's */
+    float *usual;    /* [E] texts_usual's; NULL: none */
     bool anomalies;  /* --task anomaly: in place of all rows (survey_anomaly.c) */
     anovl_options anovl;
     anovl_texts *states; /* [classes] */

@@ -124,7 +124,7 @@ static bool invert_masks(work *w, const eval_row *row) {
     explainer room;
     explain_other other;
     fault f = {0};
-    explain_options o = {.layers = row->layers, .steps = row->iters * w->p->count};
+    explain_options o = {.layers = row->layers, .steps = row->iters * w->p->count, .usual = w->s->usual};
     o.other = method_other(&room, row->explainer, &other);
     float *pixels = pixels_squash(&w->photo, row->side, c->mean, c->std, w->e);
     if (!pixels) return false;
@@ -324,7 +324,7 @@ static bool open_map(work *w, mapping *m, const eval_row *row) {
     float *pixels = pixels_squash(&w->photo, row->side, c->mean, c->std, w->e);
     if (!pixels) return false;
     bool ok = method_open(&m->x, method_find(row->method), w->s->model, pixels, row->side, row->side,
-                          &(method_options){.blocks = row->blocks}, w->memory, NULL, &f);
+                          &(method_options){.blocks = row->blocks, .usual = w->s->usual}, w->memory, NULL, &f);
     mem_free(pixels);
     if (!ok) return err_fault(w->e, &f);
     m->map = arena_alloc(w->memory, row->side * row->side, sizeof *m->map);

@@ -71,8 +71,9 @@ static bool maps(job *j, const mi_image *image, float *out) {
     fault f = {0};
     if (!pixels) return x ? false : err_set(j->c.e, "%zu bytes of memory are too little", j->c.bytes);
     memset(x, 0, sizeof *x);
-    bool ok = method_open(x, j->how, j->m->model, pixels, j->side, j->side, &(method_options){.blocks = j->o->blocks}, &j->c.memory,
-                          j->c.cores, &f);
+    method_options with = {.blocks = j->o->blocks};
+    if (!call_usual(&j->c, j->m, &with.usual)) return mem_free(pixels), false;
+    bool ok = method_open(x, j->how, j->m->model, pixels, j->side, j->side, &with, &j->c.memory, j->c.cores, &f);
     size_t cells = x->gh * x->gw;
     real *grids = ok ? arena_alloc(&j->c.memory, j->count, cells * sizeof *grids) : NULL;
     if (ok && !grids) ok = fault_memory(&f, "grids", &j->c.memory, j->count * cells * sizeof *grids);

@@ -57,6 +57,7 @@ void mi_close(mi_model *m) {
     while (m->idle_count) pool_stop(m->idle[--m->idle_count]);
     os_lock_free(&m->lock);
     checkpoint_free(m->weights);
+    mem_free(m->usual);
     mem_free(m);
 }
 
@@ -111,6 +112,16 @@ const tokenizer *call_words(call *c, mi_model *m) {
     const tokenizer *words = m->words;
     os_lock_give(&m->lock);
     return words;
+}
+
+bool call_usual(call *c, mi_model *m, const float **out) {
+    if (!clip_is_siglip(&m->model->config)) return *out = NULL, true;
+    os_lock_take(&m->lock);
+    bool ok = m->usual || texts_usual(m->weights, &c->memory, c->cores, &m->usual, c->e);
+    *out = m->usual;
+    os_lock_give(&m->lock);
+    if (ok) c->e->text[0] = 0; /* a model without a tokenizer has no correction */
+    return ok;
 }
 
 bool call_side(const mi_model *m, size_t asked, size_t times, size_t *side, err *e) {

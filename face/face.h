@@ -96,6 +96,7 @@ typedef struct {          /* the caller's room; NULL where not wanted */
     float *const *maps;   /* [count] of [mask height, mask width]: the last step's map in 0..1 */
     float *image;         /* [E] the whole picture's embedding, where every inversion starts */
 } mi_invert_result;
+/* SigLIP's maps are corrected by the text "a photo of a" (MODEL.md 4.20) where the model has its tokenizer. */
 bool mi_invert(mi_model *m, const mi_image *image, const mi_mask *masks, size_t count, const mi_invert_options *o,
                mi_invert_result *r);
 

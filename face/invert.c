@@ -51,7 +51,7 @@ bool invert_choose(invert_job *j) {
         return err_set(j->c.e, "lr %g, alpha %g, decay %g, %zu steps found, at most 1e6 expected", o->lr, o->alpha,
                        o->decay, o->iters);
     if (!choose_gradient(j) || !choose_explainer(j)) return false;
-    j->layers = o->layers ? o->layers : !is_legrad(o) ? 0 : m->invert.layers ? m->invert.layers : 1;
+    j->layers = o->layers ? o->layers : is_legrad(o) ? config_layers(m) : 0;
     const method *how = is_legrad(o) ? NULL : method_find(o->explainer);
     size_t depth = how ? method_depth(how, m) : clip_depth(m);
     if (j->layers > depth)
@@ -81,10 +81,10 @@ bool invert_forward(invert_job *j, const mi_image *image) {
     explain_options eo = {.layers = j->layers, .gradient = j->gradient, .steps = j->invert.iters};
     if (!is_legrad(j->o)) eo.other = &j->other;
     float *pixels = call_pixels(j->m, image, j->side, j->c.e);
-    if (!pixels) return false;
-    bool ok = explain_open(&j->x, j->m->model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
+    bool ok = pixels && call_usual(&j->c, j->m, &eo.usual) &&
+              (explain_open(&j->x, j->m->model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f) || call_fault(&j->c, &f));
     mem_free(pixels);
-    return ok || call_fault(&j->c, &f);
+    return ok;
 }
 
 static void step_done(void *arg, size_t step) {

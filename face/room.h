@@ -24,6 +24,7 @@ struct mi_model {
     pool *idle[POOLS_KEPT];
     size_t idle_count;
     const tokenizer *words; /* read when first asked for */
+    float *usual; /* call_usual's, made when first asked for */
 };
 
 typedef struct {
@@ -39,6 +40,8 @@ bool call_begin(call *c, mi_model *m);
 void call_end(call *c, mi_model *m);
 /* The model's tokenizer; NULL and an error where it has none. */
 const tokenizer *call_words(call *c, mi_model *m);
+/* texts_usual's embedding in *out: NULL where there is none; it stays the model's. */
+bool call_usual(call *c, mi_model *m, const float **out);
 /* The picture for the readers, NULL data and sizes refused. */
 bool call_picture(const mi_image *image, picture *p, err *e);
 /* Pixels [3,side,side] of the squashed picture; mem_free them. */

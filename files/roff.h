@@ -2,7 +2,7 @@
  *
  *     roff_begin(out, "train", "1.0.0", "trains a small CLIP");   // .TH, NAME
  *     roff_section(out, "EXAMPLES");
- *     roff_example(out, "a CLIP of one's own", "train -o run");
+ *     roff_examples(out, rows, 3);                            // {"a CLIP of one's own", "train -o run"}...
  *     roff_text(out, "a text with - and \\ in it");          // escaped
  *     roff_end(out);                                         // EXIT STATUS, the same for every program
  */

@@ -137,7 +137,7 @@ static void describe(block *b, const options *o) {
                       .heads = (uint32_t)m->vision.heads, .mlp = (uint32_t)m->vision.mlp, .embed = (uint32_t)m->embed,
                       .image = (uint32_t)m->image, .patch = (uint32_t)m->patch, .act = m->act_vision, .pool = m->pool,
                       .eps = m->vision.eps, .side = (uint32_t)(o->size ? o->size : m->image), .iters = (uint32_t)how.iters,
-                      .layers = (uint32_t)(o->layers ? o->layers : m->invert.layers ? m->invert.layers : 1),
+                      .layers = (uint32_t)(o->layers ? o->layers : config_layers(m)),
                       .lr = how.lr, .alpha = how.alpha, .type = b->type, .texts = (uint32_t)o->text.texts.count};
     for (int i = 0; i < 3; i++) h->mean[i] = m->mean[i], h->std[i] = m->std[i];
 }

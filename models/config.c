@@ -85,3 +85,7 @@ size_t config_side(const clip_config *c, size_t sides) {
 const char *config_side_from(const clip_config *c, size_t sides) {
     return sides == 1 ? "the model's image" : c->invert.size ? "the model's config" : "twice the model's image";
 }
+
+size_t config_layers(const clip_config *c) { return c->invert.layers ? c->invert.layers : 1; }
+
+const char *config_layers_from(const clip_config *c) { return c->invert.layers ? "the model's config" : "the paper's"; }

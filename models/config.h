@@ -23,4 +23,7 @@ bool config_write(FILE *stream, const clip_config *c, const token_settings *text
 /* The side when none is asked for: the model's own; where `sides` is 2, what its maskinv_cfg says, else twice its grid. */
 size_t config_side(const clip_config *c, size_t sides);
 const char *config_side_from(const clip_config *c, size_t sides); /* where that came from, in words */
+/* The layers that LeGrad explains when none are asked for: its maskinv_cfg's, else the paper's one. */
+size_t config_layers(const clip_config *c);
+const char *config_layers_from(const clip_config *c);
 #endif

@@ -230,3 +230,15 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
     arena_reset(memory, mark);
     return ok;
 }
+
+bool texts_usual(checkpoint *weights, arena *memory, pool *cores, float **out, err *e) {
+    static const char *const usual[] = {"a photo of a"};
+    const clip_config *m = &checkpoint_model(weights)->config;
+    *out = NULL;
+    if (!clip_is_siglip(m) || !checkpoint_tokenizer(weights, e)) return true;
+    if (!(*out = mem_alloc(m->embed, sizeof **out))) return err_set(e, "no memory for the text \"%s\"", usual[0]);
+    if (texts_embed(weights, usual, 1, NULL, 0, memory, cores, *out, e)) return true;
+    mem_free(*out);
+    *out = NULL;
+    return false;
+}

@@ -22,5 +22,8 @@ bool texts_embed_raw(checkpoint *weights, const char *const *texts, size_t count
 /* Embeddings [count, E] of ids [count, length], not normalised. */
 bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
                float *out, err *e);
+/* SigLIP's maps are corrected by what "a photo of a" looks at (MODEL.md 4.20): that text's unit embedding [E] in *out (mem_free
+ * it). NULL for other families, and where the model has no tokenizer: then `e` says why, and true is returned. */
+bool texts_usual(checkpoint *weights, arena *memory, pool *cores, float **out, err *e);
 float unit(float *v, size_t n); /* v / |v| in place; returns |v| */
 #endif

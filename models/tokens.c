@@ -8,6 +8,7 @@
 
 /* The files by which tokenizers are published, in the order in which they are looked for. CLIP's merges say more than the
  * vocabulary beside them; SigLIP's slow tokenizer (spiece.model) is the one that its processor uses. */
+enum { CLIPS = 3 }; /* the first of them are CLIP's merges, beside which a vocab.json may lie */
 static const char *const files[] = {"merges.txt",        "bpe_simple_vocab_16e6.txt", "bpe_simple_vocab_16e6.txt.gz",
                                     "spiece.model",      "sentencepiece.model",       "tokenizer.json",
                                     "tokenizer.model",   "sentencepiece.bpe.model",   "vocab.txt"};
@@ -109,11 +110,11 @@ static bool read_vocab(const char *folder, char path[4096], cJSON **vocab, err *
     return *vocab != NULL;
 }
 
-/* The tokenizer of a file in the folder; the vocabulary beside CLIP's merges must agree with them. */
-static tokenizer *open_beside(const char *folder, const char *path, const clip_config *c, bool *known, err *e) {
+/* The tokenizer of files[i] in the folder; the vocabulary beside CLIP's merges must agree with them. */
+static tokenizer *open_beside(const char *folder, size_t i, const char *path, const clip_config *c, bool *known, err *e) {
     char beside[4096];
-    cJSON *vocab;
-    if (!read_vocab(folder, beside, &vocab, e)) return NULL;
+    cJSON *vocab = NULL;
+    if (i < CLIPS && !read_vocab(folder, beside, &vocab, e)) return NULL;
     tokenizer *t = tokenizer_open(path, merges_of(c, vocab, known), e);
     if (t && t->kind == &clip_bpe_kind && vocab && !clip_bpe_check(t->own, vocab, e)) {
         err_prefix(e, "%s", beside);
@@ -134,7 +135,7 @@ tokenizer *tokens_open(const char *folder, const token_settings *s, const clip_c
     for (size_t i = 0; i < sizeof files / sizeof *files && *folder; i++) {
         if ((size_t)snprintf(path, sizeof path, "%s%s", within, files[i]) >= sizeof path || !file_exists(path)) continue;
         bool known = false;
-        tokenizer *t = open_beside(within, path, c, &known, e);
+        tokenizer *t = open_beside(within, i, path, c, &known, e);
         unsigned clean = 0;
         if (t && t->kind == &clip_bpe_kind && c->vocab <= SYMBOLS + 2) {
             tokenizer_free(t);

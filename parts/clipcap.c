@@ -2,6 +2,7 @@
 #include "parts/clipcap.h"
 #include "files/files.h"
 #include "files/json.h"
+#include "os/os.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -82,7 +83,7 @@ bool clipcap_open(clipcap *c, const char *path, err *e) {
     if (strlen(path) >= PATH) return err_set(e, "%.200s...: the path is too long", path);
     strcpy(file, path);
     if (folder_exists(path) && !clipcap_find(path, file, e)) return false;
-    const char *slash = strrchr(file, '/');
+    const char *slash = os_last_slash(file);
     snprintf(c->folder, sizeof c->folder, "%.*s", slash ? (int)(slash - file) : 1, slash ? file : ".");
     if (!(c->map = tensors_open(file, e))) return false;
     if (!clipcap_is(c->map)) return err_set(e, "%s: \"clip_project.model.0.weight\" is missing: it is no captioner of ClipCap's", file);

@@ -365,13 +365,6 @@ static void allocations_tokenize(void **state) {
     each_fails(argc, argv, 1);
 }
 
-static int clean(void **state) {
-    (void)state;
-    mem_fail_after(0);
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_pictures),
@@ -386,11 +379,11 @@ int main(void) {
         cmocka_unit_test(nothing_lost),
         cmocka_unit_test(full_disk),
         cmocka_unit_test(small_memory),
-        cmocka_unit_test_teardown(allocations_invert, clean),
-        cmocka_unit_test_teardown(allocations_explain, clean),
-        cmocka_unit_test_teardown(allocations_embed, clean),
-        cmocka_unit_test_teardown(allocations_tokenize, clean),
+        cmocka_unit_test_teardown(allocations_invert, scratch_clean),
+        cmocka_unit_test_teardown(allocations_explain, scratch_clean),
+        cmocka_unit_test_teardown(allocations_embed, scratch_clean),
+        cmocka_unit_test_teardown(allocations_tokenize, scratch_clean),
     };
     mem_hook_cjson();
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }

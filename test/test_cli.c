@@ -713,12 +713,6 @@ static void corrupted_weights(void **state) {
     fixture_close(&x);
 }
 
-static int clean(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_command),       cmocka_unit_test(help_and_version),
@@ -738,5 +732,5 @@ int main(void) {
         cmocka_unit_test(threads_agree),    cmocka_unit_test(corrupted_weights),
     };
     mem_hook_cjson();
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }

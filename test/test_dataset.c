@@ -516,12 +516,6 @@ static void lists_divide_maps(void **state) {
     assert_non_null(strstr(said.err, "3 pictures"));
 }
 
-static int clean(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     mem_hook_cjson();
     const struct CMUnitTest tests[] = {
@@ -535,5 +529,5 @@ int main(void) {
         cmocka_unit_test(what_is_broken_beside_is_told),
         cmocka_unit_test(lists_divide_maps),
     };
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }

@@ -161,8 +161,6 @@ static void usage(void **state) {
     assert_false(file_exists(scratch("r.npy.part")));
 }
 
-static int clean(void **state) { (void)state; scratch_remove(); return 0; }
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_pictures_are_each_alone), cmocka_unit_test(damaged_pictures_are_left_out),
@@ -170,5 +168,5 @@ int main(void) {
         cmocka_unit_test(usage),
     };
     mem_hook_cjson();
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }

@@ -223,12 +223,13 @@ static int eval_shard(const char *out, const char *shard) {
     return run("eval", "-m", model, "-d", set, SWEEP, "--shard", shard, "-o", out, NULL);
 }
 
-static const char *const outputs[] = {"table.csv", "table.json", "results.jsonl", "report.html"};
+static const char *const outputs[] = {"table.csv", "names.csv", "table.json", "results.jsonl", "report.html"};
+enum { OUTPUTS = sizeof outputs / sizeof *outputs };
 static void same_outputs(const char *a, const char *b) {
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < OUTPUTS; i++)
         if (!same_files(in(a, outputs[i]), in(b, outputs[i])))
             fail_msg("%s differs between %s and %s", outputs[i], a, b);
-    assert_int_equal(count_files(a, ""), 4 + 2); /* nothing else, . and .. aside */
+    assert_int_equal(count_files(a, ""), OUTPUTS + 2); /* nothing else, . and .. aside */
 }
 
 /* The one run that the others must equal. */
@@ -290,6 +291,36 @@ static void table_has_its_shape(void **state) {
     }
     assert_int_equal(lines, 1 + 5 + 2);
     mem_free(csv);
+}
+
+/* names.csv: every name once, sorted by bytes; its columns add up to the table's. */
+static void names_add_up(void **state) {
+    (void)state;
+    enum { ROWS = 5 };
+    static const char *const rows[ROWS] = {"cls", "crop", "pool", "maskinv iters=2", "maskinv iters=4"};
+    size_t length, regions = 0, hits[ROWS] = {0}, lines = 0;
+    char *csv = bytes_at(in(whole(), "names.csv"), &length), *at = csv, last[64] = "";
+    assert_true(!strncmp(csv, "kind,name,n,\"cls\",\"crop\",\"pool\",\"maskinv iters=2\",\"maskinv iters=4\"\n", 67));
+    while ((at = strchr(at, '\n')) && at[1]) {
+        char name[64];
+        size_t n, h[ROWS];
+        int read = sscanf(++at, "drawn,\"%63[^\"]\",%zu,%zu,%zu,%zu,%zu,%zu", name, &n, &h[0], &h[1], &h[2], &h[3], &h[4]);
+        assert_int_equal(read, 2 + ROWS);
+        assert_true(strcmp(name, last) > 0);
+        snprintf(last, sizeof last, "%s", name);
+        regions += n, lines++;
+        for (size_t i = 0; i < ROWS; i++) assert_true(h[i] <= n), hits[i] += h[i];
+    }
+    mem_free(csv);
+    err e;
+    scene_source *source = scene_source_open(SCENE_DRAWN, NULL, &e);
+    assert_int_equal(lines, scene_names(source));
+    scene_source_free(source);
+    cJSON *j = table_of(whole());
+    assert_int_equal(regions, (size_t)number_at(j, "methods", "cls", "n"));
+    for (size_t i = 0; i < ROWS; i++)
+        assert_true(fabs(number_at(j, "methods", rows[i], "acc1") - (double)hits[i] / (double)regions) < 1e-6);
+    json_free(j);
 }
 
 /* cls by hand, through other commands: each picture and each name embedded, the right ones counted. */
@@ -719,6 +750,7 @@ int main(void) {
         cmocka_unit_test(masks_made_worse),
         cmocka_unit_test(results_survive_a_line),
         cmocka_unit_test(table_has_its_shape),
+        cmocka_unit_test(names_add_up),
         cmocka_unit_test(cls_counted_by_hand),
         cmocka_unit_test(sweeps_change_nothing),
         cmocka_unit_test(every_column_has_its_head),

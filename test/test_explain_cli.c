@@ -384,28 +384,21 @@ static void inverts_by_other_explainers(void **state) {
     must(run("invert", "-m", m, "-i", IMAGE, "-k", MASK0, "--explainer", "chefer", "--layers", "2", "--trace", scratch("trace"), NULL));
 }
 
-static int clean(void **state) {
-    (void)state;
-    mem_fail_after(0);
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(every_method_writes_its_maps, clean),
-        cmocka_unit_test_teardown(blocks_and_layers_matter, clean),
-        cmocka_unit_test_teardown(surgery_has_85_templates, clean),
-        cmocka_unit_test_teardown(the_others_have_80, clean),
-        cmocka_unit_test_teardown(embeddings_serve_every_method, clean),
-        cmocka_unit_test_teardown(points_are_json, clean),
-        cmocka_unit_test_teardown(classes_are_the_loudest_text, clean),
+        cmocka_unit_test_teardown(every_method_writes_its_maps, scratch_clean),
+        cmocka_unit_test_teardown(blocks_and_layers_matter, scratch_clean),
+        cmocka_unit_test_teardown(surgery_has_85_templates, scratch_clean),
+        cmocka_unit_test_teardown(the_others_have_80, scratch_clean),
+        cmocka_unit_test_teardown(embeddings_serve_every_method, scratch_clean),
+        cmocka_unit_test_teardown(points_are_json, scratch_clean),
+        cmocka_unit_test_teardown(classes_are_the_loudest_text, scratch_clean),
         cmocka_unit_test(class_colours_differ),
-        cmocka_unit_test_teardown(bad_requests, clean),
-        cmocka_unit_test_teardown(all_says_which_have_none, clean),
-        cmocka_unit_test_teardown(a_flat_map_says_so, clean),
-        cmocka_unit_test_teardown(allocations, clean),
-        cmocka_unit_test_teardown(inverts_by_other_explainers, clean),
+        cmocka_unit_test_teardown(bad_requests, scratch_clean),
+        cmocka_unit_test_teardown(all_says_which_have_none, scratch_clean),
+        cmocka_unit_test_teardown(a_flat_map_says_so, scratch_clean),
+        cmocka_unit_test_teardown(allocations, scratch_clean),
+        cmocka_unit_test_teardown(inverts_by_other_explainers, scratch_clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

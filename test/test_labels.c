@@ -72,13 +72,7 @@ static void every_depth(void **state) {
     expect(row_png("rgb.png", 8, 2, (const unsigned char *)"\x01\x02\x03", 3, 1), (const uint32_t[]){197121}, 1);
 }
 
-static int clean(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(palette_is_not_colour), cmocka_unit_test(every_depth)};
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }

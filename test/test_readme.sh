@@ -101,6 +101,7 @@ lay_out() {
     for name in maskinv train; do ln -s "$TREE/test/readme_shim.sh" "$1/$name"; done
     for name in maskinv train make parallel sbatch apt-get npm man; do ln -s "$TREE/test/readme_shim.sh" "$1/bin/$name"; done
     ln -s "${python:-$TREE/test/readme_shim.sh}" "$1/bin/python3"
+    ln -s "$TREE/weights/systems" "$1/weights/systems"
     for name in weights data; do ln -s "$TREE/test/readme_shim.sh" "$1/$name/get"; done
 }
 

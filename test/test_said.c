@@ -266,14 +266,16 @@ static void coca_captions(void **state) {
     assert_non_null(strstr(said.err, "its own decoder reads 8 tokens of the whole picture"));
     assert_int_equal(run("caption", "-m", coca, "-i", IMAGE, "--ids", "--beams", "20", NULL), 1);
     assert_non_null(strstr(said.err, "beams"));
+    assert_int_equal(run("caption", "-m", coca, "-i", IMAGE, "--ids", "--method", "crop", NULL), 2); /* not dropped in silence */
+    assert_non_null(strstr(said.err, "--method: it is for regions, and the whole picture is told"));
+    assert_int_equal(run("caption", "-m", coca, "-i", IMAGE, "--ids", "--length", "own", NULL), 2);
+    assert_non_null(strstr(said.err, "--length: it is for regions"));
+    assert_int_equal(run("caption", "-i", IMAGE, "--method", "crop", NULL), 2);
+    assert_non_null(strstr(said.err, "--method: it is for regions"));
+    assert_int_equal(run("caption", "-i", IMAGE, "--squash", NULL), 2);
+    assert_non_null(strstr(said.err, "--squash: it is for CoCa's own decoder"));
     assert_int_equal(run("caption", "-m", DATA "nano-hf-f32", "-i", IMAGE, NULL), 1); /* a model that nobody taught to speak */
     assert_non_null(strstr(said.err, "the built-in captioner: it was trained for embeddings of 128 numbers, the model's have"));
-}
-
-static int clean(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
 }
 
 int main(void) {
@@ -289,5 +291,5 @@ int main(void) {
         cmocka_unit_test(coca_captions),
     };
     mem_hook_cjson();
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }

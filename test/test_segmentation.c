@@ -275,16 +275,10 @@ static void limits_and_faults(void **state) {
     assert_non_null(strstr(said.err, "no label pictures"));
 }
 
-static int clean(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     mem_hook_cjson();
     snprintf(model, sizeof model, "%s", model_with_merges("nano-hf-f32"));
     const struct CMUnitTest tests[] = {cmocka_unit_test(counts_are_right), cmocka_unit_test(shards_and_kills),
                                        cmocka_unit_test(limits_and_faults)};
-    return cmocka_run_group_tests(tests, NULL, clean);
+    return cmocka_run_group_tests(tests, NULL, scratch_clean);
 }

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 /* ---- the generator: linear space, flow, guided walk ------------------------------------------------------ */
@@ -359,6 +360,9 @@ static void resumes(const training_system *t, const own_setting *own) {
     err e = {{0}};
     assert_non_null(mkdtemp(folder));
     snprintf(a, sizeof a, "%s/a", folder), snprintf(b, sizeof b, "%s/b", folder), snprintf(c, sizeof c, "%s/c", folder);
+    assert_false(train(t, a, own, 0, true, 1e-3, 1, &e)); /* no run to go on with: none is begun, no folder made */
+    if (!strstr(e.text, "/a: no checkpoint to go on from")) fail_msg("%s: %s", t->name, e.text);
+    assert_int_equal(access(a, F_OK), -1);
     if (!train(t, a, own, 0, false, 1e-3, 1, &e)) fail_msg("%s: %s", t->name, e.text);
     assert_false(train(t, b, own, 3, false, 1e-3, 2, &e));
     assert_non_null(strstr(e.text, "stopped after step 3"));

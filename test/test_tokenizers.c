@@ -18,6 +18,7 @@
 #include "models/tokens.h"
 #include "text/kinds.h"
 #include "text/repair.h"
+#include "x_speed.h"
 
 static err e;
 
@@ -280,21 +281,6 @@ static void every_allocation_may_fail(void **state) {
 }
 
 /* ---- XLM-V's: a tokenizer.json of hundreds of MB ---------------------------------------------------------------- */
-/* Bytes of this process that no file stands behind; 0 where that is not known, or is mostly a sanitizer's own. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static size_t own_memory(void) { return 0; }
-#else
-static size_t own_memory(void) {
-    char line[200];
-    size_t kb = 0;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, "RssAnon:", 8)) kb = strtoul(line + 8, NULL, 10);
-    if (f) fclose(f);
-    return kb << 10;
-}
-#endif
-
 /* 150,000 pieces with some 500 bytes of blanks each, as an indenting program writes them: no more than what the pieces
  * themselves take is held, and the ids are those of the small file. */
 static void a_large_vocabulary_is_read_where_it_lies(void **state) {
@@ -323,9 +309,9 @@ static void a_large_vocabulary_is_read_where_it_lies(void **state) {
     json_cut_close(&list);
     json_free(rest);
     mem_free(bytes);
-    before = own_memory();
+    before = own_memory("RssAnon:");
     tokenizer *large = tokenizer_open(path, 0, &e), *plain = tokenizer_open(small, 0, &e);
-    after = own_memory();
+    after = own_memory("RssAnon:");
     unlink(path);
     if (!large || !plain) fail_msg("%s", e.text);
     assert_int_equal(tokenizer_vocab(large), PIECES);

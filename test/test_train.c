@@ -442,7 +442,7 @@ static void test_killed(void **state) {
     err e = {{0}};
     for (size_t rows = 2; rows <= 6; rows += 2) {
         pid_t child = fork();
-        if (child == 0) _exit(train_tiny("killed", true, 2, 0, &e) ? 0 : 1);
+        if (child == 0) _exit(train_tiny("killed", rows > 2, 2, 0, &e) ? 0 : 1);
         for (int i = 0; i < 20000 && lines_of("killed") < rows + 1 && waitpid(child, NULL, WNOHANG) == 0; i++)
             usleep(1000);
         kill(child, SIGKILL);
@@ -479,6 +479,14 @@ static void refused(const char *run, bool resume, int which, double value, const
     err e = {{0}};
     if (train_with(run, resume, which, value, &e)) fail_msg("%s %g was taken", train_settings[which].flag, value);
     if (!strstr(e.text, word)) fail_msg("\"%s\" does not say \"%s\"", e.text, word);
+}
+
+/* A misspelt folder is no run to go on with, and is not made. */
+static void test_no_run(void **state) {
+    (void)state;
+    char room[256];
+    refused("misspelt", true, S_LR, 1e-3, "misspelt: no checkpoint to go on from; without --resume a run begins there");
+    assert_int_equal(access(path_of("misspelt", NULL, room), F_OK), -1);
 }
 
 static void test_other_shape(void **state) {
@@ -530,6 +538,12 @@ static void test_nan(void **state) {
     mem_free(x), mem_free(y);
     if (!train_with("nan", true, S_LR, train_settings[S_LR].value, &e)) fail_msg("%s", e.text);
     same_run("whole", "nan");
+
+    /* before any checkpoint was due there is that of step 0, with the run's settings */
+    assert_false(train_with("first", false, S_LR, 1e30, &e));
+    if (!strstr(e.text, "the last checkpoint is of step 0")) fail_msg("\"%s\"", e.text);
+    if (!train_with("first", true, S_LR, train_settings[S_LR].value, &e)) fail_msg("%s", e.text);
+    same_run("whole", "first");
 }
 
 /* A disk that takes no more: a limit on the size of files does the same to a write. */
@@ -766,6 +780,7 @@ int main(void) {
         cmocka_unit_test(test_adamw),         cmocka_unit_test(test_schedule),
         cmocka_unit_test(test_resume),        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_killed),        cmocka_unit_test(test_previous),
+        cmocka_unit_test(test_no_run),
         cmocka_unit_test(test_other_shape),   cmocka_unit_test(test_broken_checkpoint),
         cmocka_unit_test(test_from),           cmocka_unit_test(test_truth),           cmocka_unit_test(test_more_captions),
         cmocka_unit_test(test_nan),           cmocka_unit_test(test_full_disk),

@@ -91,6 +91,13 @@ void scratch_remove(void) {
     folder[0] = 0;
 }
 
+int scratch_clean(void **state) {
+    (void)state;
+    mem_fail_after(0);
+    scratch_remove();
+    return 0;
+}
+
 char *bytes_at(const char *path, size_t *length) {
     err e = {0};
     char *bytes = file_read(path, (size_t)1 << 30, length, &e);

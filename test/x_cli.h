@@ -25,6 +25,7 @@ int run_v(int argc, char **argv);
 /* A folder of this process under /tmp; scratch("a/b") is a path in it (four of them are good at a time). */
 const char *scratch(const char *format, ...) PRINTF_LIKE(1, 2);
 void scratch_remove(void);
+int scratch_clean(void **state); /* scratch_remove as a group's teardown; memory no longer fails */
 /* Files: fail the test when they cannot be read or written. */
 char *bytes_at(const char *path, size_t *length); /* mem_free it */
 void put_bytes(const char *path, const void *bytes, size_t length);

@@ -11,4 +11,7 @@ double sgemm_rate(pool *cores, size_t n, size_t D);
 /* FLOP/s of fused multiply-adds (of multiplications and additions where there are none) that never leave the registers, on
  * all cores: what no program passes. The best of several short runs. */
 double fma_rate(pool *cores);
+/* Bytes of this process in memory: "RssFile:" those of files, "RssAnon:" those that no file stands behind. 0 where that is not
+ * known, and of RssAnon under a sanitizer, whose own they mostly are. */
+size_t own_memory(const char *kind);
 #endif

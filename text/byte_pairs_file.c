@@ -102,20 +102,14 @@ static bool add_line(byte_pairs *b, const char *s, size_t n, bool own, err *e) {
     return add_merge(b, s, left, space + 1, right, own, e);
 }
 
-/* A first line that is skipped, then a merge a line; blank ones may stand at the end alone. */
-static bool add_lines(byte_pairs *b, const char *bytes, size_t n, const char *name, bool own, err *e) {
-    size_t blank = 0, line = 1;
-    for (size_t at = 0, next; at < n; at = next, line++) {
-        const char *end = memchr(bytes + at, '\n', n - at);
-        size_t length = end ? (size_t)(end - bytes) - at : n - at;
-        next = at + length + 1;
-        if (length && bytes[at + length - 1] == '\r') length--;
-        if (line == 1) continue;
-        if (length && blank) return err_set(e, "%s: line %zu is blank, expected a merge", name, blank);
-        if (!length && !blank) blank = line;
-        if (length && !add_line(b, bytes + at, length, own, e)) return err_prefix(e, "%s: line %zu", name, line);
-    }
+static bool has_merges(const byte_pairs *b, const char *name, err *e) {
     return b->p.merges > 0 || err_set(e, "%s: no merges, expected a first line and then \"left right\" a line", name);
+}
+
+typedef struct { byte_pairs *b; bool own; } reading;
+static bool take_line(void *arg, const char *s, size_t n, err *e) {
+    const reading *r = arg;
+    return add_line(r->b, s, n, r->own, e);
 }
 
 /* ---- a whole vocabulary ------------------------------------------------------------------------------------------------------ */
@@ -151,7 +145,7 @@ tokenizer *byte_pairs_parse(const char *merges, size_t n, const char *name, cons
     cJSON *root = vocab ? json_parse(vocab, vocab_n, vocab_name, e) : NULL;
     bool ok = b && (!vocab || root);
     if (ok) ok = vocab ? add_vocab(b, root, vocab_name, e) : add_bytes(b, e);
-    ok = ok && add_lines(b, merges, n, name, !vocab, e) && (vocab || add_piece(b, END, sizeof END - 1, e));
+    ok = ok && merge_lines(merges, n, name, SIZE_MAX, take_line, &(reading){b, !vocab}, e) && has_merges(b, name, e) && (vocab || add_piece(b, END, sizeof END - 1, e));
     json_free(root);
     return finished(b, ok, vocab ? vocab_name : name, e);
 }

@@ -289,28 +289,13 @@ static bool pair_read(clip_bpe *t, const char *a, size_t na, const char *b, size
 }
 
 /* "left right" */
-static bool merge_read(clip_bpe *t, const char *s, size_t n, err *e) {
+static bool merge_read(void *arg, const char *s, size_t n, err *e) {
+    clip_bpe *t = arg;
     const char *space = memchr(s, ' ', n);
     size_t left = space ? (size_t)(space - s) : 0, right = space ? n - left - 1 : 0;
     if (!left || !right || memchr(space + 1, ' ', right))
         return err_set(e, "found \"%s\", expected two symbols with a space between them", shown(s, n).text);
     return pair_read(t, s, left, space + 1, right, e);
-}
-
-/* merges.txt: a first line that is skipped, then a merge a line. Blank lines may only stand at the end. */
-static bool lines_read(clip_bpe *t, const char *bytes, size_t n, const char *name, size_t most, err *e) {
-    size_t blank = 0, line = 1;
-    for (size_t at = 0, next; at < n && t->merges < most; at = next, line++) {
-        const char *end = memchr(bytes + at, '\n', n - at);
-        size_t length = end ? (size_t)(end - bytes) - at : n - at;
-        next = at + length + 1;
-        if (length && bytes[at + length - 1] == '\r') length--;
-        if (line == 1) continue;
-        if (length && blank) return err_set(e, "%s: line %zu is blank, expected a merge", name, blank);
-        if (length && !merge_read(t, bytes + at, length, e)) return err_prefix(e, "%s: line %zu", name, line);
-        if (!length && !blank) blank = line;
-    }
-    return line > 1 || err_set(e, "%s: is empty, expected a first line and then merges", name);
 }
 
 /* ---- Hugging Face's tokenizer.json ----------------------------------------------------------- */
@@ -376,7 +361,7 @@ clip_bpe *clip_bpe_parse(const char *bytes, size_t length, const char *name, siz
     }
     while (at < length && (bytes[at] == ' ' || (bytes[at] >= '\t' && bytes[at] <= '\r'))) at++;
     if (at < length && bytes[at] == '{' ? json_read(t, bytes, length, name, most, e)
-                                        : lines_read(t, bytes, length, name, most, e))
+                                        : merge_lines(bytes, length, name, most, merge_read, t, e))
         return t;
     clip_bpe_free(t);
     return NULL;

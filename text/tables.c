@@ -111,3 +111,20 @@ void spellings_free(spellings *s) {
     map_free(&s->by_hash);
     *s = (spellings){0};
 }
+
+/* ---- files of merges ------------------------------------------------------------------------- */
+bool merge_lines(const char *bytes, size_t n, const char *name, size_t most, merge_taker *take, void *arg, err *e) {
+    size_t blank = 0, line = 1, taken = 0;
+    for (size_t at = 0, next; at < n && taken < most; at = next, line++) {
+        const char *end = memchr(bytes + at, '\n', n - at);
+        size_t length = end ? (size_t)(end - bytes) - at : n - at;
+        next = at + length + 1;
+        if (length && bytes[at + length - 1] == '\r') length--;
+        if (line == 1) continue;
+        if (length && blank) return err_set(e, "%s: line %zu is blank, expected a merge", name, blank);
+        if (length && !take(arg, bytes + at, length, e)) return err_prefix(e, "%s: line %zu", name, line);
+        if (length) taken++;
+        else if (!blank) blank = line;
+    }
+    return line > 1 || err_set(e, "%s: is empty, expected a first line and then merges", name);
+}

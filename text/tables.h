@@ -40,4 +40,9 @@ typedef struct {
 uint32_t spellings_add(spellings *s, const char *bytes, size_t n, err *e);
 uint32_t spellings_find(const spellings *s, const char *bytes, size_t n); /* NONE: not there */
 void spellings_free(spellings *s);
+
+/* ---- files of merges: a first line that is skipped, then a merge a line; blank ones may stand at the end alone --------- */
+typedef bool merge_taker(void *arg, const char *line, size_t n, err *e);
+/* The first `most` of them; none is no error. Errors name the file and the line. */
+bool merge_lines(const char *bytes, size_t n, const char *name, size_t most, merge_taker *take, void *arg, err *e);
 #endif

@@ -18,17 +18,20 @@ bool loop_paths(loop *l, const char *folder, err *e) {
     snprintf(l->folder, LOOP_PATH, "%s", folder);
     snprintf(l->checkpoint, LOOP_PATH, "%s/checkpoint.safetensors", folder);
     snprintf(l->curve, LOOP_PATH, "%s/curve.png", folder);
-    return folder_make(folder, e);
+    return true;
 }
 
 bool loop_from(loop *l, bool resume, char *room, size_t size, const char **from, err *e) {
     *from = checkpoint_latest(l->checkpoint, room, size);
-    if (!*from || resume) return true;
-    return err_set(e, "%s: a run's checkpoint is here already; --resume goes on with it, another -o begins anew", *from);
+    if (*from && !resume) return err_set(e, "%s: a run's checkpoint is here already; --resume goes on with it, another -o begins anew", *from);
+    if (!*from && resume) return err_set(e, "%s: no checkpoint to go on from; without --resume a run begins there", l->folder);
+    return *from || folder_make(l->folder, e);
 }
 
 bool loop_begin(loop *l, const char *from, err *e) {
     l->saved = from ? l->best->step : 0;
+    /* the settings are kept from the beginning on, so that a run killed at any moment goes on with them */
+    if (!from && !optimiser_save(l->best, l->checkpoint, l->settings, l->setting_count, e)) return false;
     if (!log_open(&l->log, l->folder, l->best->step, e)) return false;
     l->began = seconds_now() - log_seconds(&l->log);
     return true;

@@ -2,7 +2,8 @@
  *
  *     loop l = {.plan = {.lr = 1e-3, .batch = 128, ...}, .best = &optimiser, .gradient = g, .system = me, .step = my_step};
  *     if (!loop_paths(&l, "run", &e)) ...                // run/checkpoint.safetensors, run/curve.png
- *     if (!loop_begin(&l, from, &e)) ...                 // from: NULL, or the checkpoint whose state was loaded
+ *     if (!loop_from(&l, resume, room, size, &from, &e)) // the checkpoint to go on from
+ *     if (!loop_begin(&l, from, &e)) ...                 // from: NULL, or the checkpoint whose state was loaded; else one of step 0
  *     if (!loop_run(&l, &e)) ...                         // until the samples are all seen; else the message says why
  *
  * The loop knows no network: a system's `step` fills the gradient for step number n, and everything that it does may depend
@@ -41,9 +42,9 @@ typedef struct {
     char checkpoint[LOOP_PATH], curve[LOOP_PATH], folder[LOOP_PATH];
 } loop;
 
-/* Makes the folder, and the paths in it. */
 bool loop_paths(loop *l, const char *folder, err *e);
-/* The checkpoint to go on from, NULL: none; one that is there without `resume` is an error. */
+/* The checkpoint to go on from, NULL: a new run, whose folder is made. One that is there without `resume` is an error, and so is
+ * none with it. */
 bool loop_from(loop *l, bool resume, char *room, size_t size, const char **from, err *e);
 bool loop_begin(loop *l, const char *from, err *e);
 /* One step, without log or checkpoint. */

@@ -20,7 +20,7 @@
 
 enum { L_MASKS = T_OWN, L_BLOCKS, L_MEASURE, L_COUNT };
 static const setting recipe[L_COUNT] = {
-    SYSTEM_SETTINGS(12500, 16, 3e-4, 0, 0.01, 0.9, 4),
+    SYSTEM_SETTINGS(500, 16, 3e-4, 0, 0.01, 0.9, 16),
     [L_MASKS] = {"masks", 1, 0, 1, SET_DATA, "1: one, its complement and everything; 0: everything alone, the control", false, false},
     [L_BLOCKS] = {"blocks", 2, 1, MASKEMBED_MOST_BLOCKS, SET_SHAPE, "of the decoder", false, false},
     [L_MEASURE] = {"measure", 64, 1, 100000, SET_DATA, "pictures that the teacher's variance is measured on", false, false},

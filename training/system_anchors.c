@@ -3,7 +3,7 @@
  *
  * Model. Patches of the frozen CLIP attend to routed windows of themselves, then ask the class anchors W [image * text; text]; a cell's
  *       logit for a class is exp(s) cos(anchor, patch) + b (18.2). --top 0: attention is not routed, the control.
- * Loss. 20 focal + dice on the seen names; cells that show an unseen name carry no loss (inductive) (18.3).
+ * Loss. 20 focal + dice of the seen names that are shown; cells that show an unseen name carry no loss (inductive) (18.3).
  * Asked. mIoU over seen and unseen names, a cell being the background where no class reaches a half; seen classes give way by .1.
  */
 #include "training/systems.h"
@@ -110,6 +110,24 @@ static ag_tensor *logits_of(const system_job *j, const anchors_net *n, ag_tape *
     return anchors_logits(t, n, x, ag_constant(t, l->z + i * l->embed, 1, 1, l->embed), d->texts[all], all ? d->names.count : d->count);
 }
 
+/* Dice of the classes that the picture shows, as ZegCLIP has it: over all of them, answering nothing anywhere would be right for most. */
+static ag_tensor *dice_of_shown(ag_tape *t, ag_tensor *x, const real *masks, const real *counted) {
+    size_t cells = x->cols, count = 0;
+    uint32_t *shown = arena_alloc(t->memory, x->rows, sizeof *shown);
+    ag_tensor *m = ag_new(t, 1, x->rows, cells), *c = ag_new(t, 1, x->rows, cells);
+    if (!shown || !m || !c) return NULL;
+    for (size_t k = 0; k < x->rows; k++) {
+        real any = 0;
+        for (size_t i = 0; i < cells; i++) any += masks[k * cells + i];
+        if (any == 0) continue;
+        memcpy(m->data + count * cells, masks + k * cells, cells * sizeof(real));
+        memcpy(c->data + count * cells, counted + k * cells, cells * sizeof(real));
+        shown[count++] = (uint32_t)k;
+    }
+    if (!count) return ag_scale(t, ag_sum(t, x), 0, 0);
+    return anchors_dice(t, ag_reshape(t, ag_rows(t, x, shown, count), 1, count, cells), m->data, c->data);
+}
+
 static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first, size_t last, system_share *out) {
     const data *d = j->own;
     const looked *l = &d->seen;
@@ -126,7 +144,7 @@ static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first,
             for (size_t m = 0; m < d->names.count; m++) hidden += unseen(j, m) ? share[m] : 0;
             masks->data[k] = share[d->is[k / l->cells]] >= (real)0.5, counted->data[k] = hidden < (real)0.5;
         }
-        ag_tensor *one = ag_add(t, ag_scale(t, anchors_focal(t, x, masks->data, counted->data), 20, 0), anchors_dice(t, x, masks->data, counted->data));
+        ag_tensor *one = ag_add(t, ag_scale(t, anchors_focal(t, x, masks->data, counted->data), 20, 0), dice_of_shown(t, x, masks->data, counted->data));
         one = ag_scale(t, one, each, 0);
         sum = sum ? ag_add(t, sum, one) : one;
     }

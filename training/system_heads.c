@@ -23,7 +23,7 @@
 
 enum { H_HEADS = T_OWN, H_UNSEEN, H_COUNT };
 static const setting recipe[H_COUNT] = {
-    SYSTEM_SETTINGS(1500, 64, 1e-4, 50, 0.05, 0.98, 2),
+    SYSTEM_SETTINGS(250, 64, 1e-4, 10, 0.05, 0.9, 2),
     [H_HEADS] = {"heads", 1, 0, 1, SET_SHAPE, "0: none, the control", false, false},
     [H_UNSEEN] = {"unseen", 4, 0, 1000, SET_DATA, "every so many-th name is background to the class head (0: none)", false, false},
 };

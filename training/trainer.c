@@ -131,10 +131,9 @@ static bool faulty(err *e, const fault *why) { return err_fault(e, why); }
 
 static bool paths_make(run *r, err *e) {
     const char *d = r->options->folder;
-    if (!loop_paths(&r->loop, d, e)) return false;
     snprintf(r->model, PATH, "%s/model", d);
     snprintf(r->merges, PATH, "%s/model/merges.txt", d);
-    return folder_make(r->model, e);
+    return loop_paths(&r->loop, d, e);
 }
 
 static bool copy_file(const char *from, const char *to, err *e) {
@@ -400,7 +399,7 @@ bool trainer_run(setting *s, const train_options *o, err *e) {
     const char *from = NULL;
     if (!r) return err_set(e, "no memory for a run");
     r->s = s, r->options = o;
-    bool good = paths_make(r, e) && loop_from(&r->loop, o->resume, room, sizeof room, &from, e);
+    bool good = paths_make(r, e) && loop_from(&r->loop, o->resume, room, sizeof room, &from, e) && folder_make(r->model, e);
     good = good && (!from || settings_load(from, s, S_COUNT, e)) && run_open(r, from != NULL, e);
     if (good) run_hooks(r);
     good = good && run_begin(r, from, e);
