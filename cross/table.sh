@@ -5,8 +5,8 @@
 #     cross/table.sh [TARGET...]       # all; programs and results lie in build/cross/TARGET
 #
 # "same numbers": a region of a scene inverted by the built-in model, in ten steps; embedding, losses and the texts'
-# similarities against this machine's BLAS=none; the largest difference, where the bytes differ. Exits 1 where a target
-# that could be built fails, or its numbers are further than 2e-3 away (a sum in another order moves AdamW's first steps).
+# similarities against this machine's BLAS=none; the largest difference, where the bytes differ. The model's hash is the same
+# on every machine. Exits 1 where a target that could be built fails, or its numbers are further than 2e-3 away (a sum in another order moves AdamW's first steps).
 cd "$(dirname "$0")/.." || exit 1
 at=build/cross
 failed=0
@@ -31,7 +31,10 @@ numbers() { # a result: embedding, losses, similarities, one a line
     tr ',[]{}:' '\n\n\n\n\n\n' <"$1/result.json" | grep -E '^ *-?[0-9]+\.[0-9]+([eE][-+][0-9]+)? *$'
 }
 
+model() { sed -n 's/.*"model_hash":[[:space:]]*"\([0-9a-f]*\)".*/\1/p' "$1/result.json"; }
+
 same() { # two results: "bytes", or the largest difference
+    [ -n "$(model "$1")" ] && [ "$(model "$1")" = "$(model "$2")" ] || { echo "another hash"; return; }
     cmp -s "$1/embeddings.npy" "$2/embeddings.npy" && echo bytes && return
     numbers "$1" >"$2.here" && numbers "$2" >"$2.there" &&
         paste -d ' ' "$2.here" "$2.there" | awk '{ d = $1 - $2; if (d < 0) d = -d; if (!(d <= most)) most = d; if (NF != 2) bad = 1 }

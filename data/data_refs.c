@@ -297,7 +297,7 @@ static bool next_line(reclip *c, uint64_t *at) {
     for (;;) {
         int ch;
         bool blank = true;
-        long from = ftell(c->lines);
+        bool known = os_tell(c->lines, at);
         c->line.length = 0;
         say_bytes(&c->line, "", 0);
         while ((ch = getc(c->lines)) != EOF && ch != '\n') {
@@ -306,8 +306,7 @@ static bool next_line(reclip *c, uint64_t *at) {
             say_bytes(&c->line, &byte, 1);
         }
         if (ch == EOF && blank) return false;
-        if (from < 0 || c->line.failed) return false;
-        *at = (uint64_t)from;
+        if (!known || c->line.failed) return false;
         if (!blank) return true;
     }
 }
@@ -480,7 +479,7 @@ static bool reclip_picture(data_reader *r, reclip *c, size_t first) {
     bool ok = true;
     for (size_t k = first; ok && k < p->count && p->item[k].key == p->item[first].key; k++) {
         uint64_t at;
-        if (fseek(c->lines, (long)p->item[k].at, SEEK_SET) != 0 || !next_line(c, &at))
+        if (!os_seek(c->lines, p->item[k].at) || !next_line(c, &at))
             return err_set(r->e, "%s: cannot be read", c->path);
         uint64_t number = c->numbers.item[places_find(&c->numbers, p->item[k].at)].at;
         cJSON *item = parse_line(c, number, r->e);

@@ -223,7 +223,7 @@ bool survey_is_result(const char *folder) {
 /* Whole lines after the head, in *done; what a kill left half written is cut off. *over: the last line is there. */
 static bool resume(const survey *s, const char *path, size_t *done, bool *over, err *e) {
     longtext head = {0}, line = {0};
-    long whole = 0;
+    uint64_t whole = 0;
     survey_head(s, &head);
     FILE *f = os_open(path, "rb");
     bool ok = f != NULL || err_set(e, "%s: cannot be read: %s", path, strerror(errno));
@@ -235,14 +235,14 @@ static bool resume(const survey *s, const char *path, size_t *done, bool *over, 
                 "%s: an earlier run is there, of another model, dataset, shard or methods; another --out, or remove it",
                 path);
     for (*done = 0, *over = false; ok && !*over; ++*done) {
-        whole = ftell(f);
-        if (!next_line(f, &line)) break;
+        if (!os_tell(f, &whole)) ok = err_set(e, "%s: cannot be read: %s", path, os_reason());
+        if (!ok || !next_line(f, &line)) break;
         if (!strncmp(line.text, "{\"end\":", 7)) *over = true;
     }
     if (*over) --*done;
     if (f) fclose(f);
     if (ok && !*over)
-        ok = os_cut(path, (uint64_t)whole) || err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+        ok = os_cut(path, whole) || err_set(e, "%s: cannot be written: %s", path, strerror(errno));
     mem_free(head.text), mem_free(line.text);
     return ok;
 }

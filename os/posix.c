@@ -45,6 +45,12 @@ bool os_remove(const char *path) { return remove(path) == 0; }
 bool os_cut(const char *path, uint64_t bytes) { return truncate(path, (off_t)bytes) == 0; }
 FILE *os_open(const char *path, const char *mode) { return fopen(path, mode); }
 bool os_seek(FILE *f, uint64_t at) { return fseeko(f, (off_t)at, SEEK_SET) == 0; }
+bool os_tell(FILE *f, uint64_t *at) {
+    off_t here = ftello(f);
+    if (here < 0) return false;
+    *at = (uint64_t)here;
+    return true;
+}
 
 bool os_folder_each(const char *path, os_visit *visit, void *arg) {
     DIR *d = opendir(path);

@@ -118,6 +118,12 @@ FILE *os_open(const char *path, const char *mode) {
 }
 
 bool os_seek(FILE *f, uint64_t at) { return _fseeki64(f, (long long)at, SEEK_SET) == 0; }
+bool os_tell(FILE *f, uint64_t *at) {
+    long long here = _ftelli64(f);
+    if (here < 0) return false;
+    *at = (uint64_t)here;
+    return true;
+}
 
 bool os_folder_each(const char *path, os_visit *visit, void *arg) {
     WIN32_FIND_DATAW found;

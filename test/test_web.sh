@@ -1,6 +1,7 @@
 #!/bin/sh
 # test_web.sh - the page of docs/demo in headless Chromium and the module under node, against the command line (test/web.mjs);
 # whether they are of these sources; WebAssembly's speed beside the native portable build's. SHOTS=folder keeps pictures of the page.
+# Alone, it is `make web-bench`.
 cd "$(dirname "$0")/.." || exit 1
 out=$(mktemp -d) || exit 1
 trap 'rm -rf "$out"' EXIT
@@ -30,9 +31,17 @@ command -v node >/dev/null || { skip "$name" "no node here"; exit $status; }
 ok "$name"
 node test/web.mjs node "$out" || status=1
 
+name="web npm package"
+run "$name"
+if ! command -v npm >/dev/null; then skip "$name" "no npm here"
+elif ! make -s node >"$out/log" 2>&1 || ! npm pack --silent --pack-destination "$out" ./build/node >>"$out/log" 2>&1 || ! mkdir "$out/user" ||
+    ! npm install --offline --no-audit --no-fund --prefix "$out/user" "$out"/maskinv-*.tgz >>"$out/log" 2>&1
+then failed "$name" "$(tail -n 3 "$out/log" | tr '\n' ' ')"
+else ok "$name" && { node test/web.mjs package "$out" || status=1; }; fi
+
 name="web speed beside the native portable build"
 run "$name"
-if [ ! -x build/none/maskinv ]; then skip "$name" "make BLAS=none build/none/maskinv"
+if [ ! -x build/portable/maskinv ]; then skip "$name" "make portable"
 else node test/web.mjs speed "$out" || status=1; fi
 
 name="web browser"

@@ -2,6 +2,7 @@
 #
 #   make web             web/node/ and docs/demo/ from the sources (committed: needed only after changes)
 #   make web-serve       docs/demo/ on http://localhost:8000, by python3 or busybox
+#   make web-bench       speed in node beside the native portable build's, in Chromium, and what is fetched (docs/WEB.md)
 EMCC     ?= emcc
 W         = build/wasm
 LIBRARIES_AT = build/libraries
@@ -44,7 +45,7 @@ DEMO      = docs/demo
 # The generator's scenes that the page begins with: three of the drawn, three things each, that the model reads well.
 SCENES_OF = 15 21 16
 PAGE      = $(wildcard web/page/*)
-.PHONY: web web-serve node
+.PHONY: web web-serve web-bench portable node
 web: $(DEMO)/sources.txt
 $(DEMO)/sources.txt: $(W)/maskinv.wasm web/maskinv.mjs web/scenes.mjs web/web.mk $(PAGE) maskinv
 	@mkdir -p $(DEMO)/model $(DEMO)/scenes
@@ -60,6 +61,13 @@ web-serve:
 	@echo "http://localhost:$(PORT)/   (Ctrl-C ends it)"
 	@cd $(DEMO) && if command -v python3 >/dev/null; then python3 -m http.server --bind 127.0.0.1 $(PORT) 2>/dev/null; \
 	    else busybox httpd -f -p 127.0.0.1:$(PORT); fi
+# The program as any processor of its kind runs it: 4 floats at a time, no BLAS.
+portable:
+	@$(MAKE) --no-print-directory BLAS=none CPPFLAGS="$(CPPFLAGS) -DNO_CLONES" B=build/portable build/portable/maskinv
+web-bench: portable
+	@$(MAKE) --no-print-directory BLAS=none build/none/maskinv
+	@echo "page, module and model: $$(cat $(DEMO)/*.* $(DEMO)/model/* | gzip -9 | wc -c) bytes, compressed"
+	@BROWSER=$$(command -v chromium || command -v chromium-browser || command -v google-chrome) node test/web.mjs bench build
 # The npm package, from the page's files: npm install ./build/node
 node:
 	@mkdir -p build/node/model
