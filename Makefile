@@ -224,6 +224,7 @@ test: all
 	@$(MAKE) --no-print-directory programs WANTED="$(call run_in,$(BLAS),$(TESTS))"
 	@$(if $(IN_DOUBLE),$(MAKE) --no-print-directory programs DOUBLE=1 WANTED="$(call run_in,$(BLAS)-double,$(IN_DOUBLE))")
 	@$(if $(IN_NONE),$(MAKE) --no-print-directory programs BLAS=none WANTED="$(call run_in,none,$(IN_NONE))")
+	@$(if $(shell command -v node 2>/dev/null),$(MAKE) --no-print-directory portable)
 	@$(if $(FUZZ),$(MAKE) --no-print-directory programs SAN=asan WANTED="$(call run_in,$(BLAS)-asan,$(IN_ASAN) $(FUZZ))")
 	@sh test/run $(wildcard test/test_*.sh) $(call run_in,$(BLAS),$(TESTS)) $(call run_in,$(BLAS)-double,$(IN_DOUBLE)) \
 	    $(call run_in,none,$(IN_NONE)) $(call run_in,$(BLAS)-asan,$(IN_ASAN) $(FUZZ))
@@ -338,4 +339,4 @@ uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/maskinv.pc
 	rm -rf $(INCLUDE)
 clean:
-	rm -rf build maskinv maskinv-asan train fuzz-* libmaskinv.a libmaskinv.so.1
+	rm -rf build maskinv maskinv-asan train fuzz-* libmaskinv.a libmaskinv.so.1 python/build python/*.egg-info

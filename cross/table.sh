@@ -17,6 +17,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 emulator() { # qemu's name here: its own, or Debian's static one
     case $1 in
     -) [ "$(uname -sm)" = "Linux x86_64" ] && echo env ;;
+    wine) for e in wine wine64 /usr/lib/wine/wine64; do has $e && echo $e && break; done ;; # Debian's wine64 has no name in PATH
     *) for e in "$1" "$1-static"; do has "$e" && echo "$e" && break; done ;;
     esac
 }
@@ -52,6 +53,9 @@ while read -r name compiler run system package; do
     case $name in '#'*|'') continue ;; esac
     [ $# -eq 0 ] || case " $* " in *" $name "*) ;; *) continue ;; esac
     has "$compiler" || { row "$name" "skipped: no $compiler ($package)"; continue; }
+    # Debian only recommends a compiler's C library
+    echo '#include <stdio.h>' | "$compiler" -x c -E -o /dev/null - 2>/dev/null ||
+        { row "$name" "skipped: $compiler has no C library (libc6-dev-...-cross, which $package recommends)"; continue; }
     B=$at/$name program=$at/$name/maskinv ending= libs='-lpthread -lm' more=
     [ "$system" = windows ] && ending=.exe libs='-lm' more='-D__USE_MINGW_ANSI_STDIO=1'
     mkdir -p "$B"

@@ -13,7 +13,7 @@ while read -r name compiler run _; do
     program=build/cross/$name/maskinv
     [ -e "$program.exe" ] && program=$program.exe
     [ "$run" = - ] && how=env || how=
-    for e in "$run" "$run-static"; do [ -z "$how" ] && command -v "$e" >/dev/null && how=$e; done
+    for e in "$run" "$run-static" $([ "$run" = wine ] && echo wine64 /usr/lib/wine/wine64); do [ -z "$how" ] && command -v "$e" >/dev/null && how=$e; done
     if [ ! -s "build/cross/$name/row" ] || [ ! -e "$program" ]; then
         echo "[  SKIPPED ] $name: not built here (make cross TARGETS=$name; needs $compiler)"
     elif [ -z "$how" ]; then

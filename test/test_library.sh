@@ -25,6 +25,11 @@ verdict installed "$(for f in bin/maskinv bin/train lib/libmaskinv.a lib/libmask
     find "$out/stage" -path "$p" -prune -o -type f -print
     find "$p/include" -name threads.h -o -name err.h)"
 
+echo "[ RUN      ] one version everywhere"
+version=$(sed -n 's/^.define MASKINV_VERSION "\(.*\)"/\1/p' face/face.h)
+verdict "one version everywhere" "$(for f in maskinv.h python/setup.py web/node/package.json debian/changelog packaging/maskinv.rb \
+    packaging/default.nix docs/maskinv.1 docs/train.1; do grep -q "[ \"(]$version[\")]" "$f" || echo "$f: not $version"; done)"
+
 echo "[ RUN      ] names"
 verdict names "$({ nm -D --defined-only "$p/lib/libmaskinv.so.1"; nm -g --defined-only "$p/lib/libmaskinv.a"; } |
     awk 'NF == 3 && $3 !~ /^(maskinv|mi|ag|clip|explain)_/ { print $3 }')"

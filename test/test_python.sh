@@ -17,6 +17,13 @@ model=test/data/nanogelu-openclip-bf16
     ./maskinv invert -i test/data/image.png -k test/data/mask0.png -t "a red fish" -t "a cat" -o "$out/default" >/dev/null || exit 1; }
 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=python "$python" test/python.py "$out"
 status=$?
+name="what pip installs has the library beside it"
+echo "[ RUN      ] $name"
+if ! "$python" -c "import setuptools" 2>/dev/null; then echo "[  SKIPPED ] $name: no setuptools here"
+elif (cd python && PYTHONDONTWRITEBYTECODE=1 "$python" setup.py -q build -b "$out/pip" --build-lib "$out/site") >"$out/log" 2>&1 &&
+    (cd "$out" && PYTHONPATH="$out/site" "$python" -c "import maskinv, sys; sys.exit(maskinv._lib._name != '$out/site/maskinv/libmaskinv.so.1')") >>"$out/log" 2>&1
+then echo "[       OK ] $name"
+else echo "[  FAILED  ] $name: $(tail -n 3 "$out/log" | tr '\n' ' ')"; status=1; fi
 echo "[ RUN      ] the example"
 said=$(PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=python "$python" python/example.py 2>&1)
 case $said in
