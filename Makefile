@@ -169,19 +169,20 @@ $(L)/$(SO): $(L)/maskinv.o
 libmaskinv.a $(SO): %: $(L)/%
 	cp -f $< $@
 
-# Objects are made again when their flags change (another CC or CFLAGS, a model that appeared).
+# Objects are made again when their flags change (another CC or CFLAGS, a model that appeared). flags.txt does not name what
+# is some file's own: make would hand that on to flags.txt, and what it says would hang on who asks first.
 $(B)/%.o: %.c $(B)/flags.txt
 	$(call say,cc   $@)
-	$(Q)$(CC) $(ALL_FLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(ALL_FLAGS) $(OF_ITS_OWN) -MMD -MP -c -o $@ $<
 # Only os/ and the tests ask the system for more than C has.
-$(B)/os/%.o $(B)/test/%.o: ALL_FLAGS += -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L
-$(B)/gemm.o: ALL_FLAGS += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
-$(B)/gemm_own.o $(B)/kernels.o $(B)/map.o $(B)/pamr.o $(B)/methods_dense.o $(B)/explain.o $(B)/gradient.o $(B)/factored.o $(B)/chained.o $(B)/decomposed.o $(B)/jacobian.o $(B)/compact.o $(B)/taped.o: ALL_FLAGS += $(LOOPS)
-$(B)/test/x_speed.o: ALL_FLAGS += $(LOOPS)
+$(B)/os/%.o $(B)/test/%.o: OF_ITS_OWN += -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L
+$(B)/gemm.o: OF_ITS_OWN += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
+$(B)/gemm_own.o $(B)/kernels.o $(B)/map.o $(B)/pamr.o $(B)/methods_dense.o $(B)/explain.o $(B)/gradient.o $(B)/factored.o $(B)/chained.o $(B)/decomposed.o $(B)/jacobian.o $(B)/compact.o $(B)/taped.o: OF_ITS_OWN += $(LOOPS)
+$(B)/test/x_speed.o: OF_ITS_OWN += $(LOOPS)
 $(B)/models/model.o: $(wildcard weights/default/*)
 $(B)/flags.txt: always
 	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)
-	@echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(BLAS_FLAGS_$(BLAS))' >$@
+	@echo '$(CC) $(ALL_FLAGS) $(LOOPS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(LOOPS) $(BLAS_FLAGS_$(BLAS))' >$@
 -include $(wildcard $(B)/*.d $(B)/*/*.d)
 .PHONY: firmware firmware-table always all test programs backends asan fuzz bench bench-papers gradients demo model model-all install uninstall clean man completions
 .SECONDARY:
