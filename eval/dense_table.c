@@ -49,6 +49,7 @@ typedef struct {
     cJSON *head;
     table_row *rows;
     size_t row_count, pictures, broken, left;
+    survey_left left_out;
 } table;
 
 static const cJSON *field(const cJSON *o, const char *key) { return cJSON_GetObjectItemCaseSensitive(o, key); }
@@ -81,6 +82,7 @@ static bool add_line(void *arg, const struct cJSON *line, const char *path, err 
     (void)path;
     if (!t->head) return t->head = cJSON_Duplicate(line, true), t->head ? make_table(t, e) : err_set(e, "no memory for the settings");
     t->left += (size_t)cJSON_GetArraySize(field(line, "left"));
+    survey_left_add(&t->left_out, line);
     if (field(line, "end")) return true;
     t->pictures++;
     if (!rows) return t->broken++, true;
@@ -100,7 +102,7 @@ static bool add_line(void *arg, const struct cJSON *line, const char *path, err 
 
 static void free_table(table *t) {
     for (size_t i = 0; i < t->row_count; i++) mem_free(t->rows[i].score.hit);
-    mem_free(t->rows);
+    mem_free(t->rows), mem_free(t->left_out.items.text);
     cJSON_Delete(t->head);
 }
 
@@ -192,8 +194,8 @@ static void say_json(const table *t, longtext *out) {
 }
 
 static void say_text(const table *t, longtext *out) {
-    say(out, "%s, split %s, %s: %zu pictures, %zu that could not be read or have no label picture\n", text_of(t->head, "title"),
-        text_of(t->head, "split"), text_of(t->head, "model"), t->pictures - t->broken, t->broken);
+    say(out, "%s, split %s, %s: %zu pictures, %zu that could not be read or have no label picture, %zu left out\n", text_of(t->head, "title"),
+        text_of(t->head, "split"), text_of(t->head, "model"), t->pictures - t->broken, t->broken, t->left);
     for (size_t i = 0; i < t->row_count; i++) {
         figures f = figures_of(t, i);
         double best;
@@ -262,6 +264,7 @@ static void say_page(const table *t, longtext *out) {
         say_page_row(t, i, out);
     }
     say(out, "</table></div>\n");
+    survey_left_say(&t->left_out, out);
     survey_say_foot(out, t->head);
     say(out, "</html>\n");
 }

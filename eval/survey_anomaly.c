@@ -81,6 +81,7 @@ typedef struct {
     size_t *start;  /* [lines] where each begins in it */
     long *of;       /* [lines] its class; -1: none */
     size_t lines, room[2], pictures, broken, left;
+    survey_left left_out;
 } run_lines;
 
 static const cJSON *field(const cJSON *o, const char *key) { return cJSON_GetObjectItemCaseSensitive(o, key); }
@@ -103,6 +104,7 @@ static bool take_line(run_lines *l, size_t start, err *e) {
     if (!j) return false;
     if (i == 0) return l->head = j, true;
     l->left += (size_t)cJSON_GetArraySize(field(j, "left"));
+    survey_left_add(&l->left_out, j);
     if (!field(j, "end")) l->pictures++;
     l->broken += field(j, "broken") != NULL;
     if (field(j, "score")) l->of[i] = (long)whole(j, "class");
@@ -127,7 +129,7 @@ static bool read_run(const char *folder, run_lines *l, err *e) {
 
 static void free_run(run_lines *l) {
     json_free(l->head);
-    mem_free(l->all.text), mem_free(l->start), mem_free(l->of);
+    mem_free(l->all.text), mem_free(l->start), mem_free(l->of), mem_free(l->left_out.items.text);
 }
 
 bool survey_is_anomaly(const char *folder) {
@@ -345,6 +347,7 @@ static void say_page(const anomaly_table *t, longtext *out) {
     say(out, "</tr></table></div>\n<p>Per cent. Image: the class token's score, which the map plays no part in. Pixel: the map's. PRO: mean share "
              "found of each flawed region over the false positive rate up to 0.3, by the code's 200 thresholds, stretched; PRO whole: every "
              "threshold. Fitted anew to each picture: the authors' code keeps the optimiser's state of the picture before.</p>\n");
+    survey_left_say(&t->lines->left_out, out);
     survey_say_foot(out, h);
     say(out, "</html>\n");
 }

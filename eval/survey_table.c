@@ -310,6 +310,7 @@ static void say_page(const survey_totals *t, longtext *out) {
         say(out, "</li>\n");
     }
     say(out, "</ul>\n");
+    survey_left_say(&t->left_out, out);
     survey_say_foot(out, t->head);
     say(out, "</html>\n");
     mem_free(protocol.text);

@@ -116,10 +116,38 @@ static bool add_map(survey_row *r, const cJSON *map, err *e) {
     return add_points(r, field(map, "points"), e);
 }
 
+/* ---- what was left out ------------------------------------------------------------------------------------- */
+static void add_item(survey_left *l, const char *id, const char *why) {
+    if (l->count++ >= LEFT_SHOWN) return;
+    say(&l->items, "<li><b>");
+    say_html(&l->items, id);
+    say(&l->items, "</b>: ");
+    say_html(&l->items, why);
+    say(&l->items, "</li>\n");
+}
+
+static const char *words(const cJSON *o, const char *key) { return cJSON_IsString(field(o, key)) ? field(o, key)->valuestring : ""; }
+
+void survey_left_add(survey_left *l, const cJSON *line) {
+    const cJSON *one;
+    cJSON_ArrayForEach(one, field(line, "left")) add_item(l, words(one, "id"), words(one, "why"));
+    if (field(line, "broken")) add_item(l, words(line, "image"), words(line, "broken"));
+}
+
+void survey_left_say(const survey_left *l, longtext *page) {
+    if (!l->count) return;
+    say(page, "<h2>What was left out</h2><ul>\n");
+    if (l->items.text) say_bytes(page, l->items.text, l->items.length);
+    if (l->count > LEFT_SHOWN) say(page, "<li>and %zu more: results.jsonl has all of them</li>\n", l->count - LEFT_SHOWN);
+    say(page, "</ul>\n");
+    page->failed = page->failed || l->items.failed;
+}
+
 /* ---- lines --------------------------------------------------------------------------------------------------- */
 static bool add_line(survey_totals *t, const cJSON *line, err *e) {
     const cJSON *regions = field(line, "regions"), *one;
     t->left += (size_t)cJSON_GetArraySize(field(line, "left"));
+    survey_left_add(&t->left_out, line);
     if (field(line, "end")) return true;
     t->pictures++;
     if (field(line, "broken")) return t->broken++, t->lost += (size_t)number(field(line, "lost")), true;
@@ -225,6 +253,7 @@ bool survey_add_up(const char *folder, survey_totals *t, err *e) {
 
 void survey_totals_free(survey_totals *t) {
     json_free(t->head);
+    mem_free(t->left_out.items.text);
     for (size_t i = 0; t->rows && i < t->row_count + t->map_count; i++) {
         survey_row *r = &t->rows[i];
         for (size_t k = 0; k < 2; k++) mem_free(r->class_n[k]), mem_free(r->class_hits[k]);

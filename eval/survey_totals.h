@@ -3,6 +3,7 @@
 #define SURVEY_TOTALS_H
 #include "eval/survey.h"
 #include "files/json.h"
+#include "files/longtext.h"
 
 enum { CLASSES_MOST = 65536 };
 typedef struct {
@@ -17,8 +18,17 @@ typedef struct {
     } * labels; /* of points */
     size_t label_count, label_room;
 } survey_row;
+/* What was left out, a line each, for the page. */
+enum { LEFT_SHOWN = 1000 };
+typedef struct {
+    longtext items;
+    size_t count; /* all of them */
+} survey_left;
+void survey_left_add(survey_left *l, const cJSON *line); /* those of a line of results, and a picture that was broken */
+void survey_left_say(const survey_left *l, longtext *page);
 typedef struct {
     cJSON *head;
+    survey_left left_out;
     size_t row_count, map_count, class_count, pictures, broken, lost, left, measured;
     bool many;        /* a second set of templates */
     survey_row *rows; /* rows, then maps */

@@ -137,6 +137,12 @@ static void every_region_counts(void **state) {
     assert_true(number_of(t, "legrad", "pointing", "n") == (double)areas);
     assert_true(cJSON_GetObjectItem(t, "left_out")->valuedouble == 1);
     json_free(t);
+    size_t length;
+    char page[512];
+    snprintf(page, sizeof page, "%s/report.html", out);
+    char *text = bytes_at(page, &length); /* what was left out is a line of it, with its reason */
+    assert_non_null(strstr(text, "<li><b>2007_999999</b>: picture missing: VOCdevkit/VOC2012/JPEGImages/2007_999999.jpg</li>"));
+    mem_free(text);
     assert_int_equal(survey_of("voc2012", "0/2", out), 1); /* another run lies there */
     assert_non_null(strstr(said.err, "an earlier run is there"));
 }
