@@ -1,5 +1,4 @@
-/* png.c - a PNG is chunks with checksums: a header, a palette where there is one, the deflated rows, the end. stb
- * filters and deflates the rows and makes the chunks of grey and RGB pictures; the palette's are put among them here. */
+/* png.c - a PNG is chunks with checksums: a header, a palette where there is one, the deflated rows, the end. stb deflates. */
 #include "pictures/png.h"
 #include "files/files.h"
 #include <setjmp.h>
@@ -80,26 +79,40 @@ static void stb_stop(void) { longjmp(current->out, 1); }
 #pragma GCC diagnostic pop
 #endif
 
-/* stb counts in int: a row's estimate is up to 128 a byte; the output, at most 9/8 of the rows, doubles as it grows. */
-static bool stb_can(const png_image *image) {
-    size_t row, all;
-    return image->width && image->height && size_mul(image->width, image->channels, &row) && row < INT32_MAX / 128 &&
-           size_mul(row + 1, image->height, &all) && all <= 1400000000;
+/* ---- rows ----------------------------------------------------------------------------------------- */
+/* Each row is its filter's number and what it adds to the row above. That one filter (Up), with stb's least search, takes
+ * two thirds of the time that stb takes to try all five for every row, for files 3 % larger. */
+enum { UP = 2, LEAST_SEARCH = 5 };
+
+/* Bytes of all rows. stb counts in int, and its output, at most 9/8 of them, doubles as it grows. */
+static bool rows_fit(const png_image *image, size_t *row, size_t *bytes) {
+    return image->width && image->height && size_mul(image->width, image->channels, row) && *row < INT32_MAX &&
+           size_mul(*row + 1, image->height, bytes) && *bytes <= 1400000000;
+}
+
+/* [height, 1 + row] */
+static unsigned char *filtered(const png_image *image, size_t row, size_t bytes) {
+    unsigned char *rows = mem_alloc(1, bytes), *to = rows;
+    for (size_t y = 0; rows && y < image->height; y++) {
+        const unsigned char *from = image->pixels + y * row;
+        *to++ = UP;
+        for (size_t i = 0; i < row; i++) to[i] = (unsigned char)(from[i] - (y ? from[i - row] : 0));
+        to += row;
+    }
+    return rows;
 }
 
 /* Kept whole, so that no variable of stb's lives in the function that the jump returns to. */
 #if defined(__GNUC__)
 __attribute__((noinline))
 #endif
-static unsigned char *stb_png(const png_image *image, int *length) {
-    int row = (int)(image->width * image->channels);
-    return stbi_write_png_to_mem(image->pixels, row, (int)image->width, (int)image->height, (int)image->channels,
-                                 length);
+static unsigned char *stb_deflated(unsigned char *rows, size_t bytes, int *length) {
+    return stbi_zlib_compress(rows, (int)bytes, length, LEAST_SEARCH);
 }
 
-/* The whole file in memory; NULL when there is none for it. */
-static unsigned char *stb_png_or_null(const png_image *image, int *length) {
-    return setjmp(current->out) ? NULL : stb_png(image, length);
+/* In memory that is the job's; NULL when there is none for it. */
+static unsigned char *deflated(unsigned char *rows, size_t bytes, int *length) {
+    return setjmp(current->out) ? NULL : stb_deflated(rows, bytes, length);
 }
 
 /* ---- chunks ---------------------------------------------------------------------------------- */
@@ -131,34 +144,33 @@ static void chunk(FILE *stream, const char type[4], const unsigned char *data, s
 }
 
 /* ---- the file ---------------------------------------------------------------------------------- */
-enum { SIGNATURE = 8, IHDR = 12 + 13 }; /* bytes that every PNG of stb's begins with */
-
-/* An index is written as grey is, but for its header's type and the palette that follows. */
-static void put_palette(FILE *stream, const png_image *image, const unsigned char *png, size_t n) {
-    unsigned char header[13];
-    memcpy(header, png + SIGNATURE + 8, sizeof header);
-    header[9] = 3;
-    fwrite(png, 1, SIGNATURE, stream);
+static void put(FILE *stream, const png_image *image, const unsigned char *data, size_t n) {
+    static const unsigned char signature[] = {137, 'P', 'N', 'G', '\r', '\n', 26, '\n'};
+    unsigned char header[13] = {[8] = 8, [9] = image->palette ? 3 : image->channels == 3 ? 2 : 0}; /* bits; kind */
+    put_be32(header, image->width);
+    put_be32(header + 4, image->height);
+    fwrite(signature, 1, sizeof signature, stream);
     chunk(stream, "IHDR", header, sizeof header);
-    chunk(stream, "PLTE", image->palette[0], 3 * image->colours);
-    fwrite(png + SIGNATURE + IHDR, 1, n - SIGNATURE - IHDR, stream);
+    if (image->palette) chunk(stream, "PLTE", image->palette[0], 3 * image->colours);
+    chunk(stream, "IDAT", data, n);
+    chunk(stream, "IEND", header, 0);
 }
 
 bool png_write(const char *path, const png_image *image, err *e) {
     job mine = {.ring.is = {&mine.ring, &mine.ring, 0}}, *outer = current;
+    size_t row, bytes;
     int n = 0;
     out_file f;
-    if (!stb_can(image))
+    if (!rows_fit(image, &row, &bytes))
         return err_set(e, "%s: a picture of %zux%zu pixels cannot be written", path, image->width, image->height);
+    unsigned char *rows = filtered(image, row, bytes);
     current = &mine;
-    unsigned char *png = stb_png_or_null(image, &n);
-    bool ok = png != NULL;
+    unsigned char *data = rows ? deflated(rows, bytes, &n) : NULL;
+    mem_free(rows);
+    bool ok = data != NULL;
     if (!ok) err_set(e, "%s: no memory to write a picture of %zux%zu pixels", path, image->width, image->height);
     if (ok && (ok = out_open(&f, path, e))) {
-        if (image->palette)
-            put_palette(f.stream, image, png, (size_t)n);
-        else
-            fwrite(png, 1, (size_t)n, f.stream);
+        put(f.stream, image, data, (size_t)n);
         ok = out_close(&f, e);
     }
     while (mine.ring.is.after != &mine.ring) give_back(mine.ring.is.after);

@@ -3,7 +3,7 @@
  *     png_image i = {.width = w, .height = h, .channels = 3, .pixels = rgb};
  *     if (!png_write("out.png", &i, &e)) ...
  *
- * stb_image_write filters and deflates; its memory comes from mem_alloc, and where it would stop the program the picture
+ * stb_image_write deflates; its memory comes from mem_alloc, and where it would stop the program the picture
  * is refused with an error. The whole file is made in memory first: it takes up to twice the picture's bytes.
  */
 #ifndef PNG_H

@@ -563,7 +563,7 @@ static void every_allocation_may_fail(void **state) {
 /* What stb cannot count is refused before it is asked; the pixels are never looked at. */
 static void sizes_beyond_the_packer_are_refused(void **state) {
     (void)state;
-    static const size_t sizes[][3] = {{0, 1, 3},         {1, 0, 3},         {16777216, 1, 1},    {5592406, 1, 3},
+    static const size_t sizes[][3] = {{0, 1, 3},         {1, 0, 3},         {INT32_MAX, 1, 1},   {INT32_MAX / 3 + 1, 1, 3},
                                       {1400000, 1000, 1}, {30000, 30000, 3}, {SIZE_MAX / 2, 3, 3}, {3, SIZE_MAX, 1}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         png_image huge = {.width = sizes[k][0], .height = sizes[k][1], .channels = sizes[k][2]};
