@@ -17,10 +17,10 @@ static void say_bar(longtext *t, size_t line, const char *name, estimate v, bool
     snprintf(shown, sizeof shown, "%.*s%s", (int)n, name, name[n] ? "…" : "");
     say_html(t, shown);
     say(t, "</text><rect class=\"bar%s\" x=%.0f y=%.0f width=%.1f height=15 />", best ? " best" : "", x, y,
-        v.value * BAR_WIDE);
-    say(t, "<path class=whisker d=\"M%.1f %.1fH%.1fM%.1f %.1fv6M%.1f %.1fv6\" />", x + v.low * BAR_WIDE, y + 7.5,
-        x + v.high * BAR_WIDE, x + v.low * BAR_WIDE, y + 4.5, x + v.high * BAR_WIDE, y + 4.5);
-    say(t, "<text x=%.1f y=%.0f>%.1f</text>", x + v.high * BAR_WIDE + 6, y + 12, 100 * v.value);
+        v.value * (double)BAR_WIDE);
+    say(t, "<path class=whisker d=\"M%.1f %.1fH%.1fM%.1f %.1fv6M%.1f %.1fv6\" />", x + v.low * (double)BAR_WIDE, y + 7.5,
+        x + v.high * (double)BAR_WIDE, x + v.low * (double)BAR_WIDE, y + 4.5, x + v.high * (double)BAR_WIDE, y + 4.5);
+    say(t, "<text x=%.1f y=%.0f>%.1f</text>", x + v.high * (double)BAR_WIDE + 6, y + 12, 100 * v.value);
 }
 
 typedef struct {
@@ -102,9 +102,9 @@ typedef struct {
 static double plot_x(const plot *p, double value) {
     size_t i = 0;
     while (i + 1 < p->ticks && fabs(p->tick[i] - value) > 0) i++;
-    return LEFT + ((double)i + 0.5) * (WIDE - LEFT - RIGHT) / (double)p->ticks;
+    return (double)LEFT + ((double)i + 0.5) * (double)(WIDE - LEFT - RIGHT) / (double)p->ticks;
 }
-static double plot_y(const plot *p, double share) { return TOP + (1 - share / p->top) * (HIGH - TOP - BOTTOM); }
+static double plot_y(const plot *p, double share) { return (double)TOP + (1 - share / p->top) * (double)(HIGH - TOP - BOTTOM); }
 
 /* The axis' values in the order of their rows, sorted where they are numbers; the highest point. */
 static void plot_scale(plot *p) {

@@ -108,7 +108,7 @@ static double whole_curve(const scored *s, size_t n, size_t regions, double norm
 enum { STEPS = 200 };
 /* Thresholds from the lowest value up in equal steps; hit: above. */
 static double stretched_curve(const scored *s, size_t n, size_t regions, double normal, double limit) {
-    double low = s[n - 1].value, high = s[0].value, each = (high - low) / STEPS, area = 0, first = NAN, last = NAN, before = NAN;
+    double low = s[n - 1].value, high = s[0].value, each = (high - low) / (double)STEPS, area = 0, first = NAN, last = NAN, before = NAN;
     size_t count = each > 0 ? (size_t)ceil((high - low) / each) : 0, i = 0;
     double right = 0, wrong = 0;
     for (size_t t = count; t-- > 0;) { /* downwards: rates grow */

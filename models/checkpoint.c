@@ -285,7 +285,7 @@ static bool find_odd(const clip_weight *w, size_t *at) {
 /* Logits are exp(logit_scale) times a cosine: beyond LOGIT_MOST no float holds them. Published scales end at ln 100. */
 enum { LOGIT_MOST = 80 };
 static bool check_logit_scale(const binding *b, const char *name, double scale) {
-    if (scale <= LOGIT_MOST) return true;
+    if (scale <= (double)LOGIT_MOST) return true;
     return err_set(b->e,
                    "%s: tensor \"%s\" is %g, whose exponential no float holds: a logarithm is expected, %.4g if what is "
                    "stored is the scale itself",

@@ -54,7 +54,7 @@ void config_finish(clip_config *c) {
 
 bool config_mlp(const json_scope *s, double ratio, clip_tower *t) {
     double mlp = (double)t->width * ratio;
-    if (!(mlp >= 1 && mlp <= MLP_MOST))
+    if (!(mlp >= 1 && mlp <= (double)MLP_MOST))
         return err_set(s->e, "%s: %s.mlp_ratio is %g, expected one that makes width %zu a whole number from 1 to %d",
                        s->file, s->path, ratio, t->width, MLP_MOST);
     t->mlp = (size_t)mlp;

@@ -46,7 +46,7 @@ static ag_tensor *map_layer(ag_tape *t, const map_block *b, ag_tensor *x) {
     size_t D = x ? x->cols : 0;
     ag_tensor *y = part_use_norm(t, b->norm1, x);
     ag_tensor *q = ag_linear(t, y, b->queries, NULL), *kv = ag_linear(t, y, b->keys_values, NULL);
-    ag_tensor *s = ag_scores(t, q, ag_columns(t, kv, 0, D), HEADS, (real)(1 / sqrt((double)D / HEADS)));
+    ag_tensor *s = ag_scores(t, q, ag_columns(t, kv, 0, D), HEADS, (real)(1 / sqrt((double)D / (double)HEADS)));
     y = ag_mix(t, ag_softmax(t, s, false), NO_T, ag_columns(t, kv, D, D), HEADS, 1);
     x = ag_add(t, x, part_use_linear(t, b->project, false, y));
     y = ag_relu(t, part_use_linear(t, b->fc1, false, part_use_norm(t, b->norm2, x)));

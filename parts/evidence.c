@@ -65,9 +65,9 @@ ag_tensor *evidence_regression(ag_tape *t, ag_tensor *raw, const real *targets, 
     if (!raw) return NULL;
     enum { TINY = 1000000 };
     size_t B = raw->rows;
-    ag_tensor *nu = ag_scale(t, ag_softplus(t, ag_columns(t, raw, 1, 1)), 1, (real)(1.0 / TINY));
-    ag_tensor *alpha = ag_scale(t, ag_softplus(t, ag_columns(t, raw, 2, 1)), 1, (real)(1 + 1.0 / TINY));
-    ag_tensor *beta = ag_scale(t, ag_softplus(t, ag_columns(t, raw, 3, 1)), 1, (real)(1.0 / TINY));
+    ag_tensor *nu = ag_scale(t, ag_softplus(t, ag_columns(t, raw, 1, 1)), 1, (real)(1.0 / (double)TINY));
+    ag_tensor *alpha = ag_scale(t, ag_softplus(t, ag_columns(t, raw, 2, 1)), 1, (real)(1 + 1.0 / (double)TINY));
+    ag_tensor *beta = ag_scale(t, ag_softplus(t, ag_columns(t, raw, 3, 1)), 1, (real)(1.0 / (double)TINY));
     ag_tensor *off = ag_sub(t, ag_columns(t, raw, 0, 1), ag_constant(t, targets, 1, B, 1));
     ag_tensor *omega = ag_scale(t, ag_mul(t, beta, ag_scale(t, nu, 1, 1)), 2, 0);
     ag_tensor *fit = ag_log(t, ag_add(t, ag_mul(t, ag_mul(t, off, off), nu), omega));

@@ -410,7 +410,7 @@ void stamp_paint(const stamp_book *b, size_t i, const stamp_pose *p, float gain,
 void stamp_smear(const stamp_book *b, rng *r, canvas *c, float opacity) {
     const stamp *s = &b->stamps[rng_below(r, b->count)];
     size_t level = 0;
-    while (level + 1 < s->levels && longer_side(s, level) > SMEAR_SIDE) level++;
+    while (level + 1 < s->levels && longer_side(s, level) > (float)SMEAR_SIDE) level++;
     float w = (float)s->width[level], h = (float)s->height[level], q[4], k = rng_range(r, 0.5f, 0.8f) / (float)c->side;
     for (size_t y = 0; y < c->side; y++)
         for (size_t x = 0; x < c->side; x++) {

@@ -8,7 +8,7 @@ enum { LONGEST = 2048 };
 /* s = min(2048/longer, short/shorter); each side to int(side s + 1/2) */
 void segment_sides(size_t width, size_t height, size_t shorter, size_t *w, size_t *h) {
     double least = (double)(width < height ? width : height), most = (double)(width < height ? height : width);
-    double s = LONGEST / most < (double)shorter / least ? LONGEST / most : (double)shorter / least;
+    double s = (double)LONGEST / most < (double)shorter / least ? (double)LONGEST / most : (double)shorter / least;
     *w = (size_t)((double)width * s + .5), *h = (size_t)((double)height * s + .5);
     *w = *w ? *w : 1, *h = *h ? *h : 1;
 }
@@ -24,7 +24,7 @@ static tap tap_at(size_t in, size_t out, size_t i, bool along_x) {
     f -= (float)j;
     if (along_x && (j < 0 || j >= last)) j = j < 0 ? 0 : last, f = 0;
     long a = j < 0 ? 0 : j > last ? last : j, b = j + 1 < 0 ? 0 : j + 1 > last ? last : j + 1;
-    return (tap){{(size_t)a, (size_t)b}, {(int)rintf((1 - f) * WHOLE), (int)rintf(f * WHOLE)}};
+    return (tap){{(size_t)a, (size_t)b}, {(int)rintf((1 - f) * (float)WHOLE), (int)rintf(f * (float)WHOLE)}};
 }
 
 void segment_resize(const unsigned char *rgb, size_t h, size_t w, unsigned char *out, size_t oh, size_t ow) {

@@ -132,7 +132,7 @@ static bool measure(subject *s, const clip_model *m, size_t side, size_t kind, c
     double loss;
     c->opening = open_once(s, m, side, kind, &f);
     if (f.code == FAULT_MEMORY) return c->refused = f.n[0], false;
-    for (size_t i = 1; i < TRIALS && c->opening * TRIALS < patience; i++) /* a long one is measured once */
+    for (size_t i = 1; i < TRIALS && c->opening * (double)TRIALS < patience; i++) /* a long one is measured once */
         c->opening = fmin(c->opening, open_once(s, m, side, kind, &f));
     if (f.code) stop_at(&f);
     invert(s, 1, 1, &c->loss);

@@ -388,7 +388,7 @@ static void random_graphs(void **context) {
 enum { PARAMS = sizeof block_params / sizeof *block_params };
 
 static ag_tensor *clip_like_block(ag_tape *t, ag_tensor **p) {
-    real d = (real)BLOCK_WIDTH / BLOCK_HEADS, eps = (real)block_eps;
+    real d = (real)BLOCK_WIDTH / (real)BLOCK_HEADS, eps = (real)block_eps;
     ag_tensor *y = ag_layernorm(t, p[0], p[1], p[2], eps);
     ag_tensor *q = ag_linear(t, y, p[3], p[4]), *k = ag_linear(t, y, p[5], p[6]), *v = ag_linear(t, y, p[7], p[8]);
     ag_tensor *A = ag_softmax(t, ag_scores(t, q, k, BLOCK_HEADS, (real)(1 / sqrt((double)d))), false);

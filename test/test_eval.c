@@ -265,7 +265,7 @@ static void table_has_its_shape(void **state) {
     for (size_t i = 0; i < 5; i++) {
         double low = number_at(j, "methods", rows[i], "acc1_low"), v = number_at(j, "methods", rows[i], "acc1");
         assert_true(low <= v && v <= number_at(j, "methods", rows[i], "acc1_high"));
-        assert_true(v <= number_at(j, "methods", rows[i], "acc5") && number_at(j, "methods", rows[i], "n") >= SCENES);
+        assert_true(v <= number_at(j, "methods", rows[i], "acc5") && number_at(j, "methods", rows[i], "n") >= (double)SCENES);
         assert_true(number_at(j, "referring", rows[i], "acc_low") <= number_at(j, "referring", rows[i], "acc_high"));
     }
     for (size_t i = 0; i < 2; i++) {

@@ -90,12 +90,12 @@ static void layernorm(void **state) {
     for (int r = 0; r < R; r++) {
         double mu = 0, var = 0, c1 = 0, c2 = 0;
         for (int j = 0; j < C; j++) mu += x[r * C + j] / (double)C;
-        for (int j = 0; j < C; j++) var += (x[r * C + j] - mu) * (x[r * C + j] - mu) / C;
+        for (int j = 0; j < C; j++) var += (x[r * C + j] - mu) * (x[r * C + j] - mu) / (double)C;
         double s = 1 / sqrt(var + 1e-5);
         for (int j = 0; j < C; j++) {
             double xhat = (x[r * C + j] - mu) * s;
             NEAR(y[r * C + j], xhat * gamma[j] + beta[j], TOL(1e-6, 1e-13));
-            c1 += gamma[j] * g[r * C + j] / C, c2 += gamma[j] * g[r * C + j] * xhat / C;
+            c1 += gamma[j] * g[r * C + j] / (double)C, c2 += gamma[j] * g[r * C + j] * xhat / (double)C;
             wg[j] += g[r * C + j] * xhat, wb[j] += g[r * C + j];
         }
         for (int j = 0; j < C; j++)

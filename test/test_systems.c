@@ -152,7 +152,7 @@ static void test_alphaclip(void **state) {
     ag_tensor *texts = ag_normalize(&b.t, part_bench_input(&b, "in.texts", 1, B, E));
     ag_tensor *z = clip_image(&b.t, &x.tower.model, fixture_patches(&b, &x.tower.model, pixels, plane, B, S), 4, 4);
     const real truth[] = {1, 0, 0, 1};
-    ag_tensor *loss = alpha_loss(&b.t, z, texts->data, truth, (real)exp(3), (real)0.1, (real)1 / B);
+    ag_tensor *loss = alpha_loss(&b.t, z, texts->data, truth, (real)exp(3), (real)0.1, (real)1 / (real)B);
     assert_non_null(loss);
     part_bench_check(&b, "out.masked", z->data);
     part_bench_check(&b, "out.loss", loss->data);
@@ -223,7 +223,7 @@ static void test_evidence(void **state) {
     in[1] = ag_leaf(&b.t, part_bench_numbers(&b, "in.logits.attribute", NULL), NULL, 1, B, K);
     alpha[0] = evidence_alpha(&b.t, in[0]), alpha[1] = evidence_alpha(&b.t, in[1]), alpha[2] = evidence_fuse(&b.t, alpha[0], alpha[1]);
     for (size_t i = 0; i < 3; i++) {
-        ag_tensor *one = evidence_loss(&b.t, alpha[i], labels, EVIDENCE_DIGAMMA, (real)0.3, (real)1 / B);
+        ag_tensor *one = evidence_loss(&b.t, alpha[i], labels, EVIDENCE_DIGAMMA, (real)0.3, (real)1 / (real)B);
         loss = loss ? ag_add(&b.t, loss, one) : one;
         check_opinion(&b, views[i], alpha[i], labels);
     }
@@ -233,7 +233,7 @@ static void test_evidence(void **state) {
     part_bench_check(&b, "grad.in.logits.visual", in[0]->grad->data);
     part_bench_check(&b, "grad.in.logits.attribute", in[1]->grad->data);
     ag_tensor *raw = ag_leaf(&b.t, part_bench_numbers(&b, "in.nig", NULL), NULL, 1, B, 4);
-    loss = evidence_regression(&b.t, raw, part_bench_numbers(&b, "in.nig.target", NULL), (real)0.01, (real)1 / B);
+    loss = evidence_regression(&b.t, raw, part_bench_numbers(&b, "in.nig.target", NULL), (real)0.01, (real)1 / (real)B);
     part_bench_check(&b, "out.nig.loss", loss->data);
     assert_true(ag_grad(&b.t, loss, NULL, &raw, 1, 0));
     part_bench_check(&b, "grad.in.nig", raw->grad->data);
@@ -253,11 +253,11 @@ static void test_pool(void **state) {
     ag_tensor *tokens = part_bench_input(&b, "in.tokens", B, N, D), *gamma = part_bench_input(&b, "in.ln_post.weight", 1, 1, D);
     ag_tensor *beta = part_bench_input(&b, "in.ln_post.bias", 1, 1, D), *P = part_bench_input(&b, "in.proj", 1, D, E);
     ag_tensor *texts = ag_normalize(&b.t, part_bench_input(&b, "in.texts", 1, K, E)), *f[2];
-    ag_tensor *pooled[] = {pool_run(&b.t, &p, tokens), ag_scale(&b.t, ag_fit(&b.t, tokens, B, 1, D), (real)1 / N, 0)};
+    ag_tensor *pooled[] = {pool_run(&b.t, &p, tokens), ag_scale(&b.t, ag_fit(&b.t, tokens, B, 1, D), (real)1 / (real)N, 0)};
     for (size_t i = 0; i < 2; i++)
         f[i] = ag_normalize(&b.t, ag_matmul(&b.t, ag_layernorm(&b.t, pooled[i], gamma, beta, (real)1e-5), NO_T, P, NO_T));
     ag_tensor *loss = pool_loss(&b.t, f[0], texts->data, K, part_bench_ids(&b, "in.labels", NULL),
-                                (real)exp((double)part_bench_numbers(&b, "in.logit_scale", NULL)[0]), (real)1 / B);
+                                (real)exp((double)part_bench_numbers(&b, "in.logit_scale", NULL)[0]), (real)1 / (real)B);
     assert_non_null(loss);
     part_bench_check(&b, "out.tuned", f[0]->data);
     part_bench_check(&b, "out.original", f[1]->data);

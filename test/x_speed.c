@@ -85,7 +85,7 @@ double fma_rate(pool *cores) {
     for (int i = 0; s && i < 12; i++) {
         double start = seconds_now();
         spread(cores, width, spin, s);
-        double rate = 2.0 * CHAINS * (double)lanes * ROUNDS * (double)width / (seconds_now() - start);
+        double rate = 2.0 * (double)CHAINS * (double)lanes * (double)ROUNDS * (double)width / (seconds_now() - start);
         best = rate > best ? rate : best;
     }
     mem_free(s);

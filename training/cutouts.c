@@ -44,8 +44,8 @@ void cutout_pixels(const scene *sc, size_t k, unsigned char out[CUTOUT_NUMBERS])
         size_t px = i / 3 % CUTOUT_SIDE, py = i / 3 / CUTOUT_SIDE;
         double sum = 0;
         for (int part = 0; part < 4; part++) /* four points of each pixel */
-            sum += sample(sc, o->mask, left + side * ((double)px + 0.25 + 0.5 * (part & 1)) / CUTOUT_SIDE - 0.5,
-                          top + side * ((double)py + 0.25 + 0.5 * (part >> 1)) / CUTOUT_SIDE - 0.5, i % 3);
+            sum += sample(sc, o->mask, left + side * ((double)px + 0.25 + 0.5 * (part & 1)) / (double)CUTOUT_SIDE - 0.5,
+                          top + side * ((double)py + 0.25 + 0.5 * (part >> 1)) / (double)CUTOUT_SIDE - 0.5, i % 3);
         out[i] = (unsigned char)floor(sum / 4 + 0.5);
     }
 }

@@ -68,7 +68,7 @@ static bool next_batch(system_job *j, uint64_t step, err *e) {
 static void list_weights(const system_job *j, void *net, part_list *l) {
     probe_net *n = net;
     const data *d = j->own;
-    bool deep = j->s[P_KIND].value == PERCEPTRON;
+    bool deep = j->s[P_KIND].value == (double)PERCEPTRON;
     n->in = j->model->config.vision.width, n->hidden = (size_t)j->s[P_HIDDEN].value, n->out = d->names.count + 1;
     if (deep) part_linear(l, n->fc[0], n->hidden, n->in, false, pow((double)n->in, -0.5), "fc.0");
     part_linear(l, n->fc[1], n->out, deep ? n->hidden : n->in, false, 0.01, "fc.1");
@@ -79,8 +79,8 @@ static ag_tensor *scores(const system_job *j, const probe_net *n, ag_tape *t, co
     size_t first = l->tokens_each - l->cells;
     ag_tensor *x = ag_constant(t, l->tokens + (i * l->tokens_each + first) * l->width, 1, l->cells, l->width);
     x = ag_layernorm(t, x, NULL, NULL, (real)1e-5);
-    if (j->s[P_KIND].value == GLOBAL) x = ag_scale(t, ag_fit(t, x, 1, 1, l->width), 1 / (real)l->cells, 0);
-    if (j->s[P_KIND].value == PERCEPTRON) x = ag_act(t, part_use_linear(t, n->fc[0], false, x), ACT_GELU, 0);
+    if (j->s[P_KIND].value == (double)GLOBAL) x = ag_scale(t, ag_fit(t, x, 1, 1, l->width), 1 / (real)l->cells, 0);
+    if (j->s[P_KIND].value == (double)PERCEPTRON) x = ag_act(t, part_use_linear(t, n->fc[0], false, x), ACT_GELU, 0);
     return part_use_linear(t, n->fc[1], false, x);
 }
 
@@ -107,7 +107,7 @@ static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first,
     for (size_t b = first; b < last; b++) {
         size_t i = d->pick[b];
         ag_tensor *s = scores(j, net, t, l, i), *one;
-        if (j->s[P_KIND].value == GLOBAL) {
+        if (j->s[P_KIND].value == (double)GLOBAL) {
             ag_tensor *y = ag_new(t, 1, 1, l->classes);
             for (size_t k = 0; y && k < l->classes; k++) y->data[k] = k < d->names.count && in_picture(l, i, d->names.word[k]);
             one = ag_scale(t, ag_sum(t, ag_sub(t, ag_softplus(t, s), ag_mul(t, s, y))), each, 0);
@@ -142,7 +142,7 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
     const looked *l = &d->held;
     size_t mark = arena_mark(memory), names = d->names.count;
     answers a = {0};
-    bool global = j->s[P_KIND].value == GLOBAL;
+    bool global = j->s[P_KIND].value == (double)GLOBAL;
     for (size_t i = 0; i < l->count; i++, arena_reset(memory, mark)) {
         ag_tape t;
         if (!ag_tape_init(&t, memory, NULL, 1)) return err_fault(e, &t.fault);

@@ -54,7 +54,7 @@ enum { CLIP_FLAGS = sizeof clip_flags / sizeof *clip_flags, SYSTEM_FLAGS = sizeo
 
 /* "tokens_mean" or "80": a setting's value when it is not given. */
 static const char *standard(const setting *s, char room[32]) {
-    if (s == &train_settings[S_POOL]) return s->value == CLIP_POOL_CLASS ? "class" : "tokens_mean";
+    if (s == &train_settings[S_POOL]) return s->value == (double)CLIP_POOL_CLASS ? "class" : "tokens_mean";
     snprintf(room, 32, "%.10g", s->value);
     return room;
 }
