@@ -161,6 +161,10 @@ bool file_map_open(const char *path, file_map *m, err *e) {
     return m->data != NULL;
 }
 
+void file_map_unwanted(const file_map *m, size_t at, size_t bytes) {
+    if (m->data && !m->handle && at < m->length) os_unwanted(m->data + at, bytes < m->length - at ? bytes : m->length - at);
+}
+
 void file_map_close(file_map *m) {
     if (m->handle)
         mem_free(m->handle);

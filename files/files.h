@@ -33,6 +33,8 @@ char *file_read(const char *path, size_t most, size_t *length, err *e);
 typedef struct { const unsigned char *data; size_t length; void *handle; } file_map;
 bool file_map_open(const char *path, file_map *m, err *e);
 void file_map_close(file_map *m);
+/* These bytes were read and are not wanted again soon: they need no memory until they are. */
+void file_map_unwanted(const file_map *m, size_t at, size_t bytes);
 
 /* npy 1.0, C order, little-endian float32 out; booleans, whole numbers and floats of either byte order, rows or columns first,
  * in (as float32, rows first), up to 4 dimensions. */

@@ -109,6 +109,7 @@ static bool inflate_array(npz *n, array *a, err *e) {
     if (a->data) return true;
     unsigned char *p = zip_unpack(n->z, a->entry, e);
     if (!p || !tensors_keep(n->t, p, mem_free, e)) return false;
+    if (n->t->mapped) file_map_unwanted(&n->t->map, a->entry->header, a->entry->packed);
     a->data = p + a->header.start;
     return true;
 }

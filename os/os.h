@@ -41,6 +41,8 @@ long os_process(void); /* a number that no other running process has */
 /* A file mapped for reading; NULL for an empty one, and where the system cannot map. */
 const void *os_map(const char *path, size_t *bytes);
 void os_unmap(const void *p, size_t bytes);
+/* These bytes of a mapping are not wanted for now: their pages may go, and come from the file again when they are. */
+void os_unwanted(const void *p, size_t bytes);
 /* Address space whose pages are taken as they are touched, zeroed; NULL: not to be had. */
 void *os_reserve(size_t bytes);
 void os_release(void *p, size_t bytes);

@@ -80,6 +80,11 @@ const void *os_map(const char *path, size_t *bytes) {
 
 void os_unmap(const void *p, size_t bytes) { munmap((void *)(uintptr_t)p, bytes); }
 
+void os_unwanted(const void *p, size_t bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)p + page - 1) / page * page, last = ((uintptr_t)p + bytes) / page * page;
+    if (first < last) (void)madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
 void *os_reserve(size_t bytes) {
     if (bytes == 0) return NULL;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

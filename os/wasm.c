@@ -99,6 +99,7 @@ long os_process(void) { return 1; }
 /* ---- memory ----------------------------------------------------------------------------------- */
 const void *os_map(const char *path, size_t *bytes) { return (void)path, (void)bytes, NULL; }
 void os_unmap(const void *p, size_t bytes) { (void)p, (void)bytes; }
+void os_unwanted(const void *p, size_t bytes) { (void)p, (void)bytes; }
 void *os_reserve(size_t bytes) { return bytes ? calloc(bytes, 1) : NULL; }
 void os_release(void *p, size_t bytes) { (void)bytes, free(p); }
 uint64_t os_memory(void) { return 0; }

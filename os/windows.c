@@ -172,6 +172,7 @@ const void *os_map(const char *path, size_t *bytes) {
 }
 
 void os_unmap(const void *p, size_t bytes) { (void)bytes, UnmapViewOfFile(p); }
+void os_unwanted(const void *p, size_t bytes) { (void)p, (void)bytes; } /* the system takes pages as it needs them */
 
 /* Windows promises all of what is committed, so that reserved bytes count against memory and page file from the start. */
 void *os_reserve(size_t bytes) {

@@ -15,6 +15,7 @@
 #include "x_skip.h"
 #include <cjson/cJSON.h>
 #include "files/files.h"
+#include "x_speed.h"
 
 #define DATA "test/data/pictures/"
 static err e;
@@ -295,6 +296,30 @@ static void files_are_read_whole(void **state) {
     file_map_close(&m);
 }
 
+/* What was read of a map is given up, and is there again when it is read once more. */
+static void what_is_unwanted_needs_no_memory(void **state) {
+    enum { BYTES = 16 << 20, SOME = 12 << 20 };
+    file_map m;
+    out_file f;
+    uint64_t before[2] = {0};
+    (void)state;
+    must(out_open(&f, in_folder("large"), &e));
+    for (uint64_t i = 0; i < BYTES / sizeof i; i++) fwrite(&i, sizeof i, 1, f.stream);
+    must(out_close(&f, &e));
+    must(file_map_open(in_folder("large"), &m, &e));
+    for (int round = 0; round < 2; round++) {
+        size_t start = own_memory("RssFile:");
+        for (size_t i = 0; i < BYTES; i += 512) before[round] += m.data[i] * (i + 1);
+        size_t read = own_memory("RssFile:");
+        file_map_unwanted(&m, 5, BYTES);
+        size_t left = own_memory("RssFile:");
+        if (read && !(read >= start + SOME && left + SOME <= read)) fail_msg("%zu bytes before, %zu read, %zu left", start, read, left);
+    }
+    assert_true(before[0] == before[1]);
+    file_map_close(&m);
+    file_map_unwanted(&m, 0, 1); /* nothing is mapped */
+}
+
 static void what_cannot_be_read_is_named(void **state) {
     (void)state;
     file_map m;
@@ -557,7 +582,7 @@ int main(void) {
         cmocka_unit_test(a_failed_write_keeps_the_old_file),
         cmocka_unit_test(folders_are_made),
         cmocka_unit_test(files_are_read_whole),
-        cmocka_unit_test(what_cannot_be_read_is_named),
+        cmocka_unit_test(what_is_unwanted_needs_no_memory), cmocka_unit_test(what_cannot_be_read_is_named),
         cmocka_unit_test(pipes_are_read),
         cmocka_unit_test(numpys_arrays_are_read),
         cmocka_unit_test(numpys_other_arrays_are_refused),
