@@ -318,6 +318,7 @@ static void what_is_unwanted_needs_no_memory(void **state) {
     assert_true(before[0] == before[1]);
     file_map_close(&m);
     file_map_unwanted(&m, 0, 1); /* nothing is mapped */
+    unlink(in_folder("large"));
 }
 
 static void what_cannot_be_read_is_named(void **state) {
