@@ -26,7 +26,7 @@ typedef struct {
          "MASK",                                                                                                       \
          .many = true,                                                                                                 \
          .help = "a region: a picture, white on black, any size; an .npy of [h, w] or [masks, h, w]; FILE:7, the pixels of " \
-                 "one label (FILE:#ff8000 of a colour, FILE.npy:2 one of several); FILE:alpha; a folder of them; a .json of COCO's or SAM's regions (FILE.json:dog, those " \
+                 "one label (FILE:#ff8000 of a colour, FILE.npy:2 one of several); FILE:120,85, what lies under that point (its label, or of several masks the smallest); FILE:alpha; a folder of them; a .json of COCO's or SAM's regions (FILE.json:dog, those " \
                  "called so)"},     \
         {"box", 0, FLAG_LIST, offsetof(options, region.boxes), "X,Y,W,H",                                              \
          .help = "a region: a rectangle, in pixels of the photograph"},                                                \

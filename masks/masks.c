@@ -218,13 +218,81 @@ static bool add_of_list(masks *m, const char *name, const char *path, const char
     return m->item[m->count - 1].width || err_set(e, "%s: the mask is empty", name);
 }
 
-/* One part of a file: its alpha, a label, or where it holds several masks, one of them. */
+/* ---- what lies under a point --------------------------------------------------------------------------------------- */
+static bool point_of(const char *text, double point[2]) {
+    char *end = NULL;
+    if (!*text || strspn(text, "0123456789.,") != strlen(text)) return false;
+    point[0] = strtod(text, &end);
+    if (end == text || *end != ',') return false;
+    const char *second = end + 1;
+    point[1] = strtod(second, &end);
+    return end != second && !*end;
+}
+
+/* The mask's pixel under a point of the photograph, over which it is laid; false: the point lies beyond. */
+static bool pixel_under(const masks *m, const mask_plane *p, const double point[2], size_t *pixel) {
+    double w = m->wishes.width ? (double)m->wishes.width : (double)p->width, h = m->wishes.height ? (double)m->wishes.height : (double)p->height;
+    if (!(point[0] < w && point[1] < h)) return false;
+    *pixel = (size_t)(point[1] * (double)p->height / h) * p->width + (size_t)(point[0] * (double)p->width / w);
+    return *pixel < p->width * p->height;
+}
+
+/* Of several masks the smallest that covers the point; *plane = f->planes: none does. */
+static bool plane_under(masks *m, const char *name, const double point[2], mask_file *f, size_t *plane, err *e) {
+    size_t smallest = SIZE_MAX, pixel = 0;
+    *plane = f->planes;
+    for (size_t k = 0; k < f->planes; k++) {
+        mask_plane p;
+        size_t area = 0;
+        if (!f->how->read(f, k, MASK_SHOWN, &p, e)) {
+            if (!f->how->name_of) return false;
+            *e = (err){0}; /* of a list, a broken one is none */
+            continue;
+        }
+        bool inside = pixel_under(m, &p, point, &pixel);
+        for (size_t i = 0; inside && i < p.width * p.height; i++) area += p.value[i] != 0;
+        if (inside && p.value[pixel] != 0 && area < smallest) smallest = area, *plane = k;
+        mask_plane_free(&p);
+    }
+    return *plane < f->planes || err_set(e, "%s: none of its %zu masks covers that point", name, f->planes);
+}
+
+static bool label_under(masks *m, const char *name, const char *path, const double point[2], mask_file *f, unsigned *label, err *e) {
+    mask_plane p;
+    unsigned *labels = NULL;
+    size_t count, pixel = 0;
+    if (!f->how->read(f, 0, MASK_LABELS, &p, e)) return false;
+    bool ok = mask_labels(&p, path, LABELS_MOST, &labels, &count, e);
+    if (ok && !pixel_under(m, &p, point, &pixel)) ok = err_set(e, "%s: that point lies beyond the picture", name);
+    if (ok) *label = (unsigned)p.value[pixel];
+    if (ok && left_out(&p, *label, labels[count - 1])) ok = err_set(e, "%s: nothing lies under that point: its label is %u", name, *label);
+    mask_plane_free(&p);
+    mem_free(labels);
+    return ok;
+}
+
+static bool add_under(masks *m, const char *name, const char *path, const double point[2], mask_file *f, err *e) {
+    size_t plane = 0;
+    unsigned label = 0;
+    char called[LABEL_MOST] = "";
+    bool several = f->planes > 1 || f->how->name_of;
+    if (several ? !plane_under(m, name, point, f, &plane, e) : !label_under(m, name, path, point, f, &label, e)) return false;
+    if (f->how->name_of) return f->how->name_of(f, plane, called, sizeof called), add_listed(m, path, plane, called, f, e);
+    mask_item *i = add_item(m, name, path, e);
+    if (!i) return false;
+    i->pick = several ? PICK_WHOLE : PICK_LABEL, i->plane = plane, i->label = label;
+    return look_at(m, i, f, e);
+}
+
+/* One part of a file: what lies under a point, its alpha, a label, or where it holds several masks, one of them. */
 static bool add_part(masks *m, const char *name, const char *path, const char *part, mask_file *f, err *e) {
     unsigned label = 0;
+    double point[2];
     bool alpha = !strcmp(part, "alpha");
+    if (point_of(part, point)) return add_under(m, name, path, point, f, e);
     if (f->how->name_of) return add_of_list(m, name, path, part, f, e);
     if (!alpha && !label_of(part, &label))
-        return err_set(e, "%s: '%s' found after the file's name, a label's number, a colour #RRGGBB or alpha expected", name,
+        return err_set(e, "%s: '%s' found after the file's name, a label's number, a colour #RRGGBB, a point x,y or alpha expected", name,
                        part);
     mask_item *i = add_item(m, name, path, e);
     if (!i) return false;

@@ -8,8 +8,9 @@
  *     masks_close(&m);
  *
  * A name is, in this order: a file; a folder (its pictures and arrays); FILE:7 or FILE:#ff8000, the pixels of one label
- * or colour; FILE:alpha; FILE.npy:2 or FILE.json:2, one mask of several; FILE.json:dog, those called so; a pattern (of
- * * ? []). Masks are held as bytes while they fit in `keep`, and read again when they are asked for otherwise.
+ * or colour; FILE:120,85, what lies under that point of the photograph: the pixels of its label, or of several masks the
+ * smallest that covers it; FILE:alpha; FILE.npy:2 or FILE.json:2, one mask of several; FILE.json:dog, those called so; a
+ * pattern (of * ? []). Masks are held as bytes while they fit in `keep`, and read again when they are asked for otherwise.
  */
 #ifndef MASKS_H
 #define MASKS_H

@@ -119,6 +119,8 @@ static void test_which_picture(void **state) {
     assert_region(path, "elsewhere/a.png", 0, "hot_dog_1", "01100000");
     assert_non_null(strstr(heard, "table.json: 1 of 3 regions have no pixel and are left out"));
     assert_region(path, "a.jpg", 1, "hot_dog_1_2", "10001000");
+    snprintf(part, sizeof part, "%s:0,1", path); /* what lies under a point */
+    assert_region(part, "a.jpg", 0, "hot_dog_1", "10001000");
     assert_region(path, "b.jpg", 0, "hot_dog_1", "00000001");
     assert_region(path, "COCO_000000000008.jpg", 0, "hot_dog_1", "00000001"); /* by its number */
     if (open_for(&m, path, "c.jpg", 0)) fail_msg("another's regions were taken");

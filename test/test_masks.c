@@ -109,8 +109,18 @@ static void test_labels(void **state) {
     assert_mask(part, false, 0, "99000000");
     snprintf(part, sizeof part, "%s:3", path);
     assert_not(part, false, "none of its pixels is 3; it holds 0, 1, 2, 7, 255");
+    snprintf(part, sizeof part, "%s:4.9,3", path); /* of the photograph's 8 x 4 pixels: the label under it */
+    assert_mask(part, false, 0, "00000090");
+    snprintf(part, sizeof part, "%s:1,2", path);
+    assert_mask(part, false, 0, "00009900");
+    snprintf(part, sizeof part, "%s:7,3", path);
+    assert_not(part, false, "nothing lies under that point: its label is 255");
+    snprintf(part, sizeof part, "%s:8,0", path);
+    assert_not(part, false, "that point lies beyond the picture");
+    snprintf(part, sizeof part, "%s:1,2,3", path);
+    assert_not(part, false, "a point x,y or alpha expected");
     snprintf(part, sizeof part, "%s:seven", path);
-    assert_not(part, false, "'seven' found after the file's name, a label's number, a colour #RRGGBB or alpha expected");
+    assert_not(part, false, "'seven' found after the file's name, a label's number, a colour #RRGGBB, a point x,y or alpha expected");
     put_bytes(part, "", 0); /* a file of the whole name wins */
     assert_not(part, false, "is empty");
     static const unsigned char only[W * H] = {0, 255, 255, 0, 0, 0, 0, 0};
@@ -203,6 +213,10 @@ static void test_arrays(void **state) {
     assert_mask(path, false, 1, "90000000");
     snprintf(part, sizeof part, "%s:1", path);
     assert_mask(part, false, 0, "90000000");
+    snprintf(part, sizeof part, "%s:0,0", path);
+    assert_mask(part, false, 0, "90000000");
+    snprintf(part, sizeof part, "%s:7,3", path);
+    assert_not(part, false, "none of its 2 masks covers that point");
     snprintf(part, sizeof part, "%s:2", path);
     assert_not(part, false, "masks 0 to 1 are in it");
     soft[3] = -1;
