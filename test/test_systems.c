@@ -10,6 +10,7 @@
 #include "parts/maskembed.h"
 #include "parts/pool.h"
 #include "parts/tower.h"
+#include "models/safetensors.h"
 #ifndef MASKINV_DOUBLE
 #include "training/systems.h"
 #endif
@@ -393,6 +394,30 @@ static void test_alpha(void **state) {
     resumes(&alpha_system, own);
 }
 
+/* (14.3)  keep 1: the model as it was, the region's plane 0; keep 0: what was learned. */
+static void test_keep(void **state) {
+    (void)state;
+    char folder[] = "/tmp/test_systems_XXXXXX", run[128], path[256];
+    err e = {{0}};
+    assert_non_null(mkdtemp(folder));
+    for (int keep = 0; keep < 2; keep++) {
+        const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"valid", 0}, {"keep", keep}, {NULL, 0}};
+        snprintf(run, sizeof run, "%s/%d", folder, keep);
+        if (!train(&alpha_system, run, own, 0, false, 1e-3, 1, &e)) fail_msg("%s", e.text);
+        snprintf(path, sizeof path, "%s/alpha/open_clip_model.safetensors", run);
+        safetensors *a = part_must(st_open(path, &e), &e), *b = part_must(st_open("weights/default/open_clip_model.safetensors", &e), &e);
+        const st_tensor *x = st_find(a, "visual.proj"), *y = st_find(b, "visual.proj"), *plane = st_find(a, "visual.conv1_alpha.weight");
+        assert_true(x && y && plane && x->bytes == y->bytes);
+        assert_int_equal(!memcmp(x->data, y->data, x->bytes), keep);
+        bool zero = true;
+        for (size_t i = 0; i < plane->bytes; i++) zero = zero && (plane->data[i] & 0x7f) == 0;
+        assert_int_equal(zero, keep);
+        st_free(a), st_free(b);
+    }
+    snprintf(path, sizeof path, "rm -rf %s", folder);
+    assert_int_equal(system(path), 0);
+}
+
 static void test_align(void **state) {
     (void)state;
     const own_setting own[] = {{"batch", 2}, {"shares", 2}, {"valid", 2}, {"measure", 2}, {"blocks", 1}, {NULL, 0}};
@@ -436,7 +461,7 @@ int main(void) {
         cmocka_unit_test(test_maskembed), cmocka_unit_test(test_evidence), cmocka_unit_test(test_pool), cmocka_unit_test(test_anchors),
         cmocka_unit_test(test_heads),
 #ifndef MASKINV_DOUBLE
-        cmocka_unit_test(test_imagine), cmocka_unit_test(test_judge), cmocka_unit_test(test_alpha), cmocka_unit_test(test_align),
+        cmocka_unit_test(test_imagine), cmocka_unit_test(test_judge), cmocka_unit_test(test_alpha), cmocka_unit_test(test_keep), cmocka_unit_test(test_align),
         cmocka_unit_test(test_probe), cmocka_unit_test(test_safe), cmocka_unit_test(test_evidential),
         cmocka_unit_test(test_anchors_run), cmocka_unit_test(test_heads_run),
 #endif

@@ -28,7 +28,8 @@ typedef struct {
     real *gradient;
     share *shares;
     size_t count;
-    share average; /* a net on the averaged weights: what is asked and written */
+    real *first, *given; /* [numbers] where the system keeps some of the first weights: those, and what is given */
+    share average;       /* a net on the averaged weights, or on `given`: what is asked and written */
     loop loop;
     char out[LOOP_PATH];
 } run;
@@ -139,11 +140,18 @@ static bool run_step(void *arg, uint64_t n, double progress, real *gradient, log
     return true;
 }
 
+/* given = (1 - k) average + k first (14.3) */
+static void blend(run *r) {
+    real k = r->system->keep ? (real)r->job.s[r->system->keep].value : 0;
+    for (size_t i = 0; r->given && i < r->params.numbers; i++) r->given[i] = (1 - k) * r->best.average[i] + k * r->first[i];
+}
+
 /* ---- what else the loop asks --------------------------------------------------------------------------------- */
 static bool run_valid(void *arg, log_line *line, err *e) {
     run *r = arg;
     valid_line v = {line->step, line->images, NAN, NAN};
     if (!r->system->valid || count_of(r, T_VALID) == 0) return true;
+    blend(r);
     r->average.tape.recording = false;
     ag_tape_reset(&r->average.tape, r->average.clear);
     if (!r->system->valid(&r->job, r->average.net, &r->average.memory, &v.drawn, e)) return false;
@@ -154,6 +162,7 @@ static bool run_valid(void *arg, log_line *line, err *e) {
 
 static bool run_write(void *arg, err *e) {
     run *r = arg;
+    blend(r);
     return r->system->write(&r->job, r->average.net, &r->average.list, r->out, e);
 }
 
@@ -176,7 +185,11 @@ static bool run_open(run *r, err *e) {
     if (!r->gradient || !r->shares) return err_set(e, "no memory for %zu weights", r->params.numbers);
     for (size_t i = 0; i < r->count; i++)
         if (!share_open(r, &r->shares[i], r->best.weights, true, e)) return false;
-    return share_open(r, &r->average, r->best.average, false, e);
+    if (r->system->keep) {
+        r->first = mem_alloc(r->params.numbers, sizeof *r->first), r->given = mem_alloc(r->params.numbers, sizeof *r->given);
+        if (!r->first || !r->given) return err_set(e, "no memory for %zu weights", r->params.numbers);
+    }
+    return share_open(r, &r->average, r->given ? r->given : r->best.average, false, e);
 }
 
 static void run_close(run *r) {
@@ -185,7 +198,7 @@ static void run_close(run *r) {
     share_close(&r->average);
     if (r->best.params) optimiser_free(&r->best);
     if (r->job.own) r->system->close(&r->job);
-    mem_free(r->shares), mem_free(r->gradient), mem_free(r->params.list), mem_free(r->job.own);
+    mem_free(r->shares), mem_free(r->gradient), mem_free(r->first), mem_free(r->given), mem_free(r->params.list), mem_free(r->job.own);
     checkpoint_free(r->job.weights);
     if (r->job.cores) pool_stop(r->job.cores);
 }
@@ -203,6 +216,7 @@ static void run_hooks(run *r) {
 
 static bool run_begin(run *r, const char *from, err *e) {
     params_begin(r);
+    if (r->first) memcpy(r->first, r->best.weights, r->params.numbers * sizeof *r->first);
     if (from && !optimiser_load(&r->best, from, e)) return false;
     r->best.pictures = r->job.s[T_STEPS].value * r->job.s[T_BATCH].value;
     if (!r->job.options->quiet)

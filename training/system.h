@@ -82,6 +82,7 @@ typedef struct {
     bool (*valid)(system_job *j, void *net, arena *memory, double *share, err *e); /* one share; NULL: nothing is asked */
     bool (*write)(const system_job *j, void *net, const part_list *l, const char *path, err *e); /* FOLDER/NAME.safetensors */
     void (*close)(system_job *j);
+    int keep; /* the setting that says which share of the first weights stays in what is asked and written; 0: there is none */
 } training_system;
 
 /* True when all steps are made. The folder then holds NAME.safetensors, checkpoint.safetensors and the one before it, loss.csv,

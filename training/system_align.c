@@ -186,5 +186,5 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 
 const training_system align_system = {
     "align", "patches that tell of their own place (Locality Alignment)", recipe, L_COUNT, sizeof(data), sizeof(aligned),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data,
+    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
 };

@@ -199,5 +199,5 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 
 const training_system anchors_system = {
     "anchors", "class anchors and consensus for segmentation (after LDVC)", recipe, N_COUNT, sizeof(data), sizeof(anchors_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data,
+    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
 };

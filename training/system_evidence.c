@@ -273,5 +273,5 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 
 const training_system evidence_system = {
     "evidence", "evidential two-path zero-shot classification", recipe, E_COUNT, sizeof(data), sizeof(paths),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data,
+    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
 };

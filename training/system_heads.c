@@ -155,5 +155,5 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 
 const training_system heads_system = {
     "heads", "contrast with heads on experts' labels (after CLIPTeX)", recipe, H_COUNT, sizeof(data), sizeof(headed),
-    open_data, list_weights, next_batch, loss, NULL, write_part, close_data,
+    open_data, list_weights, next_batch, loss, NULL, write_part, close_data, 0,
 };

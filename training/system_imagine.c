@@ -239,5 +239,5 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 
 const training_system imagine_system = {
     "imagine", "a generator: small pictures from an embedding", recipe, I_COUNT, sizeof(data), sizeof(generator_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data,
+    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
 };

@@ -138,5 +138,5 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 
 const training_system judge_system = {
     "judge", "a reader of small pictures, who judges those of imagine", recipe, J_COUNT, sizeof(data), sizeof(judge_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data,
+    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
 };

@@ -172,5 +172,5 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 
 const training_system probe_system = {
     "probe", "patch probes of a frozen model", recipe, P_COUNT, sizeof(data), sizeof(probe_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data,
+    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
 };

@@ -192,5 +192,5 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 
 const training_system safe_system = {
     "safe", "an attention pool, tuned on a few pictures (after SAFE)", recipe, F_COUNT, sizeof(data), sizeof(safe_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data,
+    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
 };
