@@ -212,6 +212,12 @@ size_t clip_bytes(clip_type type, size_t count) {
     return count * (type == CLIP_REAL ? sizeof(real) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
+static void convert_aligned(clip_type type, const void *p, real *out, size_t count) {
+    if (type == CLIP_F16) k_from_half(p, out, count);
+    else if (type == CLIP_BF16) k_from_bfloat(p, out, count);
+    else k_from_float(p, out, count);
+}
+
 /* `count` stored numbers at p, whatever their alignment, as real. */
 static void convert(clip_type type, const unsigned char *p, real *out, size_t count) {
     enum { PIECE = 512 };
@@ -219,13 +225,15 @@ static void convert(clip_type type, const unsigned char *p, real *out, size_t co
     for (size_t i = 0; clip_block_bytes(type) && i < count; i += CLIP_BLOCK)
         clip_block_unpack(type, p + clip_bytes(type, i), out + i);
     if (clip_block_bytes(type)) return;
+    if (!BIG_ENDIAN_HERE && (uintptr_t)p % clip_bytes(type, 1) == 0) {
+        convert_aligned(type, p, out, count);
+        return;
+    }
     for (size_t done = 0; done < count; done += PIECE) {
         size_t n = count - done < PIECE ? count - done : PIECE;
         memcpy(&aligned, p + clip_bytes(type, done), clip_bytes(type, n));
         order_bytes(&aligned, n, clip_bytes(type, 1));
-        if (type == CLIP_F16) k_from_half(aligned.half, out + done, n);
-        else if (type == CLIP_BF16) k_from_bfloat(aligned.half, out + done, n);
-        else k_from_float(aligned.single, out + done, n);
+        convert_aligned(type, &aligned, out + done, n);
     }
 }
 
@@ -299,6 +307,17 @@ static void read_row(const void *source, size_t row, size_t column, size_t count
     clip_numbers(w, row * w->cols + column, count, out);
 }
 
+/* Its bytes are asked for: rows lie too far apart for the processor to guess them. */
+static void expect_row(const void *source, size_t row, size_t column, size_t count) {
+#if defined(__GNUC__)
+    const clip_weight *w = source;
+    const unsigned char *p = (const unsigned char *)w->data + clip_bytes(w->type, row * w->cols + column);
+    for (size_t i = 0, bytes = clip_bytes(w->type, count); i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+#else
+    (void)source, (void)row, (void)column, (void)count;
+#endif
+}
+
 /* In inference a weight that lies row by row goes to our own product as it is stored, where that one is taken. */
 static bool takes_own(const ag_tape *t, const clip_weight *W) {
     return !t->recording && !W->leaf && !W->transposed && (t->alike || gemm_is_own()) &&
@@ -309,10 +328,12 @@ static bool takes_own(const ag_tape *t, const clip_weight *W) {
 static ag_tensor *linear_own(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x, gemm_weight finish) {
     size_t m = x->batch * x->rows;
     ag_tensor *b = bias ? clip_use(t, bias) : NULL, *y = ag_new(t, x->batch, x->rows, W->rows);
+    ag_mark mark = ag_tape_mark(t);
     ag_tensor *room = ag_new(t, 1, 1, gemm_own_room(m, W->cols));
     if (!y || !room || t->fault.code) return NULL;
-    finish.read = read_row, finish.source = W, finish.bias = b ? b->data : NULL;
+    finish.read = read_row, finish.expect = expect_row, finish.source = W, finish.bias = b ? b->data : NULL;
     gemm_own(t->cores, m, W->rows, W->cols, x->data, &finish, room->data, y->data);
+    ag_tape_reset(t, mark); /* the next one finds it in the cache */
     return y;
 }
 

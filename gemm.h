@@ -54,6 +54,7 @@ const char *gemm_own_name(void); /* of the instructions it was compiled for: "x8
 /* A weight W [n,k] as it is stored, and what is done with a product before it leaves the registers. */
 typedef struct {
     void (*read)(const void *source, size_t row, size_t column, size_t count, real *out); /* part of a row, as real */
+    void (*expect)(const void *source, size_t row, size_t column, size_t count); /* NULL; or: this part is read soon */
     const void *source;
     const real *bias; /* [n]; NULL: none */
     bool act;         /* kind's function of the sum */

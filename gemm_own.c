@@ -5,14 +5,15 @@
  * the depth in its order, DEPTH numbers at a time, wherever in C it stands: a row's bytes never depend on other rows.
  */
 #include "gemm.h"
+#include <string.h>
 #include "simd.h"
 
 #if defined(__x86_64__)
-enum { PANEL = 128 / sizeof(real), TALLEST = 14, QUARTER = PANEL / 4 };
+enum { PANEL = 128 / sizeof(real), PANELS = 3, TALLEST = 14, QUARTER = PANEL / 4 }; /* 96 KB on the stack: musl's threads have 128 */
 #else
-enum { PANEL = 64 / sizeof(real), TALLEST = 6, QUARTER = PANEL / 2 }; /* half the room on the stack */
+enum { PANEL = 64 / sizeof(real), PANELS = 1, TALLEST = 6, QUARTER = PANEL / 2 }; /* 16 KB */
 #endif
-enum { STEP = 16, DEPTH = 256, READ = 256 };
+enum { STEP = 16, DEPTH = 256 };
 
 /* ---- the tile ------------------------------------------------------------------------------------------------------- */
 /* out[h][w] = A[h, depth] B[depth, w]; depth is a multiple of STEP. h and w are constants where it is called, so that all
@@ -64,6 +65,24 @@ static ALWAYS_INLINE void group_tile(const size_t h, const size_t w, size_t k, c
         for (size_t j = 0; j < w; j++) c[r * GEMM_GROUP + j] = acc[r][j];
 }
 
+/* y[r,j] = acc[r,j] + old[r,j] + more[r,j], of w columns: acc's rows are PANEL apart, old's old_row, the others' row. */
+static ALWAYS_INLINE void sum_rows(size_t h, const size_t w, const real *acc, const real *old, size_t old_row, const real *more, real *y,
+                                   size_t row) {
+    for (size_t r = 0; r < h; r++, acc += PANEL, y += row) {
+        const real *a = old ? old + r * old_row : NULL, *b = more ? more + r * row : NULL;
+        if (a && b)
+#pragma omp simd
+            for (size_t j = 0; j < w; j++) y[j] = acc[j] + a[j] + b[j];
+        else if (a || b)
+#pragma omp simd
+            for (size_t j = 0; j < w; j++) y[j] = acc[j] + (a ? a : b)[j];
+        else
+#pragma omp simd
+            for (size_t j = 0; j < w; j++) y[j] = acc[j];
+    }
+}
+
+typedef void sum_of(size_t h, size_t w, const real *acc, const real *old, size_t old_row, const real *more, real *y, size_t row);
 typedef void tile_of(const real *restrict a, const real *restrict b, size_t depth, real *restrict out);
 typedef void group_of(size_t m, size_t k, const real *restrict a, size_t row, size_t step, const real *restrict b, bool add,
                       real *restrict c);
@@ -72,6 +91,7 @@ typedef struct {
     size_t rows; /* at most, in a tile */
     tile_of *run[TALLEST + 1]; /* by its rows */
     group_of *group;
+    sum_of *sum;
 } tiles;
 
 /* name_n: a tile of n rows, w columns of its panel at a time. */
@@ -91,6 +111,12 @@ typedef struct {
             for (size_t j = 0; j < GEMM_GROUP; j += (w))                                                                   \
                 group_tile(1, w, k, a + i * row, row, step, b + j, add, c + i * GEMM_GROUP + j);                           \
     }
+#define SUM(name, target)                                                                                                  \
+    target static void name##_sum(size_t h, size_t w, const real *acc, const real *old, size_t old_row, const real *more,  \
+                                  real *y, size_t row) {                                                                   \
+        if (w == PANEL) sum_rows(h, PANEL, acc, old, old_row, more, y, row);                                               \
+        else sum_rows(h, w, acc, old, old_row, more, y, row);                                                              \
+    }
 #define TILES_4(name, target, w) \
     TILE(name, target, 1, w) TILE(name, target, 2, w) TILE(name, target, 3, w) TILE(name, target, 4, w)
 #define TILES_6(name, target, w) TILES_4(name, target, w) TILE(name, target, 5, w) TILE(name, target, 6, w)
@@ -105,21 +131,21 @@ typedef struct {
 
 /* What fits into the registers: 32 of 64 bytes, 16 of 32, 32 of 16 (aarch64), 16 of 16. */
 #if defined(__aarch64__)
-TILES_6(plain, , PANEL) GROUP(plain, , 5, PANEL)
-static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}, plain_group};
+TILES_6(plain, , PANEL) GROUP(plain, , 5, PANEL) SUM(plain, )
+static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}, plain_group, plain_sum};
 #else
-TILES_4(plain, , QUARTER) GROUP(plain, , 4, QUARTER)
-static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}, plain_group};
+TILES_4(plain, , QUARTER) GROUP(plain, , 4, QUARTER) SUM(plain, )
+static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}, plain_group, plain_sum};
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(NO_CLONES)
 #define V4 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
 #define V3 __attribute__((target("avx2,fma")))
-TILES_14(v4, V4, PANEL) GROUP(v4, V4, 12, PANEL)
-TILES_6(v3, V3, PANEL / 2) GROUP(v3, V3, 6, PANEL / 2)
+TILES_14(v4, V4, PANEL) GROUP(v4, V4, 12, PANEL) SUM(v4, V4)
+TILES_6(v3, V3, PANEL / 2) GROUP(v3, V3, 6, PANEL / 2) SUM(v3, V3)
 
 static const tiles *best(void) {
-    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}, v4_group}, half = {"x86-64-v3", 6, {LIST_6(v3)}, v3_group};
+    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}, v4_group, v4_sum}, half = {"x86-64-v3", 6, {LIST_6(v3)}, v3_group, v3_sum};
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw"))
         return &wide;
@@ -200,7 +226,7 @@ void gemm_group(size_t m, size_t k, const real *a, size_t row, size_t step, cons
 
 /* ---- a product with a weight as it is stored ---------------------------------------------------------------------------- */
 typedef struct {
-    size_t m, n, k;
+    size_t m, n, k, at_once, width; /* panels; cores */
     const tiles *use;
     cut rows;
     const real *x;
@@ -224,49 +250,92 @@ static void own_rows(void *arg, size_t t) {
     }
 }
 
-/* W[first.., p..p+depth-1]^T as a panel */
+/* to[p,j] = rows[j,p], four rows' four numbers: in registers where the compiler has vectors of its own */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HAS_SHUFFLE
+#endif
+#endif
+#if defined(HAS_SHUFFLE)
+typedef real four __attribute__((vector_size(4 * sizeof(real))));
+static inline void turn_four(real *restrict to, const real *restrict rows, size_t stride) {
+    four a, b, c, d;
+    memcpy(&a, rows, sizeof a), memcpy(&b, rows + stride, sizeof a);
+    memcpy(&c, rows + 2 * stride, sizeof a), memcpy(&d, rows + 3 * stride, sizeof a);
+    four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5), b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    c = __builtin_shufflevector(AB, CD, 0, 1, 4, 5), d = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+    memcpy(to, &a, sizeof a), memcpy(to + PANEL, &b, sizeof a);
+    memcpy(to + 2 * PANEL, &c, sizeof a), memcpy(to + 3 * PANEL, &d, sizeof a);
+}
+#else
+static void turn_four(real *to, const real *rows, size_t stride) {
+    for (size_t p = 0; p < 4; p++)
+        for (size_t j = 0; j < 4; j++) to[p * PANEL + j] = rows[j * stride + p];
+}
+#endif
+
+/* W[first.., p..p+depth-1]^T as a panel, four rows at a time; zeros beside the width and behind the depth */
 static void read_panel(const own *o, size_t first, size_t width, size_t p, size_t depth, real *panel) {
-    real rows[PANEL * (READ + STEP)]; /* a row more than a power of two apart */
-    for (size_t q = 0; q < depth; q += READ) {
-        size_t count = depth - q < READ ? depth - q : READ;
-        for (size_t j = 0; j < width; j++) o->w->read(o->w->source, first + j, p + q, count, rows + j * (READ + STEP));
-        pack_panel(panel + q * PANEL, rows, 1, READ + STEP, count, width);
+    real rows[4 * (DEPTH + STEP)]; /* a row more than a power of two apart */
+    for (size_t j = 0; j < PANEL; j += 4) {
+        for (size_t r = 0; r < 4; r++) {
+            real *row = rows + r * (DEPTH + STEP);
+            size_t there = j + r < width ? depth : 0;
+            if (there) o->w->read(o->w->source, first + j + r, p, depth, row);
+            memset(row + there, 0, (whole_steps(depth) - there) * sizeof *row);
+        }
+        for (size_t i = 0; i < whole_steps(depth); i += 4) turn_four(panel + i * PANEL + j, rows + i, DEPTH + STEP);
     }
 }
 
 /* A tile's sums are added to what is there (to the bias, the first time); the last time it is finished. */
 static void put_tile(const own *o, size_t row, size_t h, size_t column, size_t width, real *acc, bool first, bool last) {
-    for (size_t r = 0; r < h; r++) {
-        const real *old = first ? o->w->bias : o->y + (row + r) * o->n;
-        for (size_t j = 0; old && j < width; j++) acc[r * PANEL + j] += old[column + j];
+    real *y = o->y + row * o->n + column;
+    const real *old = !first ? y : o->w->bias ? o->w->bias + column : NULL;
+    const real *more = last && o->w->add ? o->w->add + row * o->n + column : NULL;
+    size_t old_row = first ? 0 : o->n;
+    if (last && o->w->act) {
+        if (old) o->use->sum(h, width, acc, old, old_row, NULL, acc, PANEL);
+        k_act(o->w->kind, 0, acc, acc, h * PANEL);
+        old = NULL;
     }
-    if (last && o->w->act) k_act(o->w->kind, 0, acc, acc, h * PANEL);
-    for (size_t r = 0; r < h; r++) {
-        real *y = o->y + (row + r) * o->n + column;
-        const real *more = last && o->w->add ? o->w->add + (row + r) * o->n + column : NULL;
-        for (size_t j = 0; j < width; j++) y[j] = acc[r * PANEL + j];
-        for (size_t j = 0; more && j < width; j++) y[j] += more[j];
-    }
+    o->use->sum(h, width, acc, old, old_row, more, y, o->n);
 }
 
-static void own_panel(void *arg, size_t i) {
+/* What is read after part p of these columns: the next part, or the first one of the columns that this core takes next. Some of
+ * it is asked for with each tile, so that memory works while the tiles are computed. */
+static void expect_next(const own *o, size_t column, size_t p, size_t t) {
+    size_t all = o->at_once * PANEL, next = p + DEPTH < o->k ? p + DEPTH : 0, depth = o->k - next < DEPTH ? o->k - next : DEPTH;
+    if (!next) column += all * o->width;
+    for (size_t r = all * t / o->rows.count; r < all * (t + 1) / o->rows.count; r++)
+        if (column + r < o->n) o->w->expect(o->w->source, column + r, next, depth);
+}
+
+/* Panels i*at_once..: some side by side, so that a tile is read once for all of them. */
+static void own_panels(void *arg, size_t i) {
     const own *o = arg;
-    size_t column = i * PANEL, width = o->n - column < PANEL ? o->n - column : PANEL;
-    real panel[DEPTH * PANEL], acc[TALLEST * PANEL];
+    size_t column = i * o->at_once * PANEL, all = o->n - column < o->at_once * PANEL ? o->n - column : o->at_once * PANEL;
+    real panel[PANELS][DEPTH * PANEL], acc[TALLEST * PANEL];
     for (size_t p = 0; p < o->k; p += DEPTH) {
         size_t depth = o->k - p < DEPTH ? o->k - p : DEPTH;
-        read_panel(o, column, width, p, depth, panel);
+        for (size_t j = 0; j < all; j += PANEL) read_panel(o, column + j, all - j < PANEL ? all - j : PANEL, p, depth, panel[j / PANEL]);
         for (size_t t = 0; t < o->rows.count; t++) {
             size_t row = tile_start(&o->rows, t), h = tile_rows(&o->rows, t);
-            o->use->run[h](packed_at(o, row, p, depth), panel, whole_steps(depth), acc);
-            put_tile(o, row, h, column, width, acc, p == 0, p + DEPTH >= o->k);
+            if (o->w->expect) expect_next(o, column, p, t);
+            for (size_t j = 0; j < all; j += PANEL) {
+                o->use->run[h](packed_at(o, row, p, depth), panel[j / PANEL], whole_steps(depth), acc);
+                put_tile(o, row, h, column + j, all - j < PANEL ? all - j : PANEL, acc, p == 0, p + DEPTH >= o->k);
+            }
         }
     }
 }
 
 void gemm_own(pool *p, size_t m, size_t n, size_t k, const real *x, const gemm_weight *w, real *room, real *y) {
-    own o = {m, n, k, best(), {0, 0, 0}, x, w, room, y};
+    size_t panels = (n + PANEL - 1) / PANEL, width = p ? p->width : 1, each = panels / (2 * width); /* enough to do for every core */
+    own o = {m, n, k, each < 1 ? 1 : each < PANELS ? each : PANELS, width, best(), {0, 0, 0}, x, w, room, y};
     o.rows = cut_rows(m, o.use->rows);
     spread(p, o.rows.count, own_rows, &o);
-    spread(p, (n + PANEL - 1) / PANEL, own_panel, &o);
+    spread(p, (panels + o.at_once - 1) / o.at_once, own_panels, &o);
 }
