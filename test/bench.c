@@ -1,6 +1,6 @@
 /* bench.c - make bench: how near the machine's own limit the program comes.
  *
- *     build/openblas/test/bench [B/32] [B/16] [L/14] [SO400M/14-384] [RN50] [captioner]
+ *     build/openblas/test/bench [one-core] [B/32] [B/16] [L/14] [SO400M/14-384] [RN50] [captioner]
  *
  * Seeded models of published shapes, F16 files in build/bench. Every figure stands beside the time that its matrix
  * products alone would take at the sgemm rate (n x 4D x D products, all cores) measured right before and after it,
@@ -21,12 +21,13 @@
 #include "pictures/image.h"
 #include "sys/threads.h"
 #include "text/kinds.h"
+#include "x_forward.h"
 #include "x_seeded.h"
 #include "x_speed.h"
 
 typedef struct { const char *name; size_t patch, width, layers, heads, embed; } shape;
 static const shape SHAPES[] = {{"B/32", 32, 768, 12, 12, 512}, {"B/16", 16, 768, 12, 12, 512}, {"L/14", 14, 1024, 24, 16, 768}};
-enum { RUNS = 5, MASKS = 10, STEPS = 10, WIDE = 640, HIGH = 480 };
+enum { RUNS = 5, TOGETHER = 8, MASKS = 10, STEPS = 10, WIDE = 640, HIGH = 480 };
 
 /* Whose pooler is a network of its own, or which are none of blocks: the forward pass alone, at their own side. */
 static clip_config so400m(void) { /* SigLIP */
@@ -49,6 +50,7 @@ static clip_config resnet50(void) {
 static const struct { const char *name; clip_config (*config)(void); } OTHERS[] = {{"SO400M/14-384", so400m}, {"RN50", resnet50}};
 
 static pool *cores;
+static bool one_core;
 static double peak_rate; /* FLOP/s that never leave the registers */
 
 static void stop(const char *what) {
@@ -92,38 +94,27 @@ static double median(double *v, size_t n) {
     return v[n / 2];
 }
 
-/* ---- the forward pass alone ------------------------------------------------------------------------------ */
-static void bench_forward(const clip_model *m, size_t side, double flop, size_t rows, size_t width) {
-    size_t room = (size_t)2 << 30, g = side / m->config.patch;
-    void *memory = mem_reserve(room);
-    real *pixels = mem_alloc(3 * side * side, sizeof *pixels);
-    arena a;
-    ag_tape t;
-    if (!memory || !pixels) stop("no memory");
-    for (size_t i = 0; i < 3 * side * side; i++) pixels[i] = (real)sin((double)i);
-    arena_init(&a, memory, room);
-    ag_tape_init(&t, &a, cores, 1);
-    t.recording = false;
-    double best[2] = {INFINITY, INFINITY}, rate = 0;
-    for (int i = -1; i < RUNS; i++) {
-        rate = fmax(rate, sgemm_rate(cores, rows, width));
-        for (int own = 0; own < 2; own++) {
-            if (!gemm_choose(own ? GEMM_OWN : GEMM_BLAS)) continue;
-            ag_mark mark = ag_tape_mark(&t);
-            double start = seconds_now();
-            if (!clip_image(&t, m, clip_patches(&t, m, pixels, side, side), g, g)) stop("the forward pass failed");
-            if (i >= 0) best[own] = fmin(best[own], seconds_now() - start);
-            ag_tape_reset(&t, mark);
-        }
+/* ---- the forward pass alone, by every way in turns ------------------------------------------------------------ */
+static void bench_forward(const clip_model *m, clip_model *wide, const char *base, size_t side, size_t batch, double flop, size_t rows,
+                          size_t width) {
+    forward_job job = {m, wide, cores, side, batch, flop * (double)batch > 3e11 ? 3 : RUNS, base, rows * batch, width};
+    forward_times t;
+    err e = {0};
+    if (!forward_measure(&job, &t, &e)) stop(e.text);
+    flop *= (double)batch;
+    printf("  forward at %zu, %zu picture%s: %.3f s at the sgemm rate, %.3f s at the peak; %.0f MB working memory\n", side, batch,
+           batch == 1 ? "" : "s together", flop / t.sgemm, flop / peak_rate, (double)t.memory / 1e6);
+    for (int w = 0; w < FORWARD_WAYS; w++) {
+        const forward_way *way = &t.way[w];
+        if (!way->ran) continue;
+        printf("    %-30s %7.3f s  %6.2f pictures/s  %5.2f x its products  %3.0f %% of the peak", forward_name(&t, w), way->best,
+               (double)batch / way->best, way->best * t.sgemm / flop, 100 * flop / way->best / peak_rate);
+        if (t.way[FORWARD_PEER].ran) printf("  %5.2f x the peer's time", way->times_peer);
+        printf("\n");
+        if (!(way->apart <= 1e-4)) stop("two ways to the same embedding do not agree");
     }
-    (void)gemm_choose(GEMM_FASTER);
-    for (int own = 0; own < 2; own++)
-        if (best[own] < INFINITY)
-            printf("  forward at %zu, %s %7.3f s   %5.2f x its products at the sgemm rate   %2.0f %% of the peak\n", side,
-                   own ? "own product " : "BLAS        ", best[own], best[own] * rate / flop, 100 * flop / best[own] / peak_rate);
-    printf("  %.0f MB working memory\n", (double)a.peak / 1e6);
-    mem_free(pixels);
-    mem_release(memory, room);
+    if (base && !t.way[FORWARD_PEER].ran) printf("    onnxruntime: %s\n", t.why);
+    fflush(stdout);
 }
 
 /* ---- whole processes --------------------------------------------------------------------------------------- */
@@ -209,6 +200,7 @@ static void bench(const shape *s) {
     char folder[64];
     err e = {0};
     seeded_model made;
+    clip_model wide;
     snprintf(folder, sizeof folder, "build/bench/ViT-%c-%s", s->name[0], s->name + 2);
     checkpoint *c = folder_exists(folder) ? checkpoint_open(folder, &e) : NULL;
     if (!c) {
@@ -221,12 +213,14 @@ static void bench(const shape *s) {
     if (!c) stop(e.text);
     double rate = sgemm_rate(cores, 785, s->width);
     printf("\nViT-%s, sgemm %.0f GFLOP/s on %zu cores\n", s->name, rate / 1e9, cores->width);
+    if (!forward_widen(checkpoint_model(c), &wide)) stop("no memory");
     for (size_t side = 224; side <= 448; side += 224) {
         size_t g = side / s->patch;
-        bench_forward(checkpoint_model(c), side, forward_flop(s, side), 1 + g * g, s->width);
+        bench_forward(checkpoint_model(c), &wide, folder, side, 1, forward_flop(s, side), 1 + g * g, s->width);
+        if (side == 224 && s->width < 1000) bench_forward(checkpoint_model(c), &wide, folder, side, TOGETHER, forward_flop(s, side), 1 + g * g, s->width);
     }
-    bench_process(s, folder, 224, 1);
-    bench_process(s, folder, 448, MASKS);
+    forward_narrow(&wide);
+    if (!one_core) bench_process(s, folder, 224, 1), bench_process(s, folder, 448, MASKS);
     checkpoint_free(c);
 }
 
@@ -237,12 +231,12 @@ static void bench_other(size_t i) {
     if (!seeded_make(&made, c, CLIP_F16, 7)) stop("no memory");
     printf("\n%s, %.2f GFLOP, sgemm %.0f GFLOP/s on %zu cores\n", OTHERS[i].name, other_flop(&c) / 1e9, sgemm_rate(cores, 785, 768) / 1e9,
            cores->width);
-    bench_forward(&made.model, c.image, other_flop(&c), 785, 768);
+    bench_forward(&made.model, NULL, NULL, c.image, 1, other_flop(&c), 785, 768);
     seeded_free(&made);
 }
 
 static bool asked(int argc, char **argv, const char *name) {
-    bool wanted = argc < 2;
+    bool wanted = argc < 2 + (one_core ? 1 : 0);
     for (int k = 1; k < argc; k++) wanted = wanted || strcmp(argv[k], name) == 0;
     return wanted;
 }
@@ -355,16 +349,17 @@ static void bench_captioner(void) {
 int main(int argc, char **argv) {
     err e = {0};
     mem_hook_cjson();
-    cores = pool_start(0);
+    one_core = argc > 1 && !strcmp(argv[1], "one-core");
+    cores = pool_start(one_core ? 1 : 0);
     if (!cores) stop("no threads");
     if (!folder_make("build/bench", &e)) stop(e.text);
     make_pictures();
     peak_rate = fma_rate(cores);
     printf("peak %.0f GFLOP/s on %zu cores (multiply-adds in registers); own product: %s\n", peak_rate / 1e9, cores->width,
            gemm_own_name());
-    printf("%s %s\nforward: the best of %d runs, both products by turns; processes: medians (of 3 where one takes seconds); the first, "
-           "which warms up, is not counted\n",
-           gemm_backend(), gemm_core_name(), RUNS);
+    printf("%s %s\nforward: the best of %d runs (of 3 where one takes seconds), all ways by turns, their ratios to the peer's time medians of "
+           "the rounds'; processes: medians; the first, which warms up, is not counted%s\n",
+           gemm_backend(), gemm_core_name(), RUNS, one_core ? "; one core, in its processor time" : "");
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
         if (asked(argc, argv, SHAPES[i].name)) bench(&SHAPES[i]);
     for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)

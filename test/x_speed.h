@@ -6,6 +6,8 @@
 #define X_SPEED_H
 #include "gemm.h"
 
+/* Seconds since some moment: of one core its processor time, which other programs hardly change; of several the clock's. */
+double work_seconds(const pool *cores);
 /* FLOP/s of products n x 4D x D on all cores, for some 4 GFLOP; 0: no memory. */
 double sgemm_rate(pool *cores, size_t n, size_t D);
 /* FLOP/s of fused multiply-adds (of multiplications and additions where there are none) that never leave the registers, on
