@@ -8,6 +8,7 @@
 #   make fuzz            ./fuzz-*, libFuzzer targets (needs clang)
 #   make bench           the speed figures, as ratios to this machine's sgemm rate
 #   make bench-papers    what a picture of the papers' tables costs
+#   make scaling         seconds and memory as the work grows, drawn into docs/scaling.png (minutes)
 #   make gradients       time and memory of LeGrad's three gradients (minutes)
 #   make demo            invert on a scene with the default model, into demo/
 #   make firmware        the same on two chips without an operating system, under qemu (firmware/README.md)
@@ -184,7 +185,7 @@ $(B)/flags.txt: always
 	@mkdir -p $(B)/test $(ROOMS:%=$(B)/%)
 	@echo '$(CC) $(ALL_FLAGS) $(LOOPS) $(BLAS_FLAGS_$(BLAS))' | cmp -s - $@ || echo '$(CC) $(ALL_FLAGS) $(LOOPS) $(BLAS_FLAGS_$(BLAS))' >$@
 -include $(wildcard $(B)/*.d $(B)/*/*.d)
-.PHONY: firmware firmware-table always all test programs backends asan fuzz bench bench-papers gradients demo model model-all install uninstall clean man completions
+.PHONY: firmware firmware-table always all test programs backends asan fuzz bench bench-papers scaling gradients demo model model-all install uninstall clean man completions
 .SECONDARY:
 
 backends:
@@ -267,9 +268,11 @@ bench: all $(B)/test/bench
 	$(B)/test/bench
 bench-papers: all $(B)/test/bench_papers
 	$(B)/test/bench_papers
+scaling: all $(B)/test/scaling
+	$(B)/test/scaling docs/scaling.png
 gradients: $(B)/test/gradients
 	$(B)/test/gradients
-$(B)/test/bench $(B)/test/bench_papers $(B)/test/gradients: $(B)/test/%: $(B)/test/%.o $(SHARED) $(LIB)
+$(B)/test/bench $(B)/test/bench_papers $(B)/test/gradients $(B)/test/scaling: $(B)/test/%: $(B)/test/%.o $(SHARED) $(LIB)
 	$(call say,link $@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
