@@ -5,7 +5,7 @@
  * Whole processes as a user runs them, on seeded F16 models in build/bench. Seconds are the processor's, of all cores
  * together, since a shared machine's clock says little; the bound is the time of the run's matrix products at the sgemm
  * rate of one core, measured right before and after it. Memory is what is resident; its bound the weights that must be read. What
- * would take more than `seconds` (20) is extrapolated by its bound, marked ~, and drawn hollow. Tables go to standard output as Markdown.
+ * would take more than `seconds` (35) is extrapolated by its bound, marked ~, and drawn hollow. Tables go to standard output as Markdown.
  */
 #include <math.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static const shape SHAPES[] = {{"B/32", "build/bench/ViT-B-32", 32, 768, 12, 12,
 enum { B16 = 1, SHAPE_COUNT = sizeof SHAPES / sizeof *SHAPES };
 
 static pool *one; /* core */
-static double patience = 20;
+static double patience = 35;
 static int sheet_row;
 static picture sheet_picture;
 
