@@ -19,7 +19,7 @@ echo "[ RUN      ] installed"
 quiet_make install DESTDIR="$out/stage" PREFIX=/opt/maskinv
 p=$out/stage/opt/maskinv
 verdict installed "$(for f in bin/maskinv bin/train lib/libmaskinv.a lib/libmaskinv.so lib/libmaskinv.so.1 \
-    include/maskinv/maskinv.h include/maskinv/core/maskinv.h lib/pkgconfig/maskinv.pc share/man/man1/maskinv.1 \
+    include/maskinv/maskinv.h include/maskinv/core/maskinv.h lib/pkgconfig/maskinv.pc share/man/man1/maskinv.1 share/man/man1/train.1 \
     share/bash-completion/completions/maskinv share/zsh/site-functions/_maskinv; do
     [ -f "$p/$f" ] || echo "$f is missing"; done
     find "$out/stage" -path "$p" -prune -o -type f -print
