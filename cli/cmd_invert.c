@@ -173,45 +173,45 @@ static void show_step(void *arg, size_t step) {
     cli_progress(&j->c, j->label, j->steps_before + step, j->r.count * j->invert.iters);
 }
 
-static bool write_map(job *j, const region_result *g, const mask_image *m) {
+static bool write_map(const job *j, const region_result *g, const mask_image *m, err *e) {
     char path[4096];
     if ((size_t)snprintf(path, sizeof path, "%s/%s.map.npy", j->o.out, g->name) >= sizeof path)
-        return err_set(&j->c.e, "%s/%s.map.npy: the path is too long", j->o.out, g->name);
-    if (!npy_write(path, j->after, (size_t[]){m->height, m->width}, 2, &j->c.e)) return false;
+        return err_set(e, "%s/%s.map.npy: the path is too long", j->o.out, g->name);
+    if (!npy_write(path, j->after, (size_t[]){m->height, m->width}, 2, e)) return false;
     snprintf(path, sizeof path, "%s/%s.map.png", j->o.out, g->name);
-    return overlay_write(path, &j->photo, j->after, m->height, m->width, m, &j->c.e);
+    return overlay_write(path, &j->photo, j->after, m->height, m->width, m, e);
 }
 
 /* ---- the sheet, a page at a time -------------------------------------------------------------------------- */
 enum { PAGE_ROWS = 24 };
 
-static bool open_page(job *j, size_t first) {
+static bool open_page(job *j, size_t first, err *e) {
     char title[512];
     const char *image = os_last_slash(j->o.region.image);
     size_t rows = j->r.count - first < PAGE_ROWS ? j->r.count - first : PAGE_ROWS;
     snprintf(title, sizeof title, "MaskInversion of %.200s  %zu x %zu, %zu steps", image ? image + 1 : j->o.region.image,
              j->side, j->side, j->invert.iters);
-    if (!sheet_open(&j->sheet, &j->photo, rows, j->r.count > PAGE_ROWS, j->r.text_count > 0, title, &j->c.e)) return false;
+    if (!sheet_open(&j->sheet, &j->photo, rows, j->r.count > PAGE_ROWS, j->r.text_count > 0, title, e)) return false;
     j->sheet.first = first;
     return true;
 }
 
 /* regions.png, regions-2.png... */
-static bool write_page(job *j, size_t last) {
+static bool write_page(job *j, size_t last, err *e) {
     char path[4096], number[32] = "";
     if (last >= PAGE_ROWS) snprintf(number, sizeof number, "-%zu", last / PAGE_ROWS + 1);
     snprintf(path, sizeof path, "%s/regions%s.png", j->o.out, number);
     sheet_foot(&j->sheet, j->c.line);
-    bool ok = picture_write_png(path, &j->sheet.page, &j->c.e);
+    bool ok = picture_write_png(path, &j->sheet.page, e);
     sheet_free(&j->sheet);
     return ok;
 }
 
-static bool add_texts(job *j, size_t i) {
+static bool add_texts(job *j, size_t i, err *e) {
     const region_result *g = &j->r.regions[i];
     char line[256];
     size_t *order = mem_alloc(j->r.text_count, sizeof *order);
-    if (!order) return err_set(&j->c.e, "no memory to rank %zu texts", j->r.text_count);
+    if (!order) return err_set(e, "no memory to rank %zu texts", j->r.text_count);
     report_rank(&j->r, g, order);
     for (size_t k = 0; k < j->r.text_count; k++) {
         const text_score *s = &g->texts[order[k]];
@@ -225,14 +225,35 @@ static bool add_texts(job *j, size_t i) {
     return true;
 }
 
-static bool add_to_sheet(job *j, size_t i, const mask_image *m) {
+static bool add_to_sheet(job *j, size_t i, const mask_image *m, err *e) {
     const region_result *g = &j->r.regions[i];
     const double loss[] = {g->losses[0], g->losses[g->loss_count - 1]};
-    if (i % PAGE_ROWS == 0 && !open_page(j, i)) return false;
-    if (!sheet_region(&j->sheet, i % PAGE_ROWS, g->name, m, j->before, j->after, m->height, m->width, loss, &j->c.e) ||
-        !add_texts(j, i))
+    if (i % PAGE_ROWS == 0 && !open_page(j, i, e)) return false;
+    if (!sheet_region(&j->sheet, i % PAGE_ROWS, g->name, m, j->before, j->after, m->height, m->width, loss, e) ||
+        !add_texts(j, i, e))
         return false;
-    return (i + 1) % PAGE_ROWS && i + 1 < j->r.count ? true : write_page(j, i);
+    return (i + 1) % PAGE_ROWS && i + 1 < j->r.count ? true : write_page(j, i, e);
+}
+
+/* A mask's map and its row of the sheet: two tasks, since a picture takes as long to pack as many steps do. */
+typedef struct {
+    job *j;
+    size_t i;
+    const mask_image *m;
+    bool ok[2];
+    err e[2];
+} leaving;
+
+static void leave(void *arg, size_t task) {
+    leaving *l = arg;
+    l->ok[task] = task ? add_to_sheet(l->j, l->i, l->m, &l->e[1]) : write_map(l->j, &l->j->r.regions[l->i], l->m, &l->e[0]);
+}
+
+static bool leave_files(job *j, size_t i, const mask_image *m) {
+    leaving l = {.j = j, .i = i, .m = m};
+    spread(j->c.cores, 2, leave, &l);
+    if (!l.ok[0] || !l.ok[1]) j->c.e = l.e[l.ok[0]];
+    return l.ok[0] && l.ok[1];
 }
 
 /* What an inverted mask leaves: scores, and its files. j->before, j->after are its maps. */
@@ -244,7 +265,7 @@ static bool finish_mask(job *j, size_t i, const mask_image *m, const real *losse
         return err_set(&j->c.e, "%s: its embedding is not finite; a smaller --lr may help", g->file);
     if (!j->o.out) return true;
     double before = seconds_now();
-    bool ok = write_map(j, g, m) && add_to_sheet(j, i, m);
+    bool ok = leave_files(j, i, m);
     *writing += seconds_now() - before;
     return ok;
 }
