@@ -6,7 +6,8 @@
 #
 # "same numbers": a region of a scene inverted by the built-in model, in ten steps; embedding, losses and the texts'
 # similarities against this machine's BLAS=none; the largest difference, where the bytes differ. The model's hash is the same
-# on every machine. Exits 1 where a target that could be built fails, or its numbers are further than 2e-3 away (a sum in another order moves AdamW's first steps).
+# on every machine. Exits 1 where a target that could be built fails, or its numbers are further than 2e-3 away (a sum in
+# another order moves AdamW's first steps).
 cd "$(dirname "$0")/.." || exit 1
 at=build/cross
 failed=0
