@@ -1,10 +1,12 @@
 /* bench.c - make bench: how near the machine's own limit the program comes.
  *
- *     build/openblas/test/bench [one-core] [B/32] [B/16] [L/14] [SO400M/14-384] [RN50] [captioner]
+ *     build/openblas/test/bench [one-core] [B/32] [B/16] [L/14] [SO400M/14-384] [RN50] [captioner] [texts]
  *
  * Seeded models of published shapes, F16 files in build/bench. Every figure stands beside the time that its matrix
  * products alone would take at the sgemm rate (n x 4D x D products, all cores) measured right before and after it,
- * because a shared machine changes from one minute to the next. Whole processes are run as a user would.
+ * because a shared machine changes from one minute to the next. Whole processes are run as a user would. onnxruntime's CPU
+ * build runs in turns with our forward passes where PEER names a folder node_modules that has it (x_peer.h). one-core: on one,
+ * in its processor time, which other programs hardly change; forward passes and texts alone.
  */
 #include <math.h>
 #include <stdio.h>
@@ -14,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "models/checkpoint.h"
+#include "models/texts.h"
 #include "files/json.h"
 #include "files/utf8.h"
 #include "models/safetensors.h"
@@ -97,7 +100,7 @@ static double median(double *v, size_t n) {
 /* ---- the forward pass alone, by every way in turns ------------------------------------------------------------ */
 static void bench_forward(const clip_model *m, clip_model *wide, const char *base, size_t side, size_t batch, double flop, size_t rows,
                           size_t width) {
-    forward_job job = {m, wide, cores, side, batch, flop * (double)batch > 3e11 ? 3 : RUNS, base, rows * batch, width};
+    forward_job job = {m, wide, cores, side, batch, flop * (double)batch > 1e11 ? 3 : RUNS, base, rows * batch, width};
     forward_times t;
     err e = {0};
     if (!forward_measure(&job, &t, &e)) stop(e.text);
@@ -346,6 +349,40 @@ static void bench_captioner(void) {
     mem_release(memory, room);
 }
 
+/* ---- texts: B/16's text side, prompts of a few words, sorted by length and together as texts.c takes them -------- */
+enum { PROMPTS = 512, SHORTEST = 8, LENGTHS = 8, PROMPT_GROUP = 64 };
+static void bench_texts(void) {
+    static uint32_t ids[PROMPT_GROUP * (SHORTEST + LENGTHS)];
+    clip_config c = seeded_config(32, 16, 64, 1, 1, 512);
+    seeded_model made;
+    arena a;
+    err e = {0};
+    size_t room = (size_t)1 << 30, W = 512;
+    void *memory = mem_reserve(room);
+    float *z = mem_alloc(PROMPT_GROUP, 512 * sizeof *z);
+    c.text = (clip_tower){.width = W, .layers = 12, .heads = 8, .mlp = 4 * W, .eps = (real)1e-5};
+    c.vocab = 49408;
+    if (!memory || !z || !seeded_make(&made, c, CLIP_F16, 7)) stop("no memory");
+    arena_init(&a, memory, room);
+    double best = INFINITY, rate = 0, flop = 0;
+    for (int i = -1; i < RUNS; i++) {
+        rate = fmax(rate, sgemm_rate(cores, PROMPT_GROUP * SHORTEST, W));
+        double start = work_seconds(cores);
+        flop = 0;
+        for (size_t n = SHORTEST; n < SHORTEST + LENGTHS; n++) {
+            for (size_t k = 0; k < PROMPT_GROUP * n; k++) ids[k] = (uint32_t)(k * 7919 % 49406);
+            if (!ids_embed(&made.model, ids, PROMPT_GROUP, n, &a, cores, z, &e)) stop(e.text);
+            flop += (double)PROMPT_GROUP * (12 * (24 * (double)n * (double)(W * W) + 4 * (double)(n * n * W)) + 2 * (double)(W * W));
+        }
+        if (i >= 0) best = fmin(best, work_seconds(cores) - start);
+    }
+    printf("\ntexts, B/16's text side: %d prompts of %d to %d ids in %.3f s, %.2f x their products at the sgemm rate (%.0f GFLOP/s); 80,000 in %.0f s\n",
+           PROMPTS, SHORTEST, SHORTEST + LENGTHS - 1, best, best * rate / flop, rate / 1e9, best * 80000 / PROMPTS);
+    seeded_free(&made);
+    mem_free(z);
+    mem_release(memory, room);
+}
+
 int main(int argc, char **argv) {
     err e = {0};
     mem_hook_cjson();
@@ -365,6 +402,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
         if (asked(argc, argv, OTHERS[i].name)) bench_other(i);
     if (asked(argc, argv, "captioner")) bench_captioner();
+    if (asked(argc, argv, "texts")) bench_texts();
     pool_stop(cores);
     return 0;
 }
