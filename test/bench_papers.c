@@ -1,11 +1,12 @@
 /* bench_papers.c - make bench-papers: what the papers' tables cost, for docs/PAPER.md and docs/SPEED.md.
  *
- *     build/openblas/test/bench_papers [B/16] [H/14] [METHOD|METHOD+pamr...]     // these methods' segmentation alone
+ *     build/openblas/test/bench_papers [B/16] [H/14] [plus-240] [METHOD|METHOD+pamr...|regions]   // of these shapes, these alone
  *
- * Seeded weights of published shapes in build/bench; of H/14 four of its 32 layers, which are alike. On one core, in processor time, since `eval` gives each picture one core and
- * a shared machine's clock says little:
- * - the segmentation protocol on a photograph of 500 x 375, beside the forward passes of the same windows;
- * - `maskinv eval` over ten regions a picture, beside `maskinv invert` of the same masks, from whole processes.
+ * Seeded weights of published shapes in build/bench. On one core, in processor time, since `eval` gives each picture one core
+ * and a shared machine's clock says little:
+ * - the segmentation protocol on a photograph of 500 x 375, beside the forward passes of the same windows (H/14: NACLIP alone);
+ * - `maskinv eval` over ten regions a picture, beside `maskinv invert` of the same masks, from whole processes;
+ * - `maskinv anomaly`, a picture more (ViT-B-16-plus-240).
  */
 #include <math.h>
 #include <stdio.h>
@@ -24,10 +25,11 @@
 #include "x_seeded.h"
 #include "x_speed.h"
 
-/* times: how often the layers that are there stand in the published model; what runs through all of them is multiplied. */
-typedef struct { const char *name, *folder; size_t patch, width, layers, heads, embed; int runs; double times; } shape;
-static const shape SHAPES[] = {{"B/16", "build/bench/ViT-B-16", 16, 768, 12, 12, 512, 3, 1},
-                               {"H/14", "build/bench/ViT-H-14-of-4", 14, 1280, 4, 16, 1024, 1, 8}};
+typedef struct { const char *name, *folder; size_t image, patch, width, layers, heads, embed; int runs; } shape;
+static const shape SHAPES[] = {{"B/16", "build/bench/ViT-B-16", 224, 16, 768, 12, 12, 512, 3},
+                               {"H/14", "build/bench/ViT-H-14", 224, 14, 1280, 32, 16, 1024, 1},
+                               {"plus-240", "build/bench/ViT-B-16-plus-240", 240, 16, 896, 12, 14, 640, 2}};
+static bool is(const shape *s, const char *name) { return !strcmp(s->name, name); }
 enum { WIDE = 500, HIGH = 375, DISCS = 5, PICTURES = 3 };
 #define ROOT "build/bench/voc"
 #define VOC ROOT "/VOCdevkit/VOC2012"
@@ -46,6 +48,8 @@ static const system_row rows[] = {
     {"coco_stuff164k", "sclip", 0}, {"coco_stuff164k", "gem", 0}, {"coco_stuff164k", "surgery", 0}, {"coco_stuff164k", "scclip", 0},
     {"coco_stuff164k", "resclip", 0}, {"coco_stuff164k", "naclip", 10}, {"cityscapes", "naclip", 0}, {"voc21", "naclip", 0},
     {"voc21", "naclip", 10}, {"voc21", "resclip", 0}, {"cliptrase_voc20", "cliptrase", 0}};
+
+enum { STANDARD = 3 }; /* NACLIP's: of H/14 alone */
 
 /* Seconds of clip_image over `count` windows of h x w, side by side. */
 static double forward(const clip_model *m, size_t count, size_t h, size_t w, arena *memory) {
@@ -202,7 +206,7 @@ static checkpoint *open_shape(const shape *s) {
     err e = {0};
     seeded_model made;
     if (!folder_exists(s->folder)) {
-        if (!seeded_make(&made, seeded_config(224, s->patch, s->width, s->layers, s->heads, s->embed), CLIP_F16, 7)) stop("no memory");
+        if (!seeded_make(&made, seeded_config(s->image, s->patch, s->width, s->layers, s->heads, s->embed), CLIP_F16, 7)) stop("no memory");
         if (!folder_make(s->folder, &e) || !checkpoint_write(s->folder, &made.model, "F16", &e)) stop(e.text);
         seeded_free(&made);
     }
@@ -233,6 +237,34 @@ static row_text row_name(const system_row *r) {
     return name;
 }
 
+/* Seconds that a picture more takes: of three less of one. */
+static double anomaly_seconds(const shape *s, const char *how) {
+    char folder[80];
+    double took[2];
+    snprintf(folder, sizeof folder, "%s", s->folder);
+    for (int k = 0; k < 2; k++) {
+        char *run[24] = {"./maskinv", "anomaly", "-c", "bottle", "-m", folder, "--threads", "1"};
+        int n = 8;
+        for (int i = 0; i < (k ? PICTURES : 1); i++) run[n++] = "-i", run[n++] = VOC "/JPEGImages/0.jpg";
+        if (how) run[n++] = (char *)(uintptr_t)how;
+        took[k] = process_seconds(run);
+    }
+    return (took[1] - took[0]) / (PICTURES - 1);
+}
+
+static void bench_anomaly(const shape *s, const clip_model *m, arena *memory) {
+    static const char *const how[] = {NULL, "--one-view", "--tiles"};
+    double pass = INFINITY;
+    for (int i = 0; i < s->runs; i++) pass = fmin(pass, forward(m, 1, s->image, s->image, memory));
+    printf("  a forward pass of %zu: %.3f s\n", s->image, pass);
+    for (size_t k = 0; k < 3; k++) {
+        double best = INFINITY;
+        for (int i = 0; i < s->runs; i++) best = fmin(best, anomaly_seconds(s, how[k]));
+        printf("  anomaly%s%s: %.2f s a picture\n", how[k] ? " " : ", 22 views, five steps", how[k] ? how[k] : "", best);
+        fflush(stdout);
+    }
+}
+
 static void bench(const shape *s, const picture *photo, int argc, char **argv) {
     size_t room = (size_t)6 << 30;
     arena memory;
@@ -241,16 +273,15 @@ static void bench(const shape *s, const picture *photo, int argc, char **argv) {
     if (!block) stop("no memory");
     arena_init(&memory, block, room);
     printf("\nViT-%s, sgemm %.0f GFLOP/s on one core\n", s->name, sgemm_rate(NULL, 197, s->width) / 1e9);
-    bool chosen = argc > 1 + has(argc, argv, "B/16") + has(argc, argv, "H/14");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (chosen ? has(argc, argv, row_name(&rows[i]).text) : s->times <= 1) bench_row(s, checkpoint_model(c), &rows[i], photo, &memory);
-    if (!chosen || has(argc, argv, "regions")) bench_regions(s, "448");
-    if ((!chosen || has(argc, argv, "regions")) && s->times <= 1) bench_regions(s, "224");
-    if (s->times > 1) {
-        printf("  its %zu layers, times %.0f: six windows of 224 %.1f s, a picture at 448 %.1f s\n", s->layers, s->times,
-               s->times * forward(checkpoint_model(c), 6, 224, 224, &memory), s->times * forward(checkpoint_model(c), 1, 448, 448, &memory));
-        fflush(stdout);
-    }
+    fflush(stdout);
+    int named = 0;
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) named += has(argc, argv, SHAPES[i].name);
+    bool chosen = argc > 1 + named, regions = !chosen || has(argc, argv, "regions");
+    if (is(s, "plus-240")) bench_anomaly(s, checkpoint_model(c), &memory);
+    for (size_t i = 0; !is(s, "plus-240") && i < sizeof rows / sizeof *rows; i++)
+        if (chosen ? has(argc, argv, row_name(&rows[i]).text) : is(s, "B/16") || i == STANDARD)
+            bench_row(s, checkpoint_model(c), &rows[i], photo, &memory);
+    for (int i = 0; regions && !is(s, "plus-240") && i < 2; i++) bench_regions(s, i ? "224" : "448");
     checkpoint_free(c);
     mem_release(block, room);
 }
@@ -262,7 +293,8 @@ int main(int argc, char **argv) {
     gemm_one_core();
     if (!folder_make("build/bench", &e)) stop(e.text);
     make_voc(&photo);
-    bool every = !has(argc, argv, "B/16") && !has(argc, argv, "H/14");
+    bool every = true;
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) every = every && !has(argc, argv, SHAPES[i].name);
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
         if (every || has(argc, argv, SHAPES[i].name)) bench(&SHAPES[i], &photo, argc, argv);
     picture_free(&photo);
