@@ -151,10 +151,9 @@ static void show(const explain_watch *watch, const char *name, size_t layer, con
     watch->see(watch->arg, &v);
 }
 
-/* Is an explained layer one of CLIP's own blocks, pooled by their mean? Then (4.6) to (4.13) hold. */
-static bool own_blocks(const explained *x) {
-    const clip_tower *t = &x->model->config.vision;
-    return !clip_has_pooler(&x->model->config) && !t->layer_scale && !t->post_norm && !t->sub_norm && !t->swiglu;
+bool explain_own_blocks(const clip_config *c) {
+    const clip_tower *t = &c->vision;
+    return !clip_has_pooler(c) && !t->layer_scale && !t->post_norm && !t->sub_norm && !t->swiglu;
 }
 
 /* Not every gradient knows u and a: for a watch they are made all the same. */
@@ -169,7 +168,7 @@ void explain_show(explained *x, const explain_watch *watch, const real *e, size_
         size_t weights = arena_mark(x->memory);
         explain_value z = {"z", true, l->index, true, step, l->z, 1, {E, 0, 0}};
         watch->see(watch->arg, &z);
-        if (!own_blocks(x)) continue;
+        if (!explain_own_blocks(&x->model->config)) continue;
         explain_pooled(x, l);
         const real *fc2 = explain_weight(x, &x->model->blocks[l->index].fc2, &ignored);
         if (fc2) explain_vec_mat(x->cores, x->work.u, fc2, D, F, a);
@@ -378,7 +377,7 @@ static void choose_family(explained *x) {
     x->unit = !own || c->pool == CLIP_POOL_PROBE;
     x->unit_scale = c->pool == CLIP_POOL_PROBE && !x->options.other ? 1 : c->patch;
     x->how = x->options.other ? &OTHER : GRADIENTS[x->options.gradient];
-    if (x->how->instead && !own_blocks(x)) x->how = x->how->instead;
+    if (x->how->instead && !explain_own_blocks(c)) x->how = x->how->instead;
 }
 
 /* jacobian and compact are of (4.6) to (4.13) alone. */
@@ -392,7 +391,7 @@ static bool fits_family(const explained *x, fault *f) {
                       : c->vision.post_norm          ? "not for post-norm blocks (EVA02 E)" OTHERWISE
                       : c->vision.layer_scale        ? "not for blocks with layer scale" OTHERWISE
                                                      : "not for EVA02's blocks" OTHERWISE;
-    return !x->how->own || own_blocks(x) || fault_family(f, x->how->name, why);
+    return !x->how->own || explain_own_blocks(c) || fault_family(f, x->how->name, why);
 }
 
 /* (4.20)  SigLIP's correction: what the usual words of every text look at says nothing about this one. */

@@ -24,6 +24,9 @@ typedef enum { GRADIENT_FACTORED, GRADIENT_DECOMPOSED, GRADIENT_AUTOGRAD, GRADIE
 
 /* By its name above; NULL: the first, factored. False: none is called so. */
 bool explain_gradient_find(const char *name, gradient_kind *kind);
+/* Is an explained layer one of CLIP's own blocks, pooled by their mean? Then (4.6) to (4.13) hold; jacobian and compact are of those
+ * alone. */
+bool explain_own_blocks(const clip_config *c);
 
 /* ---- watching: every named intermediate, as it is made (for --trace) ------------------------- */
 typedef struct {

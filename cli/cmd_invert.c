@@ -139,7 +139,7 @@ static const char *cheaper_gradient(const job *j) {
     double bytes = (double)j->layers * n * E * D * sizeof(real), room = (double)j->c.room_bytes / 2;
     bool fits = bytes < room && (sizeof(size_t) > 4 || bytes < 1e9);
     bool pays = (double)j->r.count * (double)j->invert.iters * saves > makes;
-    return is_legrad(j) && !j->o.trace && fits && pays ? "jacobian" : "factored";
+    return is_legrad(j) && explain_own_blocks(m) && !j->o.trace && fits && pays ? "jacobian" : "factored";
 }
 
 /* region: AlphaCLIP's, whose picture goes through the network once for each; NULL: all of the picture. */
@@ -381,7 +381,7 @@ static bool invert(job *j) {
     j->r.method = "maskinv", j->r.invert = &j->invert, j->r.layers = j->layers;
     j->r.gradient = is_legrad(j) ? j->o.gradient : "autograd", j->r.explainer = j->o.explainer;
     if (!read_inputs(j)) return false;
-    if (!strcmp(j->o.gradient, "auto")) j->o.gradient = cheaper_gradient(j);
+    if (!strcmp(j->o.gradient, "auto")) j->r.gradient = j->o.gradient = cheaper_gradient(j);
     report_time(&j->r, "reading");
     if (!cli_texts(&j->c, &j->o.text, &j->texts)) return false;
     report_time(&j->r, "texts");
