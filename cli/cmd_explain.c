@@ -129,6 +129,7 @@ static bool choose(job *j) {
     if (!how) return true;
     if (o->layers && how->family != FAMILY_LEGRAD)
         return cli_usage(&j->c, "--layers is legrad's, %s found; the others take --blocks", how->name);
+    if (!cli_method_fits(&j->c, &o->method_flags, how->name)) return false;
     if (o->blocks && how->family == FAMILY_LEGRAD) return cli_usage(&j->c, "--blocks: legrad takes --layers");
     if (o->blocks && !how->free) return cli_usage(&j->c, "--blocks: %s leaves no choice of them", how->name);
     if (o->argmax && !knows_texts(how)) return cli_usage(&j->c, "--argmax: %s does not depend on the text", how->name);

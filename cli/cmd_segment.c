@@ -125,6 +125,7 @@ static bool settle(job *j) {
     const method *how = method_find(o->method);
     const clip_config *m = &j->c.model->config;
     *s = segment_defaults(j->c.model, how, j->classes.list);
+    if (!cli_method_fits(&j->c, &o->method_flags, how->name)) return false;
     if (o->blocks && !how->free) return cli_usage(&j->c, "--blocks: %s leaves no choice of them", how->name);
     if (o->blocks > m->vision.layers)
         return err_set(&j->c.e, "--blocks: %zu found, 1 to %zu allowed, the model's depth", o->blocks, m->vision.layers);

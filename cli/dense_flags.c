@@ -4,6 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool cli_method_fits(cli *c, const method_flags *o, const char *name) {
+    const char *given = !isnan(o->tau_r)                ? "--tau-r"
+                        : !isnan(o->lambda_r)           ? "--lambda-r"
+                        : !isnan(o->tau_s)              ? "--tau-s"
+                        : !isnan(o->lambda_s)           ? "--lambda-s"
+                        : !isnan(o->temp_thd)           ? "--temp-thd"
+                        : strcmp(o->base, "naclip") != 0 ? "--base"
+                                                        : NULL;
+    return !given || !name || !strcmp(name, "resclip") || cli_usage(c, "%s is resclip's, %s found", given, name);
+}
+
 void cli_method_settings(const method_flags *o, method_settings *s) {
     if (!isnan(o->tau_r)) s->tau_r = (real)o->tau_r;
     if (!isnan(o->lambda_r)) s->lambda_r = (real)o->lambda_r;

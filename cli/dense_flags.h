@@ -36,6 +36,8 @@ typedef struct {
             .help = "PAMR: how far its neighbours are, in pixels; not given: 8,16"                                             \
     }
 
+/* Are they read? A usage error where one is given and the method is not resclip; NULL: several methods, it is among them. */
+bool cli_method_fits(cli *c, const method_flags *o, const char *name);
 /* What the flags gave, over what s holds. */
 void cli_method_settings(const method_flags *o, method_settings *s);
 /* "8,16" -> dilations; text NULL: 8 and 16. A usage error otherwise. */

@@ -247,6 +247,8 @@ static void bad_requests(void **state) {
         {"--method", "legrad", "--layers", "4", 1, "--layers: 4 found, 1 to 3"},
         {"--method", "legrad", "--blocks", "2", 2, "legrad takes --layers"},
         {"--method", "surgery", "--layers", "2", 2, "--layers is legrad's"},
+        {"--method", "naclip", "--tau-r", "3", 2, "--tau-r is resclip's, naclip found"},
+        {"--method", "legrad", "--base", "sclip", 2, "--base is resclip's, legrad found"},
         {"--method", "similarity", "--blocks", "1", 2, "similarity leaves no choice"},
         {"--method", "gradcam", "--blocks", "1", 2, "gradcam leaves no choice"},
         {"--method", "attention", "--argmax", NULL, 2, "does not depend on the text"},
