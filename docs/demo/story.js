@@ -1,5 +1,5 @@
 /* story.js - "what happens here": the equations of MODEL.md with a step's numbers beside them. */
-const f = (v, digits = 3) => Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(2).replace("e", " · 10^").replace(/\^(.*)/, "<sup>$1</sup>").replace("+", "") : v.toFixed(digits)
+const f = (v, digits = 3) => Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(2).replace("e", " · 10^").replace("^-", "^−").replace(/\^(.*)/, "<sup>$1</sup>").replace("+", "") : v.toFixed(digits)
 const eq = (text, number) => `<p class="eq"><small>(${number})</small>${text}</p>`
 const at = text => `<p class="at">${text}</p>`
 
@@ -29,16 +29,16 @@ export function patchNumbers(s, patch, layers) {
     const row = Math.floor(patch / s.columns), column = patch % s.columns, total = s.grid.reduce((a, b) => a + b, 0)
     const rank = s.grid.reduce((n, v) => n + (v > s.grid[patch]), 1), pull = s.pull[patch]
     const asked = pull < 0 ? "grow ↑" : pull > 0 ? "shrink ↓" : "stay"
-    const each = layers ? layers.map((l, i) => `<dt>… of that, the ${ordinal(layers.length - 1 - i)} layer<dd>${s.grid[patch] > 0 ? (100 * l[patch] / s.grid[patch]).toFixed(0) : 0} %`).join("") : ""
+    const each = layers ? layers.map((l, i) => `<dt>… of that, the last layer${but(layers.length - 1 - i)}<dd>${s.grid[patch] > 0 ? (100 * l[patch] / s.grid[patch]).toFixed(0) : 0} %`).join("") : ""
     return `<h2>Patch ${row + 1}, ${column + 1}</h2><dl>
         <dt>R<sub>j</sub>, what it says for the vector<dd><b>${f(s.grid[patch])}</b>
+        ${each}
         <dt>its share of all patches<dd><b>${(100 * s.grid[patch] / total).toFixed(2)} %</b>
         <dt>its place among ${s.grid.length}<dd>${rank}
-        ${each}
         <dt>how much of it is in your region<dd>${(100 * s.share[patch]).toFixed(0)} %
         <dt>∂Dice/∂R<sub>j</sub> asks it to<dd><b>${asked}</b></dl>
         <p>Row ${row + 1}, column ${column + 1} of ${s.rows} × ${s.columns}. Arrow keys on the map go to its neighbours.</p>`
 }
 export const patchBrief = (s, patch) => `Patch ${Math.floor(patch / s.columns) + 1}, ${patch % s.columns + 1}: ` +
     `${(100 * s.grid[patch] / s.grid.reduce((a, b) => a + b, 0)).toFixed(2)} % of what speaks, asked to ${s.pull[patch] < 0 ? "grow ↑" : s.pull[patch] > 0 ? "shrink ↓" : "stay"}. More below.`
-const ordinal = fromLast => fromLast === 0 ? "last" : `last but ${["", "one", "two", "three", "four", "five", "six"][fromLast] ?? fromLast}`
+const but = fromLast => fromLast === 0 ? "" : ` but ${["", "one", "two", "three", "four", "five", "six"][fromLast] ?? fromLast}`
