@@ -75,7 +75,7 @@ run_train() {
     case " $* " in *' --overfit '*) parsed "$TREE/train" "$@" ;; esac
     placeholder "$@" && parsed "$TREE/train" "$@"
     # a document begins several runs in one folder, each as if it were the reader's first
-    case " $* " in *' --resume '*) ;; *) folders_of "$@" | while read -r folder; do rm -rf "./$folder"; done ;; esac
+    case " $* " in *' --resume '*) untrained "$@" && parsed "$TREE/train" "$@" ;; *) folders_of "$@" | while read -r folder; do rm -rf "./$folder"; done ;; esac
     really small "$TREE/train" "$@" --steps 2 --hours 0 --batch 12 --valid 12 --captions 1000 --quiet
 }
 
