@@ -121,10 +121,11 @@ static void bench_forward(const clip_model *m, clip_model *wide, const char *bas
 }
 
 /* ---- whole processes --------------------------------------------------------------------------------------- */
-static double number_at(const char *json, const char *name) { /* "name": number, in our own result.json */
+static double seconds_of(const char *json, const char *name) { /* "name": number, within "seconds" of our own result.json */
     char key[64];
     snprintf(key, sizeof key, "\"%s\":", name);
-    const char *at = strstr(json, key);
+    const char *at = strstr(json, "\"seconds\":");
+    at = at ? strstr(at, key) : NULL;
     return at ? strtod(at + strlen(key), NULL) : NAN;
 }
 
@@ -170,12 +171,13 @@ static void bench_process(const shape *s, const char *folder, size_t side, int m
     size_t length;
     json = file_read("build/bench/out/result.json", 1 << 20, &length, &e);
     if (!json) stop(e.text);
+    remove("build/bench/out/result.json"); /* else the next one warns of it */
     printf("  invert, %2d mask%s at %zu   %7.2f s   %5.2f x its products   %.0f MB resident\n", masks,
            masks == 1 ? " " : "s", side, median(took, (size_t)runs), median(ratio, (size_t)runs), (double)peak / 1e3);
     const char *parts[] = {"model", "reading", "pixels", "forward", "steps", "writing"};
     printf("     of that");
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) printf("  %s %.3f", parts[i], number_at(json, parts[i]));
-    printf("  (a step %.4f)\n", number_at(json, "steps") / (masks * STEPS));
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) printf("  %s %.3f", parts[i], seconds_of(json, parts[i]));
+    printf("  (a step %.4f)\n", seconds_of(json, "steps") / (masks * STEPS));
     mem_free(json);
 }
 
