@@ -82,7 +82,7 @@ size_t text_width(const char *text, text_size size) {
     while (*text) {
         uint32_t c = next_character(&text);
         const glyph *g = unseen(c) ? NULL : find(&f, c);
-        if (g) pen += (size_t)g->advance;
+        if (g) pen += (uint16_t)g->advance; /* never below 0 */
     }
     return (pen + 63) / 64;
 }
