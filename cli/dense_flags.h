@@ -1,4 +1,4 @@
-/* dense_flags.h - flags of the dense methods, the same in explain, segment and eval.
+/* dense_flags.h - flags of the dense methods, the same in explain and segment.
  *
  *     method_flags method_flags; size_t pamr; const char *dilations;     // in the options
  *     CLI_PAMR_FLAGS(options, pamr, dilations), CLI_METHOD_FLAGS(options),

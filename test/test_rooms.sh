@@ -101,4 +101,13 @@ for f in *.h $(for r in $rooms; do ls "$r"/*.h 2>/dev/null; done); do
     sed -n 's/^#include "\(.*\)".*/\1/p' "$f" | while read -r other; do echo "$f $other"; done
 done >"$out/headers"
 verdict "no header includes itself by way of others" "$(tsort "$out/headers" 2>&1 >/dev/null | sed 's/^tsort: //' | tr '\n' ' ')"
+
+# Names with an underscore, in backticks or at the end of an equation's line. Of others' code: FGVP's function.
+echo "[ RUN      ] every function that MODEL.md names is there"
+verdict "every function that MODEL.md names is there" "$(
+    { grep -oE '`[a-z0-9]+(_[a-z0-9]+)+`' MODEL.md | tr -d '`'; grep -oE '   [a-z0-9]+(_[a-z0-9]+)+( \([a-z_]+\.c\))?$' MODEL.md | sed 's/^ *//; s/ .*//'; } |
+        sort -u | while read -r name; do
+            case $name in grayscale_mask) continue ;; esac
+            grep -qw "$name" *.c *.h $(for r in $rooms; do echo "$r/*.c $r/*.h"; done) || echo "$name"
+        done)"
 exit $status
