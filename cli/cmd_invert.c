@@ -40,7 +40,7 @@ static const flag flags[] = {
      .help = "last layers that are explained; not given: the model's config, else 1 (chefer 1, rollout all)"},
     {"gradient", 0, FLAG_CHOICE, offsetof(options, gradient), "factored|decomposed|autograd|jacobian|compact|auto", .standard = "factored",
      .help = "how the map's gradient is computed; jacobian: slow to begin, then 32 masks at a time, for hundreds of them; "
-             "auto: of factored and jacobian the faster one for this many masks and steps, which changes last digits. Other explainers than LeGrad have autograd only"},
+             "auto: of factored and jacobian the faster one for this many masks and steps, which changes last digits; factored where a family has no Jacobian. Other explainers than LeGrad have autograd only"},
     {"explainer", 0, FLAG_CHOICE, offsetof(options, explainer), "legrad|gradcam|chefer|rollout", .standard = "legrad",
      .help = "whose map is made to fill the mask"},
     {"alpha-all", 0, FLAG_SWITCH, offsetof(options, alpha_all), NULL,
