@@ -24,7 +24,7 @@ typedef double real; /* gradient checks: the same sources, built in double */
 typedef float real;
 #endif
 
-/* Files hold their numbers little-endian, and so do CLIP_F32, CLIP_F16 and CLIP_BF16 weights, which are used where the
+/* Files hold their numbers little-endian, and so do CLIP_F32, CLIP_F16, CLIP_BF16 and CLIP_F64 weights, which are used where the
  * file lies. A machine of the other order turns them as it reads and writes them. */
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 enum { BIG_ENDIAN_HERE = 1 };

@@ -209,19 +209,20 @@ void clip_block_unpack(clip_type type, const unsigned char *p, real *x) {
 /* ---- stored numbers -> tensors -------------------------------------------------------------------- */
 size_t clip_bytes(clip_type type, size_t count) {
     if (clip_block_bytes(type)) return count / CLIP_BLOCK * clip_block_bytes(type);
-    return count * (type == CLIP_REAL ? sizeof(real) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t));
+    return count * (type == CLIP_REAL ? sizeof(real) : type == CLIP_F64 ? sizeof(double) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
 static void convert_aligned(clip_type type, const void *p, real *out, size_t count) {
     if (type == CLIP_F16) k_from_half(p, out, count);
     else if (type == CLIP_BF16) k_from_bfloat(p, out, count);
+    else if (type == CLIP_F64) k_from_double(p, out, count);
     else k_from_float(p, out, count);
 }
 
 /* `count` stored numbers at p, whatever their alignment, as real. */
 static void convert(clip_type type, const unsigned char *p, real *out, size_t count) {
-    enum { PIECE = 512 };
-    union { uint16_t half[PIECE]; float single[PIECE]; } aligned;
+    enum { PIECE = 256 };
+    union { uint16_t half[PIECE]; float single[PIECE]; double both[PIECE]; } aligned;
     for (size_t i = 0; clip_block_bytes(type) && i < count; i += CLIP_BLOCK)
         clip_block_unpack(type, p + clip_bytes(type, i), out + i);
     if (clip_block_bytes(type)) return;
@@ -246,7 +247,8 @@ static void convert_piece(void *arg, size_t i) {
 }
 
 const real *clip_in_place(const clip_weight *w) {
-    bool is_real = w->type == CLIP_REAL || (w->type == CLIP_F32 && sizeof(real) == sizeof(float) && !BIG_ENDIAN_HERE);
+    clip_type stored = sizeof(real) == sizeof(float) ? CLIP_F32 : CLIP_F64;
+    bool is_real = w->type == CLIP_REAL || (w->type == stored && !BIG_ENDIAN_HERE);
     if (w->leaf) return w->leaf->data;
     return is_real && (uintptr_t)w->data % sizeof(real) == 0 ? w->data : NULL;
 }

@@ -97,7 +97,7 @@ static inline size_t clip_depth(const clip_config *c) { return c->vision.layers 
 
 /* ---- weights: where they lie, as stored ------------------------------------------------------- */
 typedef enum {
-    CLIP_F32, CLIP_F16, CLIP_BF16, CLIP_REAL,
+    CLIP_F32, CLIP_F16, CLIP_BF16, CLIP_F64, CLIP_REAL,
     /* 32 numbers of a row in one block, as clip.cpp quantises them */
     CLIP_Q4_0, CLIP_Q4_1, CLIP_Q5_0, CLIP_Q5_1, CLIP_Q8_0
 } clip_type;

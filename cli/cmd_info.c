@@ -31,7 +31,7 @@ const command info_command = {
 };
 
 /* ---- tensors -------------------------------------------------------------------------------------- */
-static const char *const type_names[] = {"F32", "F16", "BF16", "real", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"};
+static const char *const type_names[] = {"F32", "F16", "BF16", "F64", "real", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"};
 
 typedef struct {
     bool list;

@@ -26,7 +26,7 @@ static const file_tensor *find(const checkpoint *c, const char *name) { return t
 
 static const char *weights_file(const checkpoint *c) { return tensors_name(c->weights); }
 
-static const char *const TYPE_NAMES[] = {[CLIP_F32] = "F32",   [CLIP_F16] = "F16",   [CLIP_BF16] = "BF16",
+static const char *const TYPE_NAMES[] = {[CLIP_F32] = "F32",   [CLIP_F16] = "F16",   [CLIP_BF16] = "BF16", [CLIP_F64] = "F64",
                                          [CLIP_REAL] = "",     [CLIP_Q4_0] = "Q4_0", [CLIP_Q4_1] = "Q4_1",
                                          [CLIP_Q5_0] = "Q5_0", [CLIP_Q5_1] = "Q5_1", [CLIP_Q8_0] = "Q8_0"};
 
@@ -95,7 +95,7 @@ static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
                        st_shape(t->shape, t->rank).text, st_shape(shape, rank).text);
     *w = (clip_weight){.rows = rows, .cols = cols};
     if (!number_type(t, &w->type))
-        return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16 or BF16 (or clip.cpp's blocks)",
+        return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16, BF16 or F64 (or clip.cpp's blocks)",
                        weights_file(c), n.name, t->type);
     b->used[t - tensors_at(c->weights, 0)] = true;
     w->data = numbers_of(&c->model.config, t, &n, w, kind, b->e);
@@ -252,10 +252,23 @@ static size_t count_odd_blocks(const unsigned char *p, clip_type type, size_t n)
     return odd;
 }
 
+/* Float64: those that are none in use either, 1e300 in float32. */
+static size_t count_odd_doubles(const unsigned char *p, size_t n) {
+    size_t odd = 0;
+    for (size_t i = 0; i < n; i++, p += sizeof(double)) {
+        double x;
+        memcpy(&x, p, sizeof x);
+        order_bytes(&x, 1, sizeof x);
+        odd += isfinite((real)x) ? 0 : 1;
+    }
+    return odd;
+}
+
 /* Exponent bits all set: NaN or infinity. How many of n <= PIECE numbers are. */
 static size_t count_odd(const unsigned char *p, clip_type type, size_t n) {
     uint32_t odd = 0;
     if (clip_block_bytes(type)) return count_odd_blocks(p, type, n);
+    if (type == CLIP_F64) return count_odd_doubles(p, n);
     if (type == CLIP_F32) {
         uint32_t x[PIECE];
         memcpy(x, p, n * sizeof *x);
@@ -300,7 +313,7 @@ static bool check_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer
     if (!find_odd(w, &at))
         return kind != W_LOGIT_SCALE || check_logit_scale(b, n.name, (double)clip_number(w, 0));
     return err_set(b->e, "%s: tensor \"%s\": number %zu is %s, expected finite ones", weights_file(b->c), n.name,
-                   at + n.part * rows * cols, isnan(clip_number(w, at)) ? "NaN" : "infinite");
+                   at + n.part * rows * cols, isnan(clip_number(w, at)) ? "NaN" : w->type == CLIP_F64 ? "infinite as it is computed with" : "infinite");
 }
 
 static bool check_finite(const checkpoint *c, check_side side, err *e) {

@@ -83,10 +83,10 @@ static bool type_of(const file_tensor *w, clip_type *type, err *e) {
     static const struct {
         const char *name;
         clip_type type;
-    } known[] = {{"F32", CLIP_F32}, {"F16", CLIP_F16}, {"BF16", CLIP_BF16}};
-    for (size_t i = 0; i < 3; i++)
+    } known[] = {{"F32", CLIP_F32}, {"F16", CLIP_F16}, {"BF16", CLIP_BF16}, {"F64", CLIP_F64}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(w->type, known[i].name)) return *type = known[i].type, true;
-    return err_set(e, "%s: %s is %s, expected F32, F16 or BF16", w->file, w->name, w->type);
+    return err_set(e, "%s: %s is %s, expected F32, F16, BF16 or F64", w->file, w->name, w->type);
 }
 
 static bool read_weight(part_weight *p, const tensors *file, const char *prefix, ag_tape *t, err *e) {

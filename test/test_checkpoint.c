@@ -929,7 +929,7 @@ static void test_missing_and_wrong_tensors(void **state) {
                  cases[i].name, cases[i].shape);
         assert_refused(folder, wanted);
         rewrite(from, cases[i].weights, as_integers, cases[i].name);
-        snprintf(wanted, sizeof wanted, "tensor \"%s\" has dtype |expected F32, F16 or BF16", cases[i].name);
+        snprintf(wanted, sizeof wanted, "tensor \"%s\" has dtype |expected F32, F16, BF16 or F64", cases[i].name);
         assert_refused(folder, wanted);
         rewrite(from, cases[i].weights, flatten, cases[i].name);
         snprintf(wanted, sizeof wanted, "tensor \"%s\" has shape %s, expected %s", cases[i].name,

@@ -160,8 +160,8 @@ static void all_gradients_agree(void **state) {
 /* Weights of every stored type are explained like their own values in `real`. */
 static void stored_types_make_no_difference(void **state) {
     (void)state;
-    static const clip_type TYPES[] = {CLIP_F32, CLIP_F16, CLIP_BF16};
-    for (size_t i = 0; i < 3; i++) {
+    static const clip_type TYPES[] = {CLIP_F32, CLIP_F16, CLIP_BF16, CLIP_F64};
+    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++) {
         seeded_model s;
         arena a;
         void *room = mem_reserve(ROOM);

@@ -36,7 +36,7 @@ static uint16_t to_bfloat(float x) {
 }
 
 static size_t bytes_each(clip_type type) {
-    return type == CLIP_REAL ? sizeof(real) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t);
+    return type == CLIP_REAL ? sizeof(real) : type == CLIP_F64 ? sizeof(double) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
 /* Mean and deviation of a weight by its place; matrices by the width they read. */
@@ -67,9 +67,11 @@ static bool make_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer,
     for (size_t i = 0; p && i < rows * cols; i++, p += bytes_each(s->type)) {
         float x = (float)(mean + deviation * (double)normal(&s->state));
         real r = (real)x;
+        double d = (double)x;
         uint16_t h = s->type == CLIP_F16 ? to_half(x) : to_bfloat(x);
         memcpy(p,
                s->type == CLIP_REAL  ? (void *)&r
+               : s->type == CLIP_F64 ? (void *)&d
                : s->type == CLIP_F32 ? (void *)&x
                                      : (void *)&h,
                bytes_each(s->type));
