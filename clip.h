@@ -262,6 +262,9 @@ ag_tensor *clip_block(ag_tape *t, const clip_run *run, const clip_block_weights 
 /* Blocks w[first..last-1]. Not recording: memory of one block, whatever the depth. */
 ag_tensor *clip_blocks(ag_tape *t, const clip_run *run, const clip_block_weights *w, ag_tensor *x, size_t first,
                        size_t last);
+/* All blocks, of each picture or text the one row that is read afterwards: x [B,n,D], rows [B] of its B*n -> [B,1,D]. Not
+ * recording, the last block computes no other row further than k and v. */
+ag_tensor *clip_blocks_read(ag_tape *t, const clip_run *run, const clip_block_weights *w, ag_tensor *x, const uint32_t *rows);
 /* The pooler: tokens [B,n,D] -> pooled [B,rows,width], rows 1 or (QUERIES) all of them. In taps: v, A [B*H,rows,n],
  * mixed, x1, h, inner. cut as in clip_block. */
 ag_tensor *clip_pooled(ag_tape *t, const clip_model *m, ag_tensor *x, size_t rows, clip_taps *taps, bool cut);

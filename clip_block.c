@@ -136,3 +136,35 @@ ag_tensor *clip_blocks(ag_tape *t, const clip_run *run, const clip_block_weights
     }
     return out;
 }
+
+/* ---- the last block, where one row of each picture or text is read ------------------------------------------- */
+/* The other rows give it k and v; their queries and MLPs would be for nobody. (1.4)-(1.8) for the row alone */
+static ag_tensor *block_of_rows(ag_tape *t, const clip_run *run, const clip_block_weights *w, ag_tensor *x, const uint32_t *rows) {
+    if (!x) return NULL;
+    ag_tensor *row = ag_reshape(t, ag_rows(t, x, rows, x->batch), x->batch, 1, x->cols), *q, *k, *v;
+    clip_run still = *run;
+    still.turn = NULL; /* a class token has no place */
+    clip_qkv(t, &still, w, row, &q, NULL, NULL);
+    clip_qkv(t, run, w, x, NULL, &k, &v);
+    still.causal = false;
+    ag_tensor *A = clip_attention(t, &still, q, k);
+    ag_tensor *x1 = ag_add(t, row, clip_merge(t, run, w, ag_mix(t, A, NO_T, v, run->tower->heads, 1), NULL));
+    return ag_add(t, x1, clip_mlp(t, run, w, x1, NULL));
+}
+
+/* Do these rows see all others? A mask may hide some; so may order, but for the last row. */
+static bool sees_all(const clip_run *run, const ag_tensor *x, const uint32_t *rows) {
+    for (size_t b = 0; b < x->batch; b++)
+        if (run->causal && rows[b] % x->rows != x->rows - 1) return false;
+    return !run->mask && (!run->turn || run->first);
+}
+
+ag_tensor *clip_blocks_read(ag_tape *t, const clip_run *run, const clip_block_weights *w, ag_tensor *x, const uint32_t *rows) {
+    size_t layers = run->tower->layers;
+    if (!x || !rows) return NULL;
+    if (!t->recording && layers && sees_all(run, x, rows))
+        return block_of_rows(t, run, &w[layers - 1], clip_blocks(t, run, w, x, 0, layers - 1), rows);
+    size_t batch = x->batch;
+    x = clip_blocks(t, run, w, x, 0, layers);
+    return x ? ag_reshape(t, ag_rows(t, x, rows, batch), batch, 1, x->cols) : NULL;
+}

@@ -268,7 +268,10 @@ ag_tensor *clip_head(ag_tape *t, const clip_model *m, ag_tensor *x) { return cli
 ag_tensor *clip_image(ag_tape *t, const clip_model *m, ag_tensor *patches, size_t gh, size_t gw) {
     clip_run run = clip_image_run(t, m, gh, gw);
     ag_tensor *x = clip_embed(t, m, patches, gh, gw, POSITION_BICUBIC);
-    return clip_head(t, m, clip_blocks(t, &run, m->blocks, x, 0, m->config.vision.layers));
+    if (m->config.pool != CLIP_POOL_CLASS || !x) return clip_head(t, m, clip_blocks(t, &run, m->blocks, x, 0, m->config.vision.layers));
+    uint32_t *first = clip_index(t, x->batch);
+    for (size_t b = 0; first && b < x->batch; b++) first[b] = (uint32_t)(b * x->rows);
+    return clip_project(t, m, clip_blocks_read(t, &run, m->blocks, x, first)); /* (1.9) */
 }
 
 bool clip_image_embed(const clip_model *m, const real *pixels, const real *alpha, size_t height, size_t width, arena *memory,

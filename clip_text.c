@@ -114,8 +114,7 @@ ag_tensor *clip_text(ag_tape *t, const clip_model *m, const uint32_t *ids, size_
     if (c->text_class) {
         x = class_rows(t, m, padded, texts, n);
     } else {
-        x = clip_blocks(t, &run, m->text_blocks, embed_ids(t, m, padded, texts, n), 0, c->text.layers);
-        x = ag_reshape(t, ag_rows(t, x, ends, texts), texts, 1, c->text.width);
+        x = clip_blocks_read(t, &run, m->text_blocks, embed_ids(t, m, padded, texts, n), ends);
     }
     x = clip_norm(t, &m->final_gamma, &m->final_beta, c->text.eps, x);
     return c->no_text_proj ? x : clip_linear(t, &m->text_proj, &m->text_proj_bias, x);
