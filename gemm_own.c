@@ -13,7 +13,7 @@ enum { PANEL = 128 / sizeof(real), PANELS = 3, TALLEST = 14, QUARTER = PANEL / 4
 #else
 enum { PANEL = 64 / sizeof(real), PANELS = 1, TALLEST = 6, QUARTER = PANEL / 2 }; /* 16 KB */
 #endif
-enum { STEP = 16, DEPTH = 256 };
+enum { STEP = 16, DEPTH = 256, WIDEST_TURN = 16 };
 
 /* ---- the tile ------------------------------------------------------------------------------------------------------- */
 /* out[h][w] = A[h, depth] B[depth, w]; depth is a multiple of STEP. h and w are constants where it is called, so that all
@@ -82,8 +82,52 @@ static ALWAYS_INLINE void sum_rows(size_t h, const size_t w, const real *acc, co
     }
 }
 
+/* ---- turning ----------------------------------------------------------------------------------------------------------- */
+/* to[p*PANEL + j] = rows[j*stride + p] for `side` rows j and as many numbers p. Interleaving the first half of the vectors with the
+ * second, as often as side doubles from 1, transposes them: after each time a number's place has lost one bit of its column and
+ * gained one of its row. In registers, where the compiler has vectors of its own. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HAS_SHUFFLE
+#endif
+#endif
+#if defined(HAS_SHUFFLE)
+#define TURN(name, target, side, LOW, HIGH)                                                                                \
+    typedef real name##_lanes __attribute__((vector_size((side) * sizeof(real))));                                         \
+    target static void name##_turn(real *restrict to, const real *restrict rows, size_t stride) {                          \
+        name##_lanes a[side], b[side];                                                                                     \
+        UNROLLED                                                                                                           \
+        for (size_t j = 0; j < (side); j++) memcpy(&a[j], rows + j * stride, sizeof a[j]);                                 \
+        UNROLLED                                                                                                           \
+        for (size_t times = 1; times < (side); times *= 4) {                                                               \
+            UNROLLED                                                                                                       \
+            for (size_t j = 0; j < (side) / 2; j++)                                                                        \
+                b[2 * j] = __builtin_shufflevector(a[j], a[j + (side) / 2], LOW),                                          \
+                b[2 * j + 1] = __builtin_shufflevector(a[j], a[j + (side) / 2], HIGH);                                     \
+            UNROLLED                                                                                                       \
+            for (size_t j = 0; j < (side) / 2; j++)                                                                        \
+                a[2 * j] = __builtin_shufflevector(b[j], b[j + (side) / 2], LOW),                                          \
+                a[2 * j + 1] = __builtin_shufflevector(b[j], b[j + (side) / 2], HIGH);                                     \
+        }                                                                                                                  \
+        UNROLLED                                                                                                           \
+        for (size_t j = 0; j < (side); j++) memcpy(to + j * PANEL, &a[j], sizeof a[j]);                                    \
+    }
+#define LOW_4 0, 4, 1, 5
+#define HIGH_4 2, 6, 3, 7
+#define LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#else
+#define TURN(name, target, side, LOW, HIGH)                                                                                \
+    static void name##_turn(real *restrict to, const real *restrict rows, size_t stride) {                                 \
+        for (size_t p = 0; p < (side); p++)                                                                                \
+            for (size_t j = 0; j < (side); j++) to[p * PANEL + j] = rows[j * stride + p];                                  \
+    }
+#endif
+
+/* ---- what a machine's instructions are good for ---------------------------------------------------------------------- */
 typedef void sum_of(size_t h, size_t w, const real *acc, const real *old, size_t old_row, const real *more, real *y, size_t row);
 typedef void tile_of(const real *restrict a, const real *restrict b, size_t depth, real *restrict out);
+typedef void turn_of(real *restrict to, const real *restrict rows, size_t stride);
 typedef void group_of(size_t m, size_t k, const real *restrict a, size_t row, size_t step, const real *restrict b, bool add,
                       real *restrict c);
 typedef struct {
@@ -92,6 +136,8 @@ typedef struct {
     tile_of *run[TALLEST + 1]; /* by its rows */
     group_of *group;
     sum_of *sum;
+    size_t side; /* of a square that is turned at once */
+    turn_of *turn;
 } tiles;
 
 /* name_n: a tile of n rows, w columns of its panel at a time. */
@@ -131,21 +177,21 @@ typedef struct {
 
 /* What fits into the registers: 32 of 64 bytes, 16 of 32, 32 of 16 (aarch64), 16 of 16. */
 #if defined(__aarch64__)
-TILES_6(plain, , PANEL) GROUP(plain, , 5, PANEL) SUM(plain, )
-static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}, plain_group, plain_sum};
+TILES_6(plain, , PANEL) GROUP(plain, , 5, PANEL) SUM(plain, ) TURN(plain, , 4, LOW_4, HIGH_4)
+static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}, plain_group, plain_sum, 4, plain_turn};
 #else
-TILES_4(plain, , QUARTER) GROUP(plain, , 4, QUARTER) SUM(plain, )
-static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}, plain_group, plain_sum};
+TILES_4(plain, , QUARTER) GROUP(plain, , 4, QUARTER) SUM(plain, ) TURN(plain, , 4, LOW_4, HIGH_4)
+static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}, plain_group, plain_sum, 4, plain_turn};
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(NO_CLONES)
 #define V4 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")))
 #define V3 __attribute__((target("avx2,fma")))
-TILES_14(v4, V4, PANEL) GROUP(v4, V4, 12, PANEL) SUM(v4, V4)
-TILES_6(v3, V3, PANEL / 2) GROUP(v3, V3, 6, PANEL / 2) SUM(v3, V3)
+TILES_14(v4, V4, PANEL) GROUP(v4, V4, 12, PANEL) SUM(v4, V4) TURN(v4, V4, 16, LOW_16, HIGH_16)
+TILES_6(v3, V3, PANEL / 2) GROUP(v3, V3, 6, PANEL / 2) SUM(v3, V3) TURN(v3, V3, 4, LOW_4, HIGH_4)
 
 static const tiles *best(void) {
-    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}, v4_group, v4_sum}, half = {"x86-64-v3", 6, {LIST_6(v3)}, v3_group, v3_sum};
+    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}, v4_group, v4_sum, 16, v4_turn}, half = {"x86-64-v3", 6, {LIST_6(v3)}, v3_group, v3_sum, 4, v3_turn};
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw"))
         return &wide;
@@ -250,43 +296,17 @@ static void own_rows(void *arg, size_t t) {
     }
 }
 
-/* to[p,j] = rows[j,p], four rows' four numbers: in registers where the compiler has vectors of its own */
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define HAS_SHUFFLE
-#endif
-#endif
-#if defined(HAS_SHUFFLE)
-typedef real four __attribute__((vector_size(4 * sizeof(real))));
-static inline void turn_four(real *restrict to, const real *restrict rows, size_t stride) {
-    four a, b, c, d;
-    memcpy(&a, rows, sizeof a), memcpy(&b, rows + stride, sizeof a);
-    memcpy(&c, rows + 2 * stride, sizeof a), memcpy(&d, rows + 3 * stride, sizeof a);
-    four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5), b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-    c = __builtin_shufflevector(AB, CD, 0, 1, 4, 5), d = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
-    memcpy(to, &a, sizeof a), memcpy(to + PANEL, &b, sizeof a);
-    memcpy(to + 2 * PANEL, &c, sizeof a), memcpy(to + 3 * PANEL, &d, sizeof a);
-}
-#else
-static void turn_four(real *to, const real *rows, size_t stride) {
-    for (size_t p = 0; p < 4; p++)
-        for (size_t j = 0; j < 4; j++) to[p * PANEL + j] = rows[j * stride + p];
-}
-#endif
-
-/* W[first.., p..p+depth-1]^T as a panel, four rows at a time; zeros beside the width and behind the depth */
+/* W[first.., p..p+depth-1]^T as a panel, some rows at a time; zeros beside the width and behind the depth */
 static void read_panel(const own *o, size_t first, size_t width, size_t p, size_t depth, real *panel) {
-    real rows[4 * (DEPTH + STEP)]; /* a row more than a power of two apart */
-    for (size_t j = 0; j < PANEL; j += 4) {
-        for (size_t r = 0; r < 4; r++) {
+    real rows[WIDEST_TURN * (DEPTH + STEP)]; /* a row more than a power of two apart */
+    for (size_t j = 0; j < PANEL; j += o->use->side) {
+        for (size_t r = 0; r < o->use->side; r++) {
             real *row = rows + r * (DEPTH + STEP);
             size_t there = j + r < width ? depth : 0;
             if (there) o->w->read(o->w->source, first + j + r, p, depth, row);
             memset(row + there, 0, (whole_steps(depth) - there) * sizeof *row);
         }
-        for (size_t i = 0; i < whole_steps(depth); i += 4) turn_four(panel + i * PANEL + j, rows + i, DEPTH + STEP);
+        for (size_t i = 0; i < whole_steps(depth); i += o->use->side) o->use->turn(panel + i * PANEL + j, rows + i, DEPTH + STEP);
     }
 }
 
