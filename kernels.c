@@ -329,9 +329,34 @@ static INLINE float half_(uint16_t h) {
     return sign ? -size : size;
 }
 
-SIMD_KERNEL void k_from_half(const uint16_t *h, real *y, size_t n) {
+SIMD_LOCAL static void half_plain(const uint16_t *h, real *y, size_t n) {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] = half_(h[i]);
+}
+
+/* x86 has an instruction for it, a tenth of the work, which no compiler takes for the loop above; the same numbers. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(NO_CLONES) && !defined(MASKINV_DOUBLE)
+#include <immintrin.h>
+__attribute__((target("avx512f"))) static void half_v4(const uint16_t *h, real *y, size_t n) {
+    for (size_t i = 0; i < n; i += 16) _mm512_storeu_ps(y + i, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(h + i))));
+}
+__attribute__((target("f16c"))) static void half_v3(const uint16_t *h, real *y, size_t n) {
+    for (size_t i = 0; i < n; i += 8) _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(h + i))));
+}
+static size_t half_whole(const uint16_t *h, real *y, size_t n) { /* how many of the n it made */
+    size_t whole = n / 16 * 16;
+    if (__builtin_cpu_supports("avx512f")) half_v4(h, y, whole);
+    else if (__builtin_cpu_supports("avx2")) half_v3(h, y, whole); /* x86-64-v3 has both */
+    else return 0;
+    return whole;
+}
+#else
+static size_t half_whole(const uint16_t *h, real *y, size_t n) { return (void)h, (void)y, (void)n, 0; }
+#endif
+
+void k_from_half(const uint16_t *h, real *y, size_t n) {
+    size_t whole = half_whole(h, y, n);
+    half_plain(h + whole, y + whole, n - whole);
 }
 
 SIMD_KERNEL void k_from_bfloat(const uint16_t *h, real *y, size_t n) {
