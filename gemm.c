@@ -60,7 +60,7 @@ bool gemm_choose(gemm_choice choice) {
 
 bool gemm_is_own(void) {
 #ifdef HAVE_CBLAS
-    return chosen == GEMM_OWN;
+    return chosen == GEMM_OWN || (chosen == GEMM_FASTER && gemm_own_is_faster());
 #else
     return true;
 #endif

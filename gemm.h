@@ -65,8 +65,9 @@ typedef struct {
  * depend on itself alone: not on m, nor on the pool. room: gemm_own_room(m, k) numbers. */
 size_t gemm_own_room(size_t m, size_t k);
 void gemm_own(pool *p, size_t m, size_t n, size_t k, const real *x, const gemm_weight *w, real *room, real *y);
-/* Is it taken for the weights' products of inference? If nothing was chosen, where there is no BLAS. False: there is no BLAS
- * to choose. */
+bool gemm_own_is_faster(void); /* here, with weights as they are stored, than a BLAS */
+/* Is it taken for the weights' products of inference? If nothing was chosen, where it is faster or there is no BLAS. False: there
+ * is no BLAS to choose. */
 typedef enum { GEMM_FASTER, GEMM_OWN, GEMM_BLAS } gemm_choice;
 bool gemm_choose(gemm_choice choice);
 bool gemm_is_own(void);

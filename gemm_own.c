@@ -138,6 +138,7 @@ typedef struct {
     sum_of *sum;
     size_t side; /* of a square that is turned at once */
     turn_of *turn;
+    bool faster; /* with weights as they are stored, than the BLAS: as measured (docs/SPEED.md) */
 } tiles;
 
 /* name_n: a tile of n rows, w columns of its panel at a time. */
@@ -178,10 +179,10 @@ typedef struct {
 /* What fits into the registers: 32 of 64 bytes, 16 of 32, 32 of 16 (aarch64), 16 of 16. */
 #if defined(__aarch64__)
 TILES_6(plain, , PANEL) GROUP(plain, , 5, PANEL) SUM(plain, ) TURN(plain, , 4, LOW_4, HIGH_4)
-static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}, plain_group, plain_sum, 4, plain_turn};
+static const tiles PLAIN = {"aarch64", 5, {LIST_6(plain)}, plain_group, plain_sum, 4, plain_turn, false};
 #else
 TILES_4(plain, , QUARTER) GROUP(plain, , 4, QUARTER) SUM(plain, ) TURN(plain, , 4, LOW_4, HIGH_4)
-static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}, plain_group, plain_sum, 4, plain_turn};
+static const tiles PLAIN = {"plain", 4, {LIST_4(plain)}, plain_group, plain_sum, 4, plain_turn, false};
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(NO_CLONES)
@@ -191,7 +192,8 @@ TILES_14(v4, V4, PANEL) GROUP(v4, V4, 12, PANEL) SUM(v4, V4) TURN(v4, V4, 16, LO
 TILES_6(v3, V3, PANEL / 2) GROUP(v3, V3, 6, PANEL / 2) SUM(v3, V3) TURN(v3, V3, 4, LOW_4, HIGH_4)
 
 static const tiles *best(void) {
-    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}, v4_group, v4_sum, 16, v4_turn}, half = {"x86-64-v3", 6, {LIST_6(v3)}, v3_group, v3_sum, 4, v3_turn};
+    static const tiles wide = {"x86-64-v4", 14, {LIST_14(v4)}, v4_group, v4_sum, 16, v4_turn, sizeof(real) == sizeof(float)};
+    static const tiles half = {"x86-64-v3", 6, {LIST_6(v3)}, v3_group, v3_sum, 4, v3_turn, false};
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw"))
         return &wide;
@@ -202,6 +204,7 @@ static const tiles *best(void) { return &PLAIN; }
 #endif
 
 const char *gemm_own_name(void) { return best()->name; }
+bool gemm_own_is_faster(void) { return best()->faster; }
 
 /* ---- packing ----------------------------------------------------------------------------------------------------------- */
 static size_t whole_steps(size_t depth) { return (depth + STEP - 1) / STEP * STEP; }

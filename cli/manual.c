@@ -28,7 +28,7 @@ static const roff_row files[] = {
     {"FILE.part", "embed --resume: what is done so far"},
 };
 static const roff_row environment[] = {
-    {"MASKINV_GEMM", "own: weights are multiplied by the program's own product and not by the BLAS (--version tells)"},
+    {"MASKINV_GEMM", "own or blas: whose product multiplies the weights; not given: the program's own where the processor has AVX-512, else the BLAS's (--version tells)"},
     {"OPENBLAS_CORETYPE", "which of OpenBLAS's kernels are used; last digits depend on it"},
     {"SOURCE_DATE_EPOCH", "the date in report.html"},
 };
