@@ -1,12 +1,12 @@
 /* bench.c - make bench: how near the machine's own limit the program comes.
  *
- *     build/openblas/test/bench [one-core] [B/32] [B/16] [L/14] [SO400M/14-384] [RN50] [captioner] [texts]
+ *     build/openblas/test/bench [one-core] [B/32] [B/16] [L/14] [SO400M/14-384] [RN50] [captioner] [texts] [training]
  *
  * Seeded models of published shapes, F16 files in build/bench. Every figure stands beside the time that its matrix
  * products alone would take at the sgemm rate (n x 4D x D products, all cores) measured right before and after it,
  * because a shared machine changes from one minute to the next. Whole processes are run as a user would. onnxruntime's CPU
  * build runs in turns with our forward passes where PEER names a folder node_modules that has it (x_peer.h). one-core: on one,
- * in its processor time, which other programs hardly change; forward passes and texts alone.
+ * in its processor time, which other programs hardly change; forward passes, texts and training alone.
  */
 #include <math.h>
 #include <stdio.h>
@@ -24,6 +24,7 @@
 #include "pictures/image.h"
 #include "sys/threads.h"
 #include "text/kinds.h"
+#include "training/optimiser.h"
 #include "x_forward.h"
 #include "x_seeded.h"
 #include "x_speed.h"
@@ -54,7 +55,6 @@ static const struct { const char *name; clip_config (*config)(void); } OTHERS[] 
 
 static pool *cores;
 static bool one_core;
-static double peak_rate; /* FLOP/s that never leave the registers */
 
 static void stop(const char *what) {
     fprintf(stderr, "bench: %s\n", what);
@@ -98,20 +98,23 @@ static double median(double *v, size_t n) {
 }
 
 /* ---- the forward pass alone, by every way in turns ------------------------------------------------------------ */
-static void bench_forward(const clip_model *m, clip_model *wide, const char *base, size_t side, size_t batch, double flop, size_t rows,
-                          size_t width) {
+/* flop: of a picture's products; spared: those of them that we need not make and the peer does */
+static void bench_forward(const clip_model *m, clip_model *wide, const char *base, size_t side, size_t batch, double flop, double spared,
+                          size_t rows, size_t width) {
     forward_job job = {m, wide, cores, side, batch, flop * (double)batch > 1e11 ? 3 : RUNS, base, rows * batch, width};
     forward_times t;
     err e = {0};
     if (!forward_measure(&job, &t, &e)) stop(e.text);
-    flop *= (double)batch;
-    printf("  forward at %zu, %zu picture%s: %.3f s at the sgemm rate, %.3f s at the peak; %.0f MB working memory\n", side, batch,
-           batch == 1 ? "" : "s together", flop / t.sgemm, flop / peak_rate, (double)t.memory / 1e6);
+    flop *= (double)batch, spared *= (double)batch;
+    printf("  forward at %zu, %zu picture%s: %.3f s at the sgemm rate, %.3f s at the peak (%.0f GFLOP/s); %.0f MB working memory\n", side, batch,
+           batch == 1 ? "" : "s together", (flop - spared) / t.sgemm, (flop - spared) / t.peak, t.peak / 1e9, (double)t.memory / 1e6);
+    if (spared > 0) printf("    of %.1f GFLOP, %.1f are not made: the last block's, but for the token that is read; the peer makes them\n", flop / 1e9, spared / 1e9);
     for (int w = 0; w < FORWARD_WAYS; w++) {
         const forward_way *way = &t.way[w];
         if (!way->ran) continue;
+        double made = w == FORWARD_PEER ? flop : flop - spared;
         printf("    %-30s %7.3f s  %6.2f pictures/s  %5.2f x its products  %3.0f %% of the peak", forward_name(&t, w), way->best,
-               (double)batch / way->best, way->best * t.sgemm / flop, 100 * flop / way->best / peak_rate);
+               (double)batch / way->best, way->best * t.sgemm / made, 100 * made / way->best / t.peak);
         if (t.way[FORWARD_PEER].ran) printf("  %5.2f x the peer's time", way->times_peer);
         printf("\n");
         if (!(way->apart <= 1e-4)) stop("two ways to the same embedding do not agree");
@@ -221,8 +224,9 @@ static void bench(const shape *s) {
     if (!forward_widen(checkpoint_model(c), &wide)) stop("no memory");
     for (size_t side = 224; side <= 448; side += 224) {
         size_t g = side / s->patch;
-        bench_forward(checkpoint_model(c), &wide, folder, side, 1, forward_flop(s, side), 1 + g * g, s->width);
-        if (side == 224 && s->width < 1000) bench_forward(checkpoint_model(c), &wide, folder, side, TOGETHER, forward_flop(s, side), 1 + g * g, s->width);
+        double flop = forward_flop(s, side), spared = spared_flop((double)(1 + g * g), (double)s->width);
+        bench_forward(checkpoint_model(c), &wide, folder, side, 1, flop, spared, 1 + g * g, s->width);
+        if (side == 224 && s->width < 1000) bench_forward(checkpoint_model(c), &wide, folder, side, TOGETHER, flop, spared, 1 + g * g, s->width);
     }
     forward_narrow(&wide);
     if (!one_core) bench_process(s, folder, 224, 1), bench_process(s, folder, 448, MASKS);
@@ -236,7 +240,7 @@ static void bench_other(size_t i) {
     if (!seeded_make(&made, c, CLIP_F16, 7)) stop("no memory");
     printf("\n%s, %.2f GFLOP, sgemm %.0f GFLOP/s on %zu cores\n", OTHERS[i].name, other_flop(&c) / 1e9, sgemm_rate(cores, 785, 768) / 1e9,
            cores->width);
-    bench_forward(&made.model, NULL, NULL, c.image, 1, other_flop(&c), 785, 768);
+    bench_forward(&made.model, NULL, NULL, c.image, 1, other_flop(&c), 0, 785, 768);
     seeded_free(&made);
 }
 
@@ -374,7 +378,8 @@ static void bench_texts(void) {
         for (size_t n = SHORTEST; n < SHORTEST + LENGTHS; n++) {
             for (size_t k = 0; k < PROMPT_GROUP * n; k++) ids[k] = (uint32_t)(k * 7919 % 49406);
             if (!ids_embed(&made.model, ids, PROMPT_GROUP, n, &a, cores, z, &e)) stop(e.text);
-            flop += (double)PROMPT_GROUP * (12 * (24 * (double)n * (double)(W * W) + 4 * (double)(n * n * W)) + 2 * (double)(W * W));
+            flop += (double)PROMPT_GROUP * (12 * (24 * (double)n * (double)(W * W) + 4 * (double)(n * n * W)) + 2 * (double)(W * W) -
+                                            spared_flop((double)n, (double)W));
         }
         if (i >= 0) best = fmin(best, work_seconds(cores) - start);
     }
@@ -382,6 +387,80 @@ static void bench_texts(void) {
            PROMPTS, SHORTEST, SHORTEST + LENGTHS - 1, best, best * rate / flop, rate / 1e9, best * 80000 / PROMPTS);
     seeded_free(&made);
     mem_free(z);
+    mem_release(memory, room);
+}
+
+/* ---- training: a step at the default model's shape, its loss, gradients and AdamW; scenes are not counted -------------------- */
+enum { BATCH = 192, CAPTION_IDS = 16 };
+static const contrastive_plan PLAN = {12, BATCH, BATCH, 8, 48}; /* train's own */
+
+static clip_config trained_config(void) {
+    clip_config c = seeded_config(80, 8, 128, 6, 4, 128);
+    c.pool = CLIP_POOL_MEAN;
+    c.text = (clip_tower){.width = 96, .layers = 3, .heads = 4, .mlp = 384, .eps = (real)1e-5};
+    c.vocab = 1514, c.context = 24;
+    return c;
+}
+
+static double tower_flop(const clip_tower *t, double n) { /* forward, of one picture or text */
+    double D = (double)t->width, F = (double)t->mlp;
+    return (double)t->layers * (8 * n * D * D + 4 * n * D * F + 4 * n * n * D);
+}
+
+/* Backward makes two products of each of forward's; of the patches', one: pixels want no gradient. */
+static double training_flop(const clip_config *c) {
+    double g = (double)(c->image / c->patch), p = (double)c->patch, B = BATCH, E = (double)c->embed;
+    double patches = 2 * g * g * (double)c->vision.width * 3 * p * p;
+    double heads = 2 * E * (double)(c->vision.width + c->text.width);
+    return B * (3 * (tower_flop(&c->vision, g * g + 1) + tower_flop(&c->text, CAPTION_IDS) + heads) + 2 * patches) + 2 * 3 * 2 * B * B * E;
+}
+
+/* Pictures [BATCH, cells], ids [BATCH, CAPTION_IDS]: any. */
+static contrastive_batch training_batch(const clip_config *c) {
+    size_t g = c->image / c->patch, count = BATCH * g * g * 3 * c->patch * c->patch;
+    real *patches = mem_alloc(count, sizeof *patches);
+    uint32_t *ids = mem_alloc(BATCH * CAPTION_IDS, sizeof *ids);
+    uint64_t state = 5;
+    if (!patches || !ids) stop("no memory");
+    seeded_normal(&state, patches, count);
+    for (size_t i = 0; i < BATCH * CAPTION_IDS; i++) ids[i] = (uint32_t)(i * 7919 % c->vocab);
+    return (contrastive_batch){patches, ids, NULL, BATCH, BATCH, CAPTION_IDS};
+}
+
+static void bench_training(void) {
+    clip_config c = trained_config();
+    contrastive_batch b = training_batch(&c);
+    contrastive_result r;
+    parameters params;
+    optimiser o;
+    arena a;
+    err e = {0};
+    fault why = {0};
+    size_t room = contrastive_room(&c, &PLAN);
+    void *memory = mem_reserve(room);
+    if (!memory) stop("no memory");
+    arena_init(&a, memory, room);
+    if (!parameters_of(&c, &a, &params, &why) || !optimiser_new(&o, &params, cores, &e)) stop("no memory");
+    o.rates = (optimiser_rates){(real)0.9, (real)0.98, (real)1e-6, (real)0.1, 1, (real)0.999};
+    optimiser_begin(&o, &c, 1);
+    real *gradient = arena_alloc(&a, params.numbers, sizeof *gradient);
+    contrastive *step = gradient ? contrastive_new(&c, o.weights, cores, &PLAN, &a, &why) : NULL;
+    if (!step) stop("no memory");
+    double best = INFINITY, at_home = 0, wide = 0, flop = training_flop(&c);
+    for (int i = -1; i < 2 * RUNS; i++) {
+        at_home = fmax(at_home, sgemm_rate(cores, PLAN.images_chunk * 101, c.vision.width));
+        wide = fmax(wide, sgemm_rate(cores, 785, 768));
+        double start = work_seconds(cores);
+        if (!contrastive_step(step, &b, gradient, &r, &why)) stop("the step failed");
+        optimiser_step(&o, gradient, optimiser_norm(&o, gradient), 1e-3);
+        if (i >= 0) best = fmin(best, work_seconds(cores) - start);
+    }
+    printf("\ntraining, the default model's shape, %d pictures and captions a step: %.3f s, %.1f GFLOP, %.0f GFLOP/s, %.2f of sgemm's %.0f at its shape (808 x 512 x 128), "
+           "%.2f of %.0f at ViT-B/16's; %.0f pictures/s, %.0f MB\n",
+           BATCH, best, flop / 1e9, flop / best / 1e9, flop / best / at_home, at_home / 1e9, flop / best / wide, wide / 1e9, BATCH / best,
+           (double)contrastive_peak(step) / 1e6);
+    optimiser_free(&o);
+    mem_free((void *)(uintptr_t)b.patches), mem_free((void *)(uintptr_t)b.ids);
     mem_release(memory, room);
 }
 
@@ -393,8 +472,7 @@ int main(int argc, char **argv) {
     if (!cores) stop("no threads");
     if (!folder_make("build/bench", &e)) stop(e.text);
     make_pictures();
-    peak_rate = fma_rate(cores);
-    printf("peak %.0f GFLOP/s on %zu cores (multiply-adds in registers); own product: %s\n", peak_rate / 1e9, cores->width,
+    printf("peak %.0f GFLOP/s on %zu cores (multiply-adds in registers); own product: %s\n", fma_rate(cores) / 1e9, cores->width,
            gemm_own_name());
     printf("%s %s\nforward: the best of %d runs (of 3 where one takes seconds), all ways by turns, their ratios to the peer's time medians of "
            "the rounds'; processes: medians; the first, which warms up, is not counted%s\n",
@@ -405,6 +483,7 @@ int main(int argc, char **argv) {
         if (asked(argc, argv, OTHERS[i].name)) bench_other(i);
     if (asked(argc, argv, "captioner")) bench_captioner();
     if (asked(argc, argv, "texts")) bench_texts();
+    if (asked(argc, argv, "training")) bench_training();
     pool_stop(cores);
     return 0;
 }

@@ -124,6 +124,7 @@ static void rounds(bout *b, forward_times *t) {
     double seconds;
     for (int w = 0; w < FORWARD_WAYS; w++) t->way[w].ran = pass(b, w, &seconds); /* files and memory are warm from here on */
     for (int i = 0; i < b->job->runs; i++) {
+        t->peak = fmax(t->peak, fma_rate(b->job->cores));
         t->sgemm = fmax(t->sgemm, sgemm_rate(b->job->cores, b->job->rows, b->job->width));
         for (int w = 0; w < FORWARD_WAYS; w++) t->way[w].ran = t->way[w].ran && pass(b, w, &b->took[w][i]);
     }

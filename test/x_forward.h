@@ -28,7 +28,7 @@ typedef struct {
 typedef struct {
     forward_way way[FORWARD_WAYS];
     char peer[64], why[256]; /* its name; or why there is none */
-    double sgemm;            /* FLOP/s, the best of the rounds */
+    double sgemm, peak;      /* FLOP/s, the best of the rounds */
     size_t memory;           /* bytes of the arena */
 } forward_times;
 bool forward_measure(const forward_job *job, forward_times *t, err *e);

@@ -41,6 +41,8 @@ double sgemm_rate(pool *cores, size_t n, size_t D) {
     return x && w && y ? 2.0 * (double)(n * F) * (double)D * (double)count / seconds : 0;
 }
 
+double spared_flop(double n, double D) { return (n - 1) * (20 * D * D + 4 * n * D); }
+
 /* ---- the processor's own limit ------------------------------------------------------------------------------------ */
 #if defined(__GNUC__)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -87,7 +89,8 @@ double fma_rate(pool *cores) {
     size_t width = cores ? cores->width : 1, lanes = (has_v4() ? 64 : has_v3() ? 32 : 16) / sizeof(real);
     spun *s = mem_alloc(width, sizeof *s);
     double best = 0;
-    for (int i = 0; s && i < 12; i++) {
+    double end = seconds_now() + 0.15;
+    while (s && seconds_now() < end) {
         double start = work_seconds(cores);
         spread(cores, width, spin, s);
         double rate = 2.0 * (double)CHAINS * (double)lanes * (double)ROUNDS * (double)width / (work_seconds(cores) - start);

@@ -10,6 +10,8 @@
 double work_seconds(const pool *cores);
 /* FLOP/s of products n x 4D x D on all cores, for some 4 GFLOP; 0: no memory. */
 double sgemm_rate(pool *cores, size_t n, size_t D);
+/* FLOP of a forward pass's last block that are spared where one of its n tokens is read: of the others k and v alone are made. */
+double spared_flop(double n, double D);
 /* FLOP/s of fused multiply-adds (of multiplications and additions where there are none) that never leave the registers, on
  * all cores: what no program passes. The best of several short runs. */
 double fma_rate(pool *cores);
