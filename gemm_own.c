@@ -275,7 +275,7 @@ void gemm_group(size_t m, size_t k, const real *a, size_t row, size_t step, cons
 
 /* ---- a product with a weight as it is stored ---------------------------------------------------------------------------- */
 typedef struct {
-    size_t m, n, k, at_once, width; /* panels; cores */
+    size_t m, n, k, panels, tasks, width; /* panels are cut into tasks, for `width` cores */
     const tiles *use;
     cut rows;
     const real *x;
@@ -329,24 +329,25 @@ static void put_tile(const own *o, size_t row, size_t h, size_t column, size_t w
 
 /* What is read after part p of these columns: the next part, or the first one of the columns that this core takes next. Some of
  * it is asked for with each tile, so that memory works while the tiles are computed. */
-static void expect_next(const own *o, size_t column, size_t p, size_t t) {
-    size_t all = o->at_once * PANEL, next = p + DEPTH < o->k ? p + DEPTH : 0, depth = o->k - next < DEPTH ? o->k - next : DEPTH;
+static void expect_next(const own *o, size_t column, size_t all, size_t p, size_t t) {
+    size_t next = p + DEPTH < o->k ? p + DEPTH : 0, depth = o->k - next < DEPTH ? o->k - next : DEPTH;
     if (!next) column += all * o->width;
     for (size_t r = all * t / o->rows.count; r < all * (t + 1) / o->rows.count; r++)
         if (column + r < o->n) o->w->expect(o->w->source, column + r, next, depth);
 }
 
-/* Panels i*at_once..: some side by side, so that a tile is read once for all of them. */
+/* Some panels side by side, so that a tile is read once for all of them. */
 static void own_panels(void *arg, size_t i) {
     const own *o = arg;
-    size_t column = i * o->at_once * PANEL, all = o->n - column < o->at_once * PANEL ? o->n - column : o->at_once * PANEL;
+    size_t column = o->panels * i / o->tasks * PANEL, end = o->panels * (i + 1) / o->tasks * PANEL;
+    size_t all = (end < o->n ? end : o->n) - column;
     real panel[PANELS][DEPTH * PANEL], acc[TALLEST * PANEL];
     for (size_t p = 0; p < o->k; p += DEPTH) {
         size_t depth = o->k - p < DEPTH ? o->k - p : DEPTH;
         for (size_t j = 0; j < all; j += PANEL) read_panel(o, column + j, all - j < PANEL ? all - j : PANEL, p, depth, panel[j / PANEL]);
         for (size_t t = 0; t < o->rows.count; t++) {
             size_t row = tile_start(&o->rows, t), h = tile_rows(&o->rows, t);
-            if (o->w->expect) expect_next(o, column, p, t);
+            if (o->w->expect) expect_next(o, column, all, p, t);
             for (size_t j = 0; j < all; j += PANEL) {
                 o->use->run[h](packed_at(o, row, p, depth), panel[j / PANEL], whole_steps(depth), acc);
                 put_tile(o, row, h, column + j, all - j < PANEL ? all - j : PANEL, acc, p == 0, p + DEPTH >= o->k);
@@ -356,9 +357,11 @@ static void own_panels(void *arg, size_t i) {
 }
 
 void gemm_own(pool *p, size_t m, size_t n, size_t k, const real *x, const gemm_weight *w, real *room, real *y) {
-    size_t panels = (n + PANEL - 1) / PANEL, width = p ? p->width : 1, each = panels / (2 * width); /* enough to do for every core */
-    own o = {m, n, k, each < 1 ? 1 : each < PANELS ? each : PANELS, width, best(), {0, 0, 0}, x, w, room, y};
+    size_t panels = (n + PANEL - 1) / PANEL, width = p ? p->width : 1;
+    size_t tasks = panels > 2 * width * PANELS ? (panels + PANELS - 1) / PANELS : 2 * width;
+    tasks = (tasks + width - 1) / width * width; /* as many for every core */
+    own o = {m, n, k, panels, tasks < panels ? tasks : panels, width, best(), {0, 0, 0}, x, w, room, y};
     o.rows = cut_rows(m, o.use->rows);
     spread(p, o.rows.count, own_rows, &o);
-    spread(p, (panels + o.at_once - 1) / o.at_once, own_panels, &o);
+    spread(p, o.tasks, own_panels, &o);
 }
