@@ -326,7 +326,7 @@ static bool takes_own(const ag_tape *t, const clip_weight *W) {
            (!clip_block_bytes(W->type) || W->cols % CLIP_BLOCK == 0);
 }
 
-/* finish: the function or the sum that comes after the bias */
+/* finish: the function that comes after the bias */
 static ag_tensor *linear_own(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x, gemm_weight finish) {
     size_t m = x->batch * x->rows;
     ag_tensor *b = bias ? clip_use(t, bias) : NULL, *y = ag_new(t, x->batch, x->rows, W->rows);
@@ -363,13 +363,6 @@ ag_tensor *clip_linear_act(ag_tape *t, const clip_weight *W, const clip_weight *
     if (x && clip_there(W) && x->cols == W->cols && takes_own(t, W))
         return linear_own(t, W, bias, x, (gemm_weight){.act = true, .kind = kind});
     return ag_act(t, clip_linear(t, W, bias, x), kind, 0);
-}
-
-ag_tensor *clip_linear_add(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x, ag_tensor *to) {
-    if (x && to && clip_there(W) && x->cols == W->cols && to->batch == x->batch && to->rows == x->rows &&
-        to->cols == W->rows && takes_own(t, W))
-        return linear_own(t, W, bias, x, (gemm_weight){.add = to->data});
-    return ag_add(t, to, clip_linear(t, W, bias, x));
 }
 
 ag_tensor *clip_norm(ag_tape *t, const clip_weight *gamma, const clip_weight *beta, real eps, ag_tensor *x) {

@@ -197,9 +197,8 @@ real clip_number(const clip_weight *w, size_t i);
 void clip_numbers(const clip_weight *w, size_t from, size_t count, real *out);
 /* x W^T + b, however W is stored; bias may be NULL or not there. */
 ag_tensor *clip_linear(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x);
-/* The same, and its function or sum in one go: act(x W^T + b); to + (x W^T + b). */
+/* The same, and its function in one go: act(x W^T + b). */
 ag_tensor *clip_linear_act(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x, act_kind kind);
-ag_tensor *clip_linear_add(ag_tape *t, const clip_weight *W, const clip_weight *bias, ag_tensor *x, ag_tensor *to);
 /* LN(x), or x where the norm is not there. */
 ag_tensor *clip_norm(ag_tape *t, const clip_weight *gamma, const clip_weight *beta, real eps, ag_tensor *x);
 uint32_t *clip_index(ag_tape *t, size_t count); /* room for a table of rows */

@@ -3,7 +3,7 @@
  *     gemm(NO_T, T, m, n, k, 1, a, k, b, k, 0, c, n);          // C[m,n] = A[m,k] B[n,k]^T, this core
  *     gemm_spread(pool, NO_T, T, m, n, k, 1, a, k, b, k, 0, c, n);  // the same, on all of them
  *
- *     gemm_own(pool, m, n, k, x, &weight, room, y);            // y = act(x W^T + b) + z, W as stored
+ *     gemm_own(pool, m, n, k, x, &weight, room, y);            // y = act(x W^T + b), W as stored
  *
  * Row-major throughout. One BLAS call is always one core's: the cores are fed by `pool`, whose
  * threads start above the core (threads.c). NULL is a pool of one. The split depends on shape and
@@ -59,9 +59,8 @@ typedef struct {
     const real *bias; /* [n]; NULL: none */
     bool act;         /* kind's function of the sum */
     act_kind kind;
-    const real *add;  /* [m,n] added last; NULL: none; may be y */
 } gemm_weight;
-/* y[m,n] = act(x[m,k] W^T + bias) + add, over the pool. W is read once, straight into the order of the tiles. A row's bytes
+/* y[m,n] = act(x[m,k] W^T + bias), over the pool. W is read once, straight into the order of the tiles. A row's bytes
  * depend on itself alone: not on m, nor on the pool. room: gemm_own_room(m, k) numbers. */
 size_t gemm_own_room(size_t m, size_t k);
 void gemm_own(pool *p, size_t m, size_t n, size_t k, const real *x, const gemm_weight *w, real *room, real *y);

@@ -65,18 +65,14 @@ static ALWAYS_INLINE void group_tile(const size_t h, const size_t w, size_t k, c
         for (size_t j = 0; j < w; j++) c[r * GEMM_GROUP + j] = acc[r][j];
 }
 
-/* y[r,j] = acc[r,j] + old[r,j] + more[r,j], of w columns: acc's rows are PANEL apart, old's old_row, the others' row. */
-static ALWAYS_INLINE void sum_rows(size_t h, const size_t w, const real *acc, const real *old, size_t old_row, const real *more, real *y,
-                                   size_t row) {
+/* y[r,j] = acc[r,j] + old[r,j], of w columns: acc's rows are PANEL apart, old's old_row, y's row. old NULL: zeros */
+static ALWAYS_INLINE void sum_rows(size_t h, const size_t w, const real *acc, const real *old, size_t old_row, real *y, size_t row) {
     for (size_t r = 0; r < h; r++, acc += PANEL, y += row) {
-        const real *a = old ? old + r * old_row : NULL, *b = more ? more + r * row : NULL;
-        if (a && b)
+        if (old) {
+            const real *a = old + r * old_row;
 #pragma omp simd
-            for (size_t j = 0; j < w; j++) y[j] = acc[j] + a[j] + b[j];
-        else if (a || b)
-#pragma omp simd
-            for (size_t j = 0; j < w; j++) y[j] = acc[j] + (a ? a : b)[j];
-        else
+            for (size_t j = 0; j < w; j++) y[j] = acc[j] + a[j];
+        } else
 #pragma omp simd
             for (size_t j = 0; j < w; j++) y[j] = acc[j];
     }
@@ -125,7 +121,7 @@ static ALWAYS_INLINE void sum_rows(size_t h, const size_t w, const real *acc, co
 #endif
 
 /* ---- what a machine's instructions are good for ---------------------------------------------------------------------- */
-typedef void sum_of(size_t h, size_t w, const real *acc, const real *old, size_t old_row, const real *more, real *y, size_t row);
+typedef void sum_of(size_t h, size_t w, const real *acc, const real *old, size_t old_row, real *y, size_t row);
 typedef void tile_of(const real *restrict a, const real *restrict b, size_t depth, real *restrict out);
 typedef void turn_of(real *restrict to, const real *restrict rows, size_t stride);
 typedef void group_of(size_t m, size_t k, const real *restrict a, size_t row, size_t step, const real *restrict b, bool add,
@@ -159,10 +155,9 @@ typedef struct {
                 group_tile(1, w, k, a + i * row, row, step, b + j, add, c + i * GEMM_GROUP + j);                           \
     }
 #define SUM(name, target)                                                                                                  \
-    target static void name##_sum(size_t h, size_t w, const real *acc, const real *old, size_t old_row, const real *more,  \
-                                  real *y, size_t row) {                                                                   \
-        if (w == PANEL) sum_rows(h, PANEL, acc, old, old_row, more, y, row);                                               \
-        else sum_rows(h, w, acc, old, old_row, more, y, row);                                                              \
+    target static void name##_sum(size_t h, size_t w, const real *acc, const real *old, size_t old_row, real *y, size_t row) { \
+        if (w == PANEL) sum_rows(h, PANEL, acc, old, old_row, y, row);                                                     \
+        else sum_rows(h, w, acc, old, old_row, y, row);                                                                    \
     }
 #define TILES_4(name, target, w) \
     TILE(name, target, 1, w) TILE(name, target, 2, w) TILE(name, target, 3, w) TILE(name, target, 4, w)
@@ -313,18 +308,17 @@ static void read_panel(const own *o, size_t first, size_t width, size_t p, size_
     }
 }
 
-/* A tile's sums are added to what is there (to the bias, the first time); the last time it is finished. */
+/* A tile's sums are added to what is there (to the bias, the first time); the last time the function comes after. */
 static void put_tile(const own *o, size_t row, size_t h, size_t column, size_t width, real *acc, bool first, bool last) {
     real *y = o->y + row * o->n + column;
     const real *old = !first ? y : o->w->bias ? o->w->bias + column : NULL;
-    const real *more = last && o->w->add ? o->w->add + row * o->n + column : NULL;
     size_t old_row = first ? 0 : o->n;
     if (last && o->w->act) {
-        if (old) o->use->sum(h, width, acc, old, old_row, NULL, acc, PANEL);
+        if (old) o->use->sum(h, width, acc, old, old_row, acc, PANEL);
         k_act(o->w->kind, 0, acc, acc, h * PANEL);
         old = NULL;
     }
-    o->use->sum(h, width, acc, old, old_row, more, y, o->n);
+    o->use->sum(h, width, acc, old, old_row, y, o->n);
 }
 
 /* What is read after part p of these columns: the next part, or the first one of the columns that this core takes next. Some of

@@ -229,8 +229,8 @@ static void bench(const shape *s) {
         if (side == 224 && s->width < 1000) bench_forward(checkpoint_model(c), &wide, folder, side, TOGETHER, flop, spared, 1 + g * g, s->width);
     }
     forward_narrow(&wide);
+    checkpoint_free(c); /* or a process would begin with our memory as its most */
     if (!one_core) bench_process(s, folder, 224, 1), bench_process(s, folder, 448, MASKS);
-    checkpoint_free(c);
 }
 
 /* The rate beside them is that of ViT-B/16's products at 448, none of their own small ones. */
