@@ -1,27 +1,41 @@
 /* dense_flags.c - see dense_flags.h. */
 #include "cli/dense_flags.h"
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* ResCLIP's numbers: NAN where not given */
+static const struct { const char *flag; size_t given, setting; } RESCLIP[] = {
+    {"--tau-r", offsetof(method_flags, tau_r), offsetof(method_settings, tau_r)},
+    {"--lambda-r", offsetof(method_flags, lambda_r), offsetof(method_settings, lambda_r)},
+    {"--tau-s", offsetof(method_flags, tau_s), offsetof(method_settings, tau_s)},
+    {"--lambda-s", offsetof(method_flags, lambda_s), offsetof(method_settings, lambda_s)},
+    {"--temp-thd", offsetof(method_flags, temp_thd), offsetof(method_settings, temp_thd)},
+};
+enum { RESCLIP_NUMBERS = sizeof RESCLIP / sizeof *RESCLIP };
+static const char *const BASES[] = {[BASE_NACLIP] = "naclip", [BASE_SCLIP] = "sclip", [BASE_CLEARCLIP] = "clearclip"};
+
+static double number_given(const method_flags *o, size_t i) {
+    double x;
+    memcpy(&x, (const char *)o + RESCLIP[i].given, sizeof x);
+    return x;
+}
+
 bool cli_method_fits(cli *c, const method_flags *o, const char *name) {
-    const char *given = !isnan(o->tau_r)                ? "--tau-r"
-                        : !isnan(o->lambda_r)           ? "--lambda-r"
-                        : !isnan(o->tau_s)              ? "--tau-s"
-                        : !isnan(o->lambda_s)           ? "--lambda-s"
-                        : !isnan(o->temp_thd)           ? "--temp-thd"
-                        : strcmp(o->base, "naclip") != 0 ? "--base"
-                                                        : NULL;
+    const char *given = strcmp(o->base, BASES[BASE_NACLIP]) != 0 ? "--base" : NULL;
+    for (size_t i = RESCLIP_NUMBERS; i-- > 0;)
+        if (!isnan(number_given(o, i))) given = RESCLIP[i].flag;
     return !given || !name || !strcmp(name, "resclip") || cli_usage(c, "%s is resclip's, %s found", given, name);
 }
 
 void cli_method_settings(const method_flags *o, method_settings *s) {
-    if (!isnan(o->tau_r)) s->tau_r = (real)o->tau_r;
-    if (!isnan(o->lambda_r)) s->lambda_r = (real)o->lambda_r;
-    if (!isnan(o->tau_s)) s->tau_s = (real)o->tau_s;
-    if (!isnan(o->lambda_s)) s->lambda_s = (real)o->lambda_s;
-    if (!isnan(o->temp_thd)) s->temp_thd = (real)o->temp_thd;
-    s->base = !strcmp(o->base, "sclip") ? BASE_SCLIP : !strcmp(o->base, "clearclip") ? BASE_CLEARCLIP : BASE_NACLIP;
+    for (size_t i = 0; i < RESCLIP_NUMBERS; i++) {
+        real x = (real)number_given(o, i);
+        if (!isnan(x)) memcpy((char *)s + RESCLIP[i].setting, &x, sizeof x);
+    }
+    for (size_t i = 0; i < sizeof BASES / sizeof *BASES; i++)
+        if (!strcmp(o->base, BASES[i])) s->base = (method_base)i;
 }
 
 bool cli_dilations(cli *c, const char *text, size_t dilations[PAMR_DILATIONS], size_t *count) {
