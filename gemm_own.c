@@ -89,7 +89,7 @@ static ALWAYS_INLINE void sum_rows(size_t h, const size_t w, const real *acc, co
 #endif
 #if defined(HAS_SHUFFLE)
 #define TURN(name, target, side, LOW, HIGH)                                                                                \
-    typedef real name##_lanes __attribute__((vector_size((side) * sizeof(real))));                                         \
+    typedef real name##_lanes __attribute__((vector_size((side) * sizeof(real)), aligned(sizeof(real)))); /* as stacks are */ \
     target static void name##_turn(real *restrict to, const real *restrict rows, size_t stride) {                          \
         name##_lanes a[side], b[side];                                                                                     \
         UNROLLED                                                                                                           \
