@@ -178,7 +178,7 @@ $(B)/%.o: %.c $(B)/flags.txt
 # Only os/ and the tests ask the system for more than C has.
 $(B)/os/%.o $(B)/test/%.o: OF_ITS_OWN += -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L
 $(B)/gemm.o: OF_ITS_OWN += $(BLAS_FLAGS_$(BLAS)) $(LOOPS)
-$(B)/gemm_own.o $(B)/kernels.o $(B)/map.o $(B)/pamr.o $(B)/methods_dense.o $(B)/explain.o $(B)/gradient.o $(B)/factored.o $(B)/chained.o $(B)/decomposed.o $(B)/jacobian.o $(B)/compact.o $(B)/taped.o: OF_ITS_OWN += $(LOOPS)
+$(B)/gemm_own.o $(B)/kernels.o $(B)/map.o $(B)/pamr.o $(B)/methods_dense.o $(B)/explain.o $(B)/gradient.o $(B)/factored.o $(B)/chained.o $(B)/decomposed.o $(B)/jacobian.o $(B)/compact.o $(B)/clip_resnet.o $(B)/taped.o: OF_ITS_OWN += $(LOOPS)
 $(B)/test/x_speed.o: OF_ITS_OWN += $(LOOPS)
 $(B)/models/model.o: $(wildcard weights/default/*)
 $(B)/flags.txt: always

@@ -476,6 +476,100 @@ static void maps_fill_zero_to_one_and_flat_ones_fault(void **state) {
     mem_release(room, ROOM);
 }
 
+/* ---- a ResNet's convolutions against their definition, in double ----------------------------------------------- */
+typedef struct { double *x; size_t h, w, C; } grid_of;
+
+static double weight_at(const clip_weight *w, size_t i) { return (double)clip_number(w, i); }
+
+/* (1.21) as it stands; frees what it reads unless it is kept. */
+static grid_of convolved(const clip_model *m, size_t index, grid_of in, size_t stride, bool keep, const grid_of *beside, bool relu) {
+    clip_conv at = clip_conv_at(&m->config, index);
+    const clip_conv_weights *w = &m->convs[index];
+    size_t k = at.side;
+    grid_of out = {NULL, (in.h - 1) / stride + 1, (in.w - 1) / stride + 1, at.out};
+    out.x = malloc(out.h * out.w * out.C * sizeof *out.x);
+    double *kernel = malloc(at.out * at.in * k * k * sizeof *kernel);
+    for (size_t i = 0; i < at.out * at.in * k * k; i++) kernel[i] = weight_at(&w->kernel, i);
+    for (size_t i = 0; i < out.h * out.w * out.C; i++) {
+        size_t y = i / out.C / out.w * stride + 1, x = i / out.C % out.w * stride + 1, o = i % out.C;
+        double sum = 0, factor = weight_at(&w->gamma, o) / sqrt(weight_at(&w->variance, o) + 1e-5);
+        for (size_t c = 0; c < in.C; c++)
+            for (size_t t = 0; t < k * k; t++) {
+                size_t iy = y + t / k - k / 2, ix = x + t % k - k / 2; /* from 1 */
+                if (iy >= 1 && iy <= in.h && ix >= 1 && ix <= in.w)
+                    sum += in.x[((iy - 1) * in.w + ix - 1) * in.C + c] * kernel[(o * in.C + c) * k * k + t];
+            }
+        sum = (sum - weight_at(&w->mean, o)) * factor + weight_at(&w->beta, o) + (beside ? beside->x[i] : 0);
+        out.x[i] = relu && sum < 0 ? 0 : sum;
+    }
+    free(kernel);
+    if (!keep) free(in.x);
+    return out;
+}
+
+static grid_of halved(grid_of in, bool keep) {
+    grid_of out = {malloc(in.h * in.w * in.C * sizeof *out.x), in.h / 2, in.w / 2, in.C};
+    for (size_t i = 0; i < out.h * out.w * out.C; i++) {
+        const double *a = in.x + (i / out.C / out.w * 2 * in.w + i / out.C % out.w * 2) * in.C + i % out.C, *b = a + in.w * in.C;
+        out.x[i] = (a[0] + a[in.C] + b[0] + b[in.C]) / 4;
+    }
+    if (!keep) free(in.x);
+    return out;
+}
+
+static grid_of network(const clip_model *m, const real *pixels, size_t h, size_t w) {
+    grid_of x = {malloc(3 * h * w * sizeof *x.x), h, w, 3};
+    size_t index = 3;
+    for (size_t i = 0; i < 3 * h * w; i++) x.x[i % (h * w) * 3 + i / (h * w)] = (double)pixels[i];
+    for (size_t i = 0; i < 3; i++) x = convolved(m, i, x, i ? 1 : 2, false, NULL, true);
+    x = halved(x, false);
+    for (size_t s = 0; s < 4; s++)
+        for (size_t b = 0; b < m->config.resnet[s]; index += b ? 3 : 4, b++) {
+            bool shrinks = s && !b;
+            grid_of y = convolved(m, index, x, 1, true, NULL, true), side = shrinks ? halved(x, false) : x;
+            y = convolved(m, index + 1, y, 1, false, NULL, true);
+            if (shrinks) y = halved(y, false);
+            if (!b) side = convolved(m, index + 3, side, 1, false, NULL, false);
+            x = convolved(m, index + 2, y, 1, false, &side, true);
+            free(side.x);
+        }
+    return x;
+}
+
+/* Sides that are odd in the last stages, outputs that are no multiple of a panel, several blocks; any number of cores. */
+static void convolutions_are_their_definition(void **state) {
+    (void)state;
+    enum { H = 96, W = 160, CELLS_OF = H / 32 * (W / 32), D = 768 };
+    clip_config c = seeded_config(96, 32, D, 0, 24, 32);
+    seeded_model s;
+    void *room = mem_reserve(ROOM);
+    real *pixels = malloc(3 * H * W * sizeof *pixels), *first = malloc(CELLS_OF * D * sizeof *first);
+    real *expected = malloc(CELLS_OF * D * sizeof *expected);
+    uint64_t seed = 4;
+    c.resnet[0] = c.resnet[1] = c.resnet[3] = 1, c.resnet[2] = 2;
+    c.pool = CLIP_POOL_CELLS, c.no_ln_pre = true, c.pooler = (clip_tower){.width = D, .heads = 24, .eps = (real)1e-5};
+    assert_true(room && seeded_make(&s, c, CLIP_REAL, 11));
+    seeded_normal(&seed, pixels, 3 * H * W);
+    grid_of x = network(&s.model, pixels, H, W);
+    for (size_t i = 0; i < CELLS_OF * D; i++) expected[i] = (real)x.x[i];
+    for (size_t width = 1; width <= 3; width++) {
+        arena a;
+        ag_tape t;
+        pool *some = pool_start(width);
+        arena_init(&a, room, ROOM);
+        assert_true(ag_tape_init(&t, &a, some, 64));
+        t.recording = false;
+        ag_tensor *y = clip_resnet(&t, &s.model, clip_patches(&t, &s.model, pixels, H, W), H / 32, W / 32);
+        check(y != NULL, &t.fault);
+        if (width == 1) memcpy(first, y->data, CELLS_OF * D * sizeof *first);
+        assert_close(y->data, expected, CELLS_OF * D, BY_BUILD(1e-5, 1e-12));
+        assert_memory_equal(y->data, first, CELLS_OF * D * sizeof *first);
+        pool_stop(some);
+    }
+    free(x.x), free(pixels), free(first), free(expected);
+    seeded_free(&s), mem_release(room, ROOM);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(image_embedding_is_pytorchs),
@@ -496,6 +590,7 @@ int main(void) {
         cmocka_unit_test(two_interpolations_are_one),
         cmocka_unit_test(extremes_are_those_of_all_pixels),
         cmocka_unit_test(maps_fill_zero_to_one_and_flat_ones_fault),
+        cmocka_unit_test(convolutions_are_their_definition),
     };
     cores = pool_start(2);
     int failed = cmocka_run_group_tests_name("explain", tests, NULL, NULL);
