@@ -546,7 +546,7 @@ static void convolutions_are_their_definition(void **state) {
     real *pixels = malloc(3 * H * W * sizeof *pixels), *first = malloc(CELLS_OF * D * sizeof *first);
     real *expected = malloc(CELLS_OF * D * sizeof *expected);
     uint64_t seed = 4;
-    c.resnet[0] = c.resnet[1] = c.resnet[3] = 1, c.resnet[2] = 2;
+    c.resnet[0] = c.resnet[1] = c.resnet[2] = 1, c.resnet[3] = 2;
     c.pool = CLIP_POOL_CELLS, c.no_ln_pre = true, c.pooler = (clip_tower){.width = D, .heads = 24, .eps = (real)1e-5};
     assert_true(room && seeded_make(&s, c, CLIP_REAL, 11));
     seeded_normal(&seed, pixels, 3 * H * W);
