@@ -367,7 +367,3 @@ SIMD_KERNEL void k_from_bfloat(const uint16_t *h, real *y, size_t n) {
 SIMD_KERNEL void k_from_float(const float *h, real *y, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = h[i];
 }
-
-SIMD_KERNEL void k_from_double(const double *h, real *y, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] = (real)h[i];
-}

@@ -45,5 +45,4 @@ void k_sum_rows(const real *x, real *sum, size_t rows, size_t cols);  /* sum[c] 
 void k_from_half(const uint16_t *h, real *y, size_t n);
 void k_from_bfloat(const uint16_t *h, real *y, size_t n);
 void k_from_float(const float *h, real *y, size_t n);
-void k_from_double(const double *h, real *y, size_t n);
 #endif
