@@ -13,6 +13,7 @@
 #include "models/checkpoint.h"
 #include "pictures/image.h"
 #include "x_fixture.h"
+#include "x_skip.h"
 
 #define EMBEDDING 2e-4 /* of the largest value */
 
@@ -564,12 +565,22 @@ static void test_captions(void **state) {
     (void)state;
 }
 
+/* What no flag and no processor would choose here multiplies the weights as well. */
+static void test_by_the_other_product(void **state) {
+    if (!gemm_choose(gemm_is_own() ? GEMM_BLAS : GEMM_OWN)) SKIP("there is no BLAS in this build");
+    test_images(state);
+    test_texts(state);
+    test_maps(state);
+    test_inversions(state);
+    assert_true(gemm_choose(GEMM_FASTER));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_images),     cmocka_unit_test(test_texts),    cmocka_unit_test(test_maps),
         cmocka_unit_test(test_inversions), cmocka_unit_test(test_captions), cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_explainers), cmocka_unit_test(test_resnet_surgery), cmocka_unit_test(test_poolers),
-        cmocka_unit_test(test_pooler_inversions),
+        cmocka_unit_test(test_pooler_inversions), cmocka_unit_test(test_by_the_other_product),
     };
     return cmocka_run_group_tests_name("families", tests, NULL, NULL);
 }
