@@ -38,7 +38,6 @@ int cli_main(int argc, char **argv) {
         return cli_flush();
     }
     if (!strcmp(argv[1], "--version")) {
-        pool_stop(pool_start(1)); /* which looks for MASKINV_GEMM */
         printf("maskinv %s (%s; weights are multiplied by %s%s)\n", MASKINV_VERSION, gemm_backend(),
                gemm_is_own() ? "our own product, " : "it", gemm_is_own() ? gemm_own_name() : "");
         return cli_flush();

@@ -5,5 +5,7 @@
 int main(int argc, char **argv) {
     argv = os_arguments(&argc, argv);
     mem_hook_cjson();
+    err e = {0};
+    if (!pool_products(&e)) return fprintf(stderr, "maskinv: %s\n", e.text), 2;
     return cli_main(argc, argv);
 }

@@ -91,11 +91,12 @@ size_t cores_available(void) {
     return n > MOST_THREADS ? MOST_THREADS : n;
 }
 
-/* MASKINV_GEMM=own or blas in the environment: whose products inference takes; anything else says nothing. */
-static void choose_products(void) {
+bool pool_products(err *e) {
     const char *which = getenv("MASKINV_GEMM");
-    if (which && !strcmp(which, "own")) (void)gemm_choose(GEMM_OWN);
-    if (which && !strcmp(which, "blas")) (void)gemm_choose(GEMM_BLAS);
+    if (!which) return true;
+    if (!strcmp(which, "own")) return gemm_choose(GEMM_OWN);
+    if (strcmp(which, "blas") != 0) return err_set(e, "MASKINV_GEMM: '%s' found, own or blas expected", which);
+    return gemm_choose(GEMM_BLAS) || err_set(e, "MASKINV_GEMM: blas found, but this build has none: own expected");
 }
 
 pool *pool_start(size_t width) {
@@ -104,7 +105,7 @@ pool *pool_start(size_t width) {
     team *t = mem_alloc(1, sizeof *t);
     if (!t) return NULL;
     gemm_one_core();
-    choose_products();
+    (void)pool_products(&(err){0}); /* programs have asked already, and said what they did not understand */
     t->face.run = run;
     os_lock_make(&t->lock);
     os_event_make(&t->work);

@@ -215,11 +215,26 @@ static void own_tiles_live_in_registers(void **state) {
 #endif
 }
 
+static void products_are_chosen_or_refused(void **state) {
+    (void)state;
+    bool has_blas = strcmp(gemm_backend(), "portable") != 0;
+    err e = {0};
+    assert_int_equal(setenv("MASKINV_GEMM", "fast", 1), 0);
+    assert_false(pool_products(&e));
+    assert_string_equal(e.text, "MASKINV_GEMM: 'fast' found, own or blas expected");
+    assert_int_equal(setenv("MASKINV_GEMM", "own", 1), 0);
+    assert_true(pool_products(&e) && gemm_is_own());
+    assert_int_equal(setenv("MASKINV_GEMM", "blas", 1), 0);
+    assert_true(pool_products(&e) == has_blas && gemm_is_own() != has_blas);
+    assert_int_equal(unsetenv("MASKINV_GEMM"), 0);
+    assert_true(pool_products(&e) && gemm_choose(GEMM_FASTER));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(backend), cmocka_unit_test(portable), cmocka_unit_test(groups), cmocka_unit_test(spread_over_cores),
         cmocka_unit_test(pool_runs_each_task_once), cmocka_unit_test(same_bytes_every_time),
-        cmocka_unit_test(stored_weights),   cmocka_unit_test(own_tiles_live_in_registers),
+        cmocka_unit_test(stored_weights),   cmocka_unit_test(products_are_chosen_or_refused), cmocka_unit_test(own_tiles_live_in_registers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

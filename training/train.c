@@ -6,6 +6,7 @@
  */
 #include "training/loop.h"
 #include "training/systems.h"
+#include "sys/threads.h"
 #include "training/trainer.h"
 #include "os/os.h"
 #include "clip.h"
@@ -294,6 +295,7 @@ int main(int argc, char **argv) {
     argv = os_arguments(&argc, argv);
     memcpy(s, train_settings, sizeof s);
     mem_hook_cjson();
+    if (!pool_products(&e)) return fprintf(stderr, "train: %s\n", e.text), 2;
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     if (argc == 2 && strcmp(argv[1], "--man") == 0) {
