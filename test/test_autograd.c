@@ -55,17 +55,17 @@ static ag_tensor *random_tensor(ag_tape *t, size_t b, size_t r, size_t c) {
 
 /* max |a - b| / max |b|; NULL is zero */
 static double distance(const real *a, const double *b, size_t n) {
-    double err = 0, top = 1e-2;
+    double off = 0, top = 1e-2;
     for (size_t i = 0; i < n; i++) {
         double d = fabs((a ? (double)a[i] : 0) - b[i]);
-        if (!(d <= err)) err = d;
+        if (!(d <= off)) off = d;
         if (fabs(b[i]) > top) top = fabs(b[i]);
     }
-    return err / top;
+    return off / top;
 }
 
-static void assert_close(const char *what, double err, double tolerance) {
-    if (!(err <= tolerance)) fail_msg("%s: off by %g, allowed %g", what, err, tolerance);
+static void assert_close(const char *what, double off, double tolerance) {
+    if (!(off <= tolerance)) fail_msg("%s: off by %g, allowed %g", what, off, tolerance);
 }
 
 /* ---- derivatives -------------------------------------------------------------------------------- */
