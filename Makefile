@@ -122,7 +122,7 @@ MAINS   = cli/main training/train
 SYSTEM ?= posix
 SOURCES = $(filter-out $(MAINS) $(filter-out os/$(SYSTEM),$(basename $(wildcard os/*.c))),$(basename $(wildcard *.c $(ROOMS:%=%/*.c))))
 # In double: the core, and of what stands above it only what its tests need.
-DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models/% parts/%,$(SOURCES))
+DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models/% parts/% pictures/%,$(SOURCES))
 # For other machines without ./train (cross/).
 OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(if $(CROSS),$(filter-out training/%,$(SOURCES)),$(SOURCES))))
 LIB     = $(B)/libmaskinv.a
@@ -201,7 +201,7 @@ backends:
 # replay their corpus.
 TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
 SHARED    = $(B)/test/libshared.a
-IN_DOUBLE = $(filter test_autograd test_explain test_methods test_maskinv test_caption test_systems,$(TESTS))
+IN_DOUBLE = $(filter test_autograd test_families test_explain test_methods test_maskinv test_caption test_systems,$(TESTS))
 IN_NONE   = $(filter test_memory test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
 FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
 IN_ASAN   = $(filter test_containers test_families test_pickle test_tokenizers,$(TESTS))
