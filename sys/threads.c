@@ -1,7 +1,7 @@
 /* threads.c - a pool of threads that wait for work (see threads.h).
  *
  * One job at a time: its tasks are handed out by a counter, the caller works too. Threads sleep between jobs, after
- * looking out for a moment, since the next job usually follows within microseconds.
+ * looking out for some 50 microseconds, since the next job usually follows sooner.
  */
 #include "sys/threads.h"
 #include "os/os.h"
@@ -10,7 +10,7 @@
 #include <string.h>
 #include "sys/err.h"
 
-enum { MOST_THREADS = 256, LOOK_OUT = 20000 };
+enum { MOST_THREADS = 256, LOOK_OUT = 100000 };
 
 typedef struct {
     pool face; /* first, so that a pool * is a team * */
