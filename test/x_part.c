@@ -93,12 +93,16 @@ double part_worst(const real *x, const real *expected, size_t n) {
     return n && x[0] == x[0] ? most : 1;
 }
 
-void part_bench_check(part_bench *b, const char *name, const real *x) {
-    size_t n;
-    const real *expected = part_bench_numbers(b, name, &n);
+void part_bench_close_to(part_bench *b, const char *name, const real *x, const real *expected, size_t n) {
     bool wide = !strcmp(tensors_find(b->file, name)->type, "F64");
     double off = part_worst(x, expected, n), allowed = BY_BUILD(2e-4, wide ? 1e-9 : 1e-7);
     if (!(off <= allowed)) fail_msg("%s: off by %g, allowed %g", name, off, allowed);
+}
+
+void part_bench_check(part_bench *b, const char *name, const real *x) {
+    size_t n;
+    const real *expected = part_bench_numbers(b, name, &n);
+    part_bench_close_to(b, name, x, expected, n);
 }
 
 void part_bench_gradients(part_bench *b, const part_list *l, const char *prefix, const char *without) {

@@ -29,6 +29,8 @@ ag_tensor *part_bench_input(part_bench *b, const char *name, size_t batch, size_
 void part_bench_leaves(part_bench *b, part_list *l, const char *prefix);
 /* Within 1e-9 in double (1e-7 where the fixture stores float32), 2e-4 in float, of the largest. */
 void part_bench_check(part_bench *b, const char *name, const real *x);
+/* The same of n numbers expected, in whatever order they were brought. */
+void part_bench_close_to(part_bench *b, const char *name, const real *x, const real *expected, size_t n);
 /* The same measure: the largest difference over the largest expected; where only rounding is expected, the largest found. */
 double part_worst(const real *x, const real *expected, size_t n);
 /* "grad." prefix NAME of every weight; `without` may be missing (NULL: none). */
