@@ -85,7 +85,8 @@ void part_bench_leaves(part_bench *b, part_list *l, const char *prefix) {
     }
 }
 
-double part_worst(const real *x, const real *expected, size_t n) {
+/* The largest difference over the largest expected; where only rounding is expected, the largest found. */
+static double part_worst(const real *x, const real *expected, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (!(expected[i] < (real)1e-12 && expected[i] > (real)-1e-12)) return worst(x, expected, n);
     double most = 0; /* a derivative that is 0 but for rounding */

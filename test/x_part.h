@@ -31,8 +31,6 @@ void part_bench_leaves(part_bench *b, part_list *l, const char *prefix);
 void part_bench_check(part_bench *b, const char *name, const real *x);
 /* The same of n numbers expected, in whatever order they were brought. */
 void part_bench_close_to(part_bench *b, const char *name, const real *x, const real *expected, size_t n);
-/* The same measure: the largest difference over the largest expected; where only rounding is expected, the largest found. */
-double part_worst(const real *x, const real *expected, size_t n);
 /* "grad." prefix NAME of every weight; `without` may be missing (NULL: none). */
 void part_bench_gradients(part_bench *b, const part_list *l, const char *prefix, const char *without);
 /* Two files of the same bytes. */
