@@ -163,7 +163,8 @@ bool clip_each_weight(clip_model *m, clip_visit *visit, void *arg) {
 
 bool clip_of_text(clip_kind kind) { return kind >= W_TEXT_BLOCK || (kind >= W_TOKEN && kind <= W_DECODER_PROJ); }
 
-/* ---- numbers stored 32 at a time: GGML's types (MODEL.md 7) ---------------------------------
+/* ---- number types ------------------------------------------------------------------------------
+ * Five store 32 numbers at a time (GGML's; MODEL.md (7.2), (7.3)):
  *     Q4_0  d, 16 bytes           x = d (q - 8)      d, m: float16
  *     Q4_1  d, m, 16 bytes        x = d q + m        q: 4 bits; low halves of the bytes are numbers 0 to 15, high ones 16
  *     Q5_0  d, u32, 16 bytes      x = d (q - 16)     to 31; bit i of the u32 is the fifth of number i
@@ -171,13 +172,31 @@ bool clip_of_text(clip_kind kind) { return kind >= W_TEXT_BLOCK || (kind >= W_TO
  *     Q8_0  d, 32 bytes           x = d q            q: signed
  */
 static const struct {
-    unsigned char bytes, bits, centre; /* centre: subtracted from q; 0: there is an m */
-} TYPES[] = {
-    [CLIP_Q4_0] = {18, 4, 8}, [CLIP_Q4_1] = {20, 4, 0}, [CLIP_Q5_0] = {22, 5, 16},
-    [CLIP_Q5_1] = {24, 5, 0}, [CLIP_Q8_0] = {34, 8, 0},
+    const char *name;
+    unsigned char bytes;        /* of a number, or of a block */
+    unsigned char bits, centre; /* of a block's q, and what is subtracted from it; centre 0: there is an m. bits 0: no blocks */
+} TYPES[CLIP_TYPES] = {
+    [CLIP_F32] = {"F32", 4, 0, 0},     [CLIP_F16] = {"F16", 2, 0, 0},
+    [CLIP_BF16] = {"BF16", 2, 0, 0},   [CLIP_F64] = {"F64", 8, 0, 0},
+    [CLIP_REAL] = {"real", sizeof(real), 0, 0},
+    [CLIP_Q4_0] = {"Q4_0", 18, 4, 8},  [CLIP_Q4_1] = {"Q4_1", 20, 4, 0},
+    [CLIP_Q5_0] = {"Q5_0", 22, 5, 16}, [CLIP_Q5_1] = {"Q5_1", 24, 5, 0},
+    [CLIP_Q8_0] = {"Q8_0", 34, 8, 0},
 };
 
-size_t clip_block_bytes(clip_type type) { return TYPES[type].bytes; }
+const char *clip_type_name(clip_type type) { return TYPES[type].name; }
+
+bool clip_type_find(const char *name, clip_type *type) {
+    for (int i = 0; i < CLIP_TYPES; i++)
+        if (i != CLIP_REAL && strcmp(TYPES[i].name, name) == 0) return *type = (clip_type)i, true;
+    return false;
+}
+
+size_t clip_block_bytes(clip_type type) { return TYPES[type].bits ? TYPES[type].bytes : 0; }
+
+size_t clip_bytes(clip_type type, size_t count) {
+    return TYPES[type].bits ? count / CLIP_BLOCK * TYPES[type].bytes : count * TYPES[type].bytes;
+}
 
 static real half_at(const unsigned char *p) {
     uint16_t h = (uint16_t)(p[0] | p[1] << 8);
@@ -207,11 +226,6 @@ void clip_block_unpack(clip_type type, const unsigned char *p, real *x) {
 }
 
 /* ---- stored numbers -> tensors -------------------------------------------------------------------- */
-size_t clip_bytes(clip_type type, size_t count) {
-    if (clip_block_bytes(type)) return count / CLIP_BLOCK * clip_block_bytes(type);
-    return count * (type == CLIP_REAL ? sizeof(real) : type == CLIP_F64 ? sizeof(double) : type == CLIP_F32 ? sizeof(float) : sizeof(uint16_t));
-}
-
 /* No kernel: chips without doubles have those. */
 static void from_double(const double *h, real *y, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = (real)h[i];

@@ -99,8 +99,13 @@ static inline size_t clip_depth(const clip_config *c) { return c->vision.layers 
 typedef enum {
     CLIP_F32, CLIP_F16, CLIP_BF16, CLIP_F64, CLIP_REAL,
     /* 32 numbers of a row in one block, as clip.cpp quantises them */
-    CLIP_Q4_0, CLIP_Q4_1, CLIP_Q5_0, CLIP_Q5_1, CLIP_Q8_0
+    CLIP_Q4_0, CLIP_Q4_1, CLIP_Q5_0, CLIP_Q5_1, CLIP_Q8_0,
+    CLIP_TYPES
 } clip_type;
+/* As files call it: "F32", "Q4_0"...; "real" for CLIP_REAL, which lies in memory alone. */
+const char *clip_type_name(clip_type type);
+/* The type that files call so. False: weights have no such type. */
+bool clip_type_find(const char *name, clip_type *type);
 /* Bytes that `count` numbers take as stored; of blocked types a multiple of 32. */
 size_t clip_bytes(clip_type type, size_t count);
 /* Of one block; 0: the type has none. Its CLIP_BLOCK numbers as real. */

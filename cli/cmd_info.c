@@ -31,8 +31,6 @@ const command info_command = {
 };
 
 /* ---- tensors -------------------------------------------------------------------------------------- */
-static const char *const type_names[] = {"F32", "F16", "BF16", "F64", "real", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"};
-
 typedef struct {
     bool list;
     const checkpoint *weights;
@@ -51,7 +49,7 @@ static bool count_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer
     if (!t->list) return true;
     char name[CHECKPOINT_NAME];
     checkpoint_weight_name(t->weights, kind, layer, name);
-    printf("  %-28s [%zu, %zu] %s%s\n", name, rows, cols, type_names[w->type],
+    printf("  %-28s [%zu, %zu] %s%s\n", name, rows, cols, clip_type_name(w->type),
            w->transposed ? ", stored transposed" : "");
     return true;
 }
@@ -108,9 +106,9 @@ static void print_text(const clip_config *c) {
 static void print_container(const checkpoint *w, const tally *t) {
     const tensors *s = checkpoint_tensors(w);
     char types[80] = "";
-    for (size_t i = 0; i < sizeof type_names / sizeof *type_names; i++)
+    for (int i = 0; i < CLIP_TYPES; i++)
         if (t->types >> i & 1)
-            snprintf(types + strlen(types), sizeof types - strlen(types), "%s%s", *types ? ", " : "", type_names[i]);
+            snprintf(types + strlen(types), sizeof types - strlen(types), "%s%s", *types ? ", " : "", clip_type_name((clip_type)i));
     printf("container  %s, %zu file%s, %s layout, %s\n", tensors_container(s), tensors_files(s),
            tensors_files(s) == 1 ? "" : "s", checkpoint_layout(w), types);
 }

@@ -26,18 +26,6 @@ static const file_tensor *find(const checkpoint *c, const char *name) { return t
 
 static const char *weights_file(const checkpoint *c) { return tensors_name(c->weights); }
 
-static const char *const TYPE_NAMES[] = {[CLIP_F32] = "F32",   [CLIP_F16] = "F16",   [CLIP_BF16] = "BF16", [CLIP_F64] = "F64",
-                                         [CLIP_REAL] = "",     [CLIP_Q4_0] = "Q4_0", [CLIP_Q4_1] = "Q4_1",
-                                         [CLIP_Q5_0] = "Q5_0", [CLIP_Q5_1] = "Q5_1", [CLIP_Q8_0] = "Q8_0"};
-
-static bool number_type(const file_tensor *t, clip_type *type) {
-    for (size_t i = 0; i < sizeof TYPE_NAMES / sizeof *TYPE_NAMES; i++) {
-        *type = (clip_type)i;
-        if (strcmp(TYPE_NAMES[i], t->type) == 0) return true;
-    }
-    return false;
-}
-
 /* A tensor may have sides of 1 in front: [1,1,D] for [D]. */
 static bool same_shape(const file_tensor *t, const size_t *shape, size_t rank) {
     const size_t *found = t->shape;
@@ -94,7 +82,7 @@ static bool bind(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
         return err_set(b->e, "%s: tensor \"%s\" has shape %s, expected %s by the config", weights_file(c), n.name,
                        st_shape(t->shape, t->rank).text, st_shape(shape, rank).text);
     *w = (clip_weight){.rows = rows, .cols = cols};
-    if (!number_type(t, &w->type))
+    if (!clip_type_find(t->type, &w->type))
         return err_set(b->e, "%s: tensor \"%s\" has dtype %s, expected F32, F16, BF16 or F64 (or clip.cpp's blocks)",
                        weights_file(c), n.name, t->type);
     b->used[t - tensors_at(c->weights, 0)] = true;

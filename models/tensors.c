@@ -4,32 +4,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "clip.h"
 #include "models/containers.h"
 
 /* ---- number types --------------------------------------------------------------------------------- */
-static const struct {
-    char name[8];
-    unsigned numbers, bytes; /* of one block */
-} TYPES[] = {{"F32", 1, 4},    {"F16", 1, 2},    {"BF16", 1, 2},   {"F64", 1, 8},    {"I64", 1, 8},
-             {"I32", 1, 4},    {"I16", 1, 2},    {"I8", 1, 1},     {"U8", 1, 1},     {"BOOL", 1, 1},
-             {"Q4_0", 32, 18}, {"Q4_1", 32, 20}, {"Q5_0", 32, 22}, {"Q5_1", 32, 24}, {"Q8_0", 32, 34}};
-
-bool tensor_count_bytes(const char *type, const size_t *shape, size_t rank, size_t *bytes) {
-    size_t n = 1;
-    for (size_t i = 0; i < rank; i++)
-        if (!size_mul(n, shape[i], &n)) return false;
-    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++) {
-        if (strcmp(TYPES[i].name, type) != 0) continue;
-        size_t row = rank ? shape[rank - 1] : 1;
-        return row % TYPES[i].numbers == 0 && size_mul(n / TYPES[i].numbers, TYPES[i].bytes, bytes);
+/* Of one block (a number, where a type has none): the types of weights (clip.h), and those that weights do not have. */
+static bool block_of(const char *type, size_t *numbers, size_t *bytes) {
+    static const struct {
+        char name[8];
+        unsigned char bytes;
+    } OTHERS[] = {{"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1}, {"U8", 1}, {"BOOL", 1}};
+    clip_type of_weights;
+    *numbers = 1;
+    if (clip_type_find(type, &of_weights)) {
+        if (clip_block_bytes(of_weights)) *numbers = CLIP_BLOCK;
+        *bytes = clip_bytes(of_weights, *numbers);
+        return true;
     }
+    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
+        if (strcmp(OTHERS[i].name, type) == 0) return *bytes = OTHERS[i].bytes, true;
     return false;
 }
 
+bool tensor_count_bytes(const char *type, const size_t *shape, size_t rank, size_t *bytes) {
+    size_t n = 1, row = rank ? shape[rank - 1] : 1, numbers, each;
+    for (size_t i = 0; i < rank; i++)
+        if (!size_mul(n, shape[i], &n)) return false;
+    return block_of(type, &numbers, &each) && row % numbers == 0 && size_mul(n / numbers, each, bytes);
+}
+
 size_t number_bytes(const char *type) {
-    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++)
-        if (strcmp(TYPES[i].name, type) == 0) return TYPES[i].numbers == 1 ? TYPES[i].bytes : 0;
-    return 0;
+    size_t numbers, each;
+    return block_of(type, &numbers, &each) && numbers == 1 ? each : 0;
 }
 
 size_t tensor_size(const file_tensor *w) {

@@ -80,12 +80,7 @@ bool part_shape(const tensors *file, const char *name, size_t *rows, size_t *col
 }
 
 static bool type_of(const file_tensor *w, clip_type *type, err *e) {
-    static const struct {
-        const char *name;
-        clip_type type;
-    } known[] = {{"F32", CLIP_F32}, {"F16", CLIP_F16}, {"BF16", CLIP_BF16}, {"F64", CLIP_F64}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strcmp(w->type, known[i].name)) return *type = known[i].type, true;
+    if (clip_type_find(w->type, type) && !clip_block_bytes(*type)) return true;
     return err_set(e, "%s: %s is %s, expected F32, F16, BF16 or F64", w->file, w->name, w->type);
 }
 
