@@ -50,3 +50,12 @@ void arena_reset(arena *a, size_t mark) {
 bool fault_memory(fault *f, const char *where, const arena *a, size_t bytes) {
     return fault_set(f, FAULT_MEMORY, where, (size_t[]){bytes, arena_left(a), a->size}, 3);
 }
+
+real *arena_numbers(arena *a, size_t rows, size_t cols, const char *where, fault *f) {
+    size_t count, bytes;
+    if (f->code) return NULL;
+    bool countable = size_mul(rows, cols, &count) && size_mul(count, sizeof(real), &bytes);
+    real *p = countable ? arena_alloc(a, count, sizeof(real)) : NULL;
+    if (!p) fault_memory(f, where, a, countable ? bytes : SIZE_MAX);
+    return p;
+}

@@ -83,7 +83,12 @@ size_t arena_mark(const arena *a);
 void arena_reset(arena *a, size_t mark);
 /* FAULT_MEMORY: `bytes` were asked of this arena in vain. Returns false. */
 bool fault_memory(fault *f, const char *where, const arena *a, size_t bytes);
+/* Room for rows * cols numbers. NULL, and that fault, when it is full; NULL also when there is a fault already, so that
+ * several may be taken and the fault looked at once. */
+real *arena_numbers(arena *a, size_t rows, size_t cols, const char *where, fault *f);
 
+/* ---- sizes -------------------------------------------------------------------------------- */
 /* a * b in *out; false when it does not fit in size_t. */
 bool size_mul(size_t a, size_t b, size_t *out);
+static inline size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 #endif

@@ -76,9 +76,8 @@ static void take(explained *x, fault *f) {
     explain_own(x, sizeof(chain), f);
     for (size_t i = 0; i < x->options.layers && !f->code; i++) take_layer(x, &x->layers[i], f);
     explain_take_pieces(x, 0, f);
-    scratch *s = f->code ? NULL : arena_alloc(x->memory, 1, sizeof *s);
-    if (!s) return (void)(f->code || fault_memory(f, "explain", x->memory, sizeof *s));
-    x->scratch = s;
+    scratch *s = explain_scratch(x, sizeof *s, f);
+    if (!s) return;
     s->g = explain_take(x, x->rows, D, f);
     for (int i = 0; i < 3; i++) s->rows[i] = explain_take(x, x->rows, i < 2 ? F : O > D ? O : D, f);
     s->a = explain_take(x, 1, F, f);

@@ -29,9 +29,8 @@ static void take(explained *x, fault *f) {
         own[i] = (kept){explain_take(x, n, D, f), explain_take(x, n, D, f), explain_take(x, 1, n, f),
                         explain_take(x, 1, n, f)};
     explain_take_pieces(x, 0, f);
-    scratch *s = f->code ? NULL : arena_alloc(x->memory, 1, sizeof *s);
-    if (!s) return (void)(f->code || fault_memory(f, "explain", x->memory, sizeof *s));
-    x->scratch = s;
+    scratch *s = explain_scratch(x, sizeof *s, f);
+    if (!s) return;
     real **tokens[] = {&s->y, &s->g, &s->k, &s->v}, **rows[] = {&s->gamma, &s->beta};
     for (size_t i = 0; i < 4; i++) *tokens[i] = explain_take(x, n, D, f);
     for (size_t i = 0; i < 2; i++) *rows[i] = explain_take(x, 1, D, f);

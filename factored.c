@@ -44,9 +44,8 @@ static void take(explained *x, fault *f) {
     for (size_t i = 0; i < x->options.layers && !f->code; i++)
         explain_factored_take(x, x->layers[i].index, &own[i], joined, f);
     explain_take_pieces(x, pieces_of(n, BLOCK_ROWS) * (F + D), f);
-    scratch *s = f->code ? NULL : arena_alloc(x->memory, 1, sizeof *s);
-    if (!s) return (void)(f->code || fault_memory(f, "explain", x->memory, sizeof *s));
-    x->scratch = s;
+    scratch *s = explain_scratch(x, sizeof *s, f);
+    if (!s) return;
     s->a = explain_take(x, 1, F, f);
     s->out_u = explain_take(x, 1, D, f);
     s->q = explain_take(x, n, F, f);

@@ -11,12 +11,13 @@ enum {
 
 /* ---- room ------------------------------------------------------------------------------------------ */
 real *explain_take(explained *x, size_t rows, size_t cols, fault *f) {
-    size_t count, bytes;
-    if (f->code) return NULL;
-    if (!size_mul(rows, cols, &count) || !size_mul(count, sizeof(real), &bytes)) bytes = SIZE_MAX;
-    real *p = bytes == SIZE_MAX ? NULL : arena_alloc(x->memory, count, sizeof(real));
-    if (!p) fault_memory(f, "explain", x->memory, bytes);
-    return p;
+    return arena_numbers(x->memory, rows, cols, "explain", f);
+}
+
+void *explain_scratch(explained *x, size_t bytes, fault *f) {
+    x->scratch = f->code ? NULL : arena_alloc(x->memory, 1, bytes);
+    if (!x->scratch) fault_memory(f, "explain", x->memory, bytes);
+    return x->scratch;
 }
 
 void *explain_own(explained *x, size_t bytes, fault *f) {

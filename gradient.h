@@ -48,16 +48,17 @@ extern const struct explain_gradient explain_factored, explain_chained, explain_
 
 /* ---- sizes --------------------------------------------------------------------------------------------------- */
 enum { BLOCK_ROWS = 64 }; /* rows of [n,F] that one task works on */
-static inline size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t pieces_of(size_t n, size_t most) { return (n + most - 1) / most; }
 static inline size_t explain_cores(const explained *x) { return x->cores ? x->cores->width : 1; }
 static inline size_t explain_columns(const explained *x) { return x->n - x->first; } /* of A, but for the class token's */
 
 /* ---- room ------------------------------------------------------------------------------------------------------ */
-/* rows * cols reals from the arena; a fault and NULL when it is full, or when there is a fault already. */
+/* Of rows * cols numbers: arena_numbers of x's memory. */
 real *explain_take(explained *x, size_t rows, size_t cols, fault *f);
 /* The same for each layer's own struct, zeroed; *own for all to see. */
 void *explain_own(explained *x, size_t bytes, fault *f);
+/* And the struct that all layers share: x->scratch, not zeroed. NULL when memory is full, or when there is a fault already. */
+void *explain_scratch(explained *x, size_t bytes, fault *f);
 /* A weight's numbers as `real` [rows,cols], kept in the arena where they are not stored so. NULL: not there. */
 const real *explain_weight(explained *x, const clip_weight *w, fault *f);
 /* Room for pieces of G: heads and tokens of x, at least `least` numbers of parts. */

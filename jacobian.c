@@ -28,9 +28,8 @@ static void take(explained *x, fault *f) {
     size_t n = x->n, D = x->tower->width, E = x->model->config.embed, M = EXPLAIN_GROUP;
     kept *own = explain_own(x, sizeof *own, f);
     explain_take_pieces(x, 0, f);
-    scratch *s = f->code ? NULL : arena_alloc(x->memory, 1, sizeof *s);
-    if (!s) return (void)(f->code || fault_memory(f, "explain", x->memory, sizeof *s));
-    x->scratch = s;
+    scratch *s = explain_scratch(x, sizeof *s, f);
+    if (!s) return;
     s->gz = explain_take(x, E, M, f);
     s->dgz = explain_take(x, explain_cores(x) * E, M, f);
     s->token = explain_take(x, explain_cores(x) * D, M, f);

@@ -3,8 +3,6 @@
 #include <string.h>
 #include "kernels.h"
 
-static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
-
 /* Half-pixel centres (4.4): cell i of `to` lies at (i + 1/2) from/to - 1/2, edges repeated. */
 static double lerp_at(size_t from, size_t to, size_t i, size_t *cell) {
     double at = ((double)i + 0.5) * (double)from / (double)to - 0.5;

@@ -15,15 +15,7 @@ invert_options invert_defaults_of(const clip_config *c) {
     return o;
 }
 
-static real *take(arena *a, size_t rows, size_t cols, fault *f) {
-    size_t count, bytes = SIZE_MAX;
-    if (f->code) return NULL;
-    real *p = size_mul(rows, cols, &count) && size_mul(count, sizeof(real), &bytes)
-                  ? arena_alloc(a, count, sizeof(real))
-                  : NULL;
-    if (!p) fault_memory(f, "maskinv", a, bytes);
-    return p;
-}
+static real *take(arena *a, size_t rows, size_t cols, fault *f) { return arena_numbers(a, rows, cols, "maskinv", f); }
 
 /* ---- Dice, on the grid ------------------------------------------------------------------------------ */
 /* (5.1)  the map at the mask's size is M = C(R - low)/(high - low): C enlarges by the patch, then goes bilinearly to

@@ -17,10 +17,7 @@ static size_t at_depth(size_t b, size_t L) {
 }
 
 static real *take(explainer *x, size_t rows, size_t cols) {
-    size_t count = 0;
-    real *p = size_mul(rows, cols, &count) ? arena_alloc(x->memory, count, sizeof *p) : NULL;
-    if (!p) fault_memory(&x->tape.fault, "dense method", x->memory, count * sizeof *p);
-    return p;
+    return arena_numbers(x->memory, rows, cols, "dense method", &x->tape.fault);
 }
 
 /* What has no class token among its patches was refused before (methods.c). */

@@ -139,10 +139,7 @@ static void be_sure(decision *d, real *sure) {
 
 /* ---- rooms ----------------------------------------------------------------------------------------------------- */
 static real *numbers(arena *memory, size_t rows, size_t cols, fault *f) {
-    size_t count = 0;
-    real *p = size_mul(rows, cols, &count) ? arena_alloc(memory, count, sizeof *p) : NULL;
-    if (!p) fault_memory(f, "classes of all pixels", memory, count * sizeof *p);
-    return p;
+    return arena_numbers(memory, rows, cols, "classes of all pixels", f);
 }
 
 /* PAMR is guided by the network's input, enlarged like the logits. */

@@ -226,8 +226,6 @@ static void share_of(size_t n, size_t i, size_t shares, size_t *first, size_t *l
     *last = n * (i + 1) / shares;
 }
 
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
 /* ---- forward ----------------------------------------------------------------------------------------- */
 
 static ag_tensor *image_forward(ag_tape *t, const clip_model *m, const real *patches, size_t count) {
@@ -263,13 +261,13 @@ static void forward_task(void *arg, size_t index) {
     memset(w->gradient, 0, c->params.numbers * sizeof(real));
     share_of(b->captions, index, c->plan.shares, &first, &last);
     for (size_t i = first; i < last; i += c->plan.texts_chunk) {
-        chunk k = {ag_tape_mark(&w->tape), NULL, i, least(c->plan.texts_chunk, last - i), false};
+        chunk k = {ag_tape_mark(&w->tape), NULL, i, at_most(c->plan.texts_chunk, last - i), false};
         k.z = clip_text(&w->tape, w->model, b->ids + i * b->length, k.count, b->length);
         if (!keep_chunk(c, w, k)) return;
     }
     share_of(b->pictures, index, c->plan.shares, &first, &last);
     for (size_t i = first; i < last; i += c->plan.images_chunk) {
-        chunk k = {ag_tape_mark(&w->tape), NULL, i, least(c->plan.images_chunk, last - i), true};
+        chunk k = {ag_tape_mark(&w->tape), NULL, i, at_most(c->plan.images_chunk, last - i), true};
         k.z = image_forward(&w->tape, w->model, b->patches + i * picture_numbers(&c->config), k.count);
         if (!keep_chunk(c, w, k)) return;
     }
@@ -413,7 +411,7 @@ static void embed_task(void *arg, size_t index) {
     w->tape.recording = false;
     share_of(c->ask.count, index, c->plan.shares, &first, &last);
     for (size_t i = first; i < last; i += most) {
-        size_t count = least(most, last - i);
+        size_t count = at_most(most, last - i);
         ag_tensor *z =
             c->ask.patches
                 ? image_forward(&w->tape, c->ask.model, c->ask.patches + i * picture_numbers(&c->config), count)
