@@ -124,23 +124,15 @@ bool explain_group(explained *x, const real *e, size_t count, explain_each *each
 bool explain_legrad(explained *x, const real *e, real *map, fault *f) {
     size_t mark = arena_mark(x->memory);
     real *grid = explain_take(x, x->gh, x->gw, f);
-    bool ok = grid && explain_grid(x, e, grid, f) &&
-              explain_map(x, grid, map, f);
+    bool ok = grid && explain_grid(x, e, grid, f) && explain_map(x, grid, map, f);
     arena_reset(x->memory, mark);
     return ok;
 }
 
 bool explain_map(explained *x, const real *grid, real *map, fault *f) {
-    size_t cells = x->gh * x->gw, mark = arena_mark(x->memory);
-    if (x->unit_scale != 1)
-        return map_from_grid(grid, x->gh, x->gw, x->model->config.patch, x->options.layers, map, x->memory, f);
-    extremes e;
-    real *unit = explain_take(x, x->gh, x->gw, f);
-    bool ok = unit && map_range(grid, x->gh, x->gw, 1, x->options.layers, &e, f);
-    for (size_t j = 0; ok && j < cells; j++) unit[j] = map_unit(grid[j], &e);
-    ok = ok && map_fit(unit, x->gh, x->gw, map, x->height, x->width, x->memory, f);
-    arena_reset(x->memory, mark);
-    return ok;
+    if (x->unit_scale == 1)
+        return map_from_unit_grid(grid, x->gh, x->gw, x->options.layers, map, x->height, x->width, x->memory, f);
+    return map_from_grid(grid, x->gh, x->gw, x->unit_scale, x->options.layers, map, x->memory, f);
 }
 
 /* ==== opening: the forward pass, and what is kept of it ====================================================== */
@@ -396,12 +388,10 @@ static bool fits_family(const explained *x, fault *f) {
 
 /* (4.20)  SigLIP's correction: what the usual words of every text look at says nothing about this one. */
 static bool correct(explained *x, fault *f) {
-    size_t cells = x->gh * x->gw;
-    extremes e;
     real *keep = explain_take(x, x->gh, x->gw, f);
-    if (!keep || !explain_grid(x, x->options.usual, keep, f) || !map_range(keep, x->gh, x->gw, 1, x->options.layers, &e, f))
+    if (!keep || !explain_grid(x, x->options.usual, keep, f) || !map_unit_grid(keep, x->gh, x->gw, x->options.layers, keep, f))
         return false;
-    for (size_t j = 0; j < cells; j++) keep[j] = map_unit(keep[j], &e) <= (real)0.8;
+    for (size_t j = 0; j < x->gh * x->gw; j++) keep[j] = keep[j] <= (real)0.8;
     x->keep = keep;
     return true;
 }

@@ -159,6 +159,22 @@ bool map_from_grid(const real *grid, size_t gh, size_t gw, size_t scale, size_t 
     return ok;
 }
 
+bool map_unit_grid(const real *in, size_t gh, size_t gw, size_t layers, real *out, fault *f) {
+    extremes e;
+    if (!map_range(in, gh, gw, 1, layers, &e, f)) return false;
+    for (size_t j = 0; j < gh * gw; j++) out[j] = map_unit(in[j], &e);
+    return true;
+}
+
+bool map_from_unit_grid(const real *grid, size_t gh, size_t gw, size_t layers, real *map, size_t height, size_t width,
+                        arena *memory, fault *f) {
+    size_t mark = arena_mark(memory);
+    real *unit = arena_numbers(memory, gh, gw, "map", f);
+    bool ok = unit && map_unit_grid(grid, gh, gw, layers, unit, f) && map_fit(unit, gh, gw, map, height, width, memory, f);
+    arena_reset(memory, mark);
+    return ok;
+}
+
 bool map_fit(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow, arena *memory, fault *f) {
     size_t mark = arena_mark(memory);
     lerp y, x;

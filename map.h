@@ -40,10 +40,15 @@ bool map_range(const real *grid, size_t gh, size_t gw, size_t scale, size_t laye
 void map_extremes_transpose(real *grid, size_t gh, size_t gw, size_t scale, const size_t pixel[2], real g);
 /* (v - low)/(high - low), within 0..1 */
 real map_unit(real v, const extremes *e);
+/* The same of every cell of in [gh,gw], as it stands; out may be in. Faults as map_range's. */
+bool map_unit_grid(const real *in, size_t gh, size_t gw, size_t layers, real *out, fault *f);
 /* grid [gh,gw] -> map [gh*scale, gw*scale], min-max to 0..1; layers is for the FLAT fault's text. Scratch from memory.
  */
 bool map_from_grid(const real *grid, size_t gh, size_t gw, size_t scale, size_t layers, real *map, arena *memory,
                    fault *f);
+/* The other order: min-max on the grid, then enlarged to map [height,width]. */
+bool map_from_unit_grid(const real *grid, size_t gh, size_t gw, size_t layers, real *map, size_t height, size_t width,
+                        arena *memory, fault *f);
 /* Bilinear, no antialias: in [h,w] -> out [oh,ow]. (image.h has a map_resize of its own.) */
 bool map_fit(const real *in, size_t h, size_t w, real *out, size_t oh, size_t ow, arena *memory, fault *f);
 

@@ -400,32 +400,14 @@ static bool legrad_map(explainer *x, const real *grid, real *map, fault *f) {
     return explain_map(&x->legrad, grid, map, f);
 }
 
+/* Enlarged, then min-max. */
 static bool map_of_grid(explainer *x, const real *grid, real *map, fault *f) {
-    if (x->how->family == FAMILY_LEGRAD) return explain_map(&x->legrad, grid, map, f);
     return map_from_grid(grid, x->gh, x->gw, x->model->config.patch, x->blocks, map, x->memory, f);
 }
 
-/* min-max over n cells: in -> out in 0..1 */
-static bool to_unit(const explainer *x, const real *in, real *out, size_t n, fault *f) {
-    real low = in[0], high = in[0];
-    for (size_t i = 0; i < n; i++) {
-        low = in[i] < low ? in[i] : low;
-        high = in[i] > high ? in[i] : high;
-    }
-    if (!k_finite(in, n)) return fault_set(f, FAULT_NAN, "the map", NULL, 0);
-    if (!(high > low)) return fault_set(f, FAULT_FLAT, "the map", &x->blocks, 1);
-    for (size_t i = 0; i < n; i++) out[i] = (in[i] - low) / (high - low);
-    return true;
-}
-
-/* CLIP Surgery's code takes min-max on the grid and then enlarges; the others enlarge first. */
+/* Min-max, then enlarged, as CLIP Surgery's code has it. */
 static bool map_of_unit_grid(explainer *x, const real *grid, real *map, fault *f) {
-    size_t cells = x->gh * x->gw, mark = arena_mark(x->memory);
-    real *unit = arena_alloc(x->memory, cells, sizeof *unit);
-    if (!unit) return fault_memory(f, "map", x->memory, cells * sizeof *unit);
-    bool ok = to_unit(x, grid, unit, cells, f) && map_fit(unit, x->gh, x->gw, map, x->height, x->width, x->memory, f);
-    arena_reset(x->memory, mark);
-    return ok;
+    return map_from_unit_grid(grid, x->gh, x->gw, x->blocks, map, x->height, x->width, x->memory, f);
 }
 
 /* ---- the table ------------------------------------------------------------------------------------------------- */
@@ -647,7 +629,7 @@ bool method_points(explainer *x, const real *grid, size_t height, size_t width, 
         arena_reset(x->memory, mark);
         return fault_memory(f, "points", x->memory, n * (sizeof *small + sizeof *rank));
     }
-    bool ok = map_fit(grid, x->gh, x->gw, small, rows, cols, x->memory, f) && to_unit(x, small, small, n, f);
+    bool ok = map_fit(grid, x->gh, x->gw, small, rows, cols, x->memory, f) && map_unit_grid(small, rows, cols, x->blocks, small, f);
     if (ok) rank_cells(small, rank, n);
     for (size_t i = 0; ok && i < n; i++) most += small[i] >= (real)0.8;
     if (most > n / 2) most = n / 2;
