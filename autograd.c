@@ -2,7 +2,7 @@
  *
  * Forward, every op computes its result at once and leaves a note on the tape: who I am (op), what I
  * came from (in). Backward, ag_grad walks the notes from last to first. Each op then knows the gradient g
- * of the result y and owes each input x the product J^T g, J = dy/dx; `give` adds it to what x already has.
+ * of the result y and owes each input x the product J^T g, J = dy/dx; tape_give adds it to what x has got so far.
  *
  * The one idea beyond the textbook: a backward is itself made of ops. So the ops form families closed
  * under differentiation (a product's gradient is two products, a sum's is a broadcast), and a gradient that
@@ -47,7 +47,6 @@ void *tape_take(ag_tape *t, size_t count, size_t each) {
     return NULL;
 }
 
-/* A tensor that nothing is known of but its shape; data NULL: taken from the arena. */
 ag_tensor *tape_make(ag_tape *t, size_t batch, size_t rows, size_t cols, real *data) {
     size_t size = 0;
     if (t->fault.code) return NULL;
@@ -62,7 +61,6 @@ ag_tensor *tape_make(ag_tape *t, size_t batch, size_t rows, size_t cols, real *d
     return x;
 }
 
-/* The result of an op, on the tape if it depends on a leaf. y->in is set in any case: the loops read it. */
 ag_tensor *tape_record(ag_tape *t, const struct ag_op *op, ag_tensor *y, ag_tensor *a, ag_tensor *b, ag_tensor *c) {
     if (!y) return NULL;
     y->in[0] = a, y->in[1] = b, y->in[2] = c;
@@ -78,7 +76,6 @@ ag_tensor *tape_record(ag_tape *t, const struct ag_op *op, ag_tensor *y, ag_tens
     return y;
 }
 
-/* An op's result of x's shape. */
 ag_tensor *tape_like(ag_tape *t, const struct ag_op *op, ag_tensor *x, ag_tensor *b, ag_tensor *c) {
     return x ? tape_record(t, op, tape_make(t, x->batch, x->rows, x->cols, NULL), x, b, c) : NULL;
 }
@@ -136,7 +133,7 @@ ag_tensor *tape_run(ag_tape *t, ag_tensor *y, size_t rows, size_t cols, row_loop
 
 /* ---- ag_grad -------------------------------------------------------------------------------- */
 
-/* x's gradient grows by c, a tensor of as many elements. Differentiable: by an op. Otherwise in place, in whichever of
+/* Differentiable: by an op. Otherwise in place, in whichever of
  * the two buffers is nobody else's: a backward gives each tensor it makes once, and g, which it may hand on to
  * several inputs, is `shared`. */
 void tape_give(ag_tape *t, ag_tensor *x, ag_tensor *c) {
@@ -158,13 +155,10 @@ void tape_give(ag_tape *t, ag_tensor *x, ag_tensor *c) {
     }
 }
 
-/* Does the sweep want x's gradient? */
 bool tape_wants(const ag_tensor *x) { return x && x->marked; }
 
-/* The buffer to which a parameter's gradient may be added without making a tensor of it first, or NULL. */
 real *tape_straight(const ag_tape *t, const ag_tensor *x) { return tape_wants(x) && !t->recording ? x->sum : NULL; }
 
-/* x's gradient is the sum of g's rows, and of its batch. */
 void tape_give_row_sum(ag_tape *t, ag_tensor *x, ag_tensor *g) {
     real *sum = tape_straight(t, x);
     if (!g) return;

@@ -254,6 +254,7 @@ typedef struct { /* what one block computes, in order; all on the tape's arena *
 /* The block's pieces. taps may be NULL where it is not asked for more than it returns. */
 void clip_qkv(ag_tape *t, const clip_run *run, const clip_block_weights *w, ag_tensor *x, ag_tensor **q, ag_tensor **k,
               ag_tensor **v);
+real clip_attention_factor(const clip_tower *tower); /* 1/sqrt(d) */
 ag_tensor *clip_attention(ag_tape *t, const clip_run *run, ag_tensor *q, ag_tensor *k); /* A */
 /* What attention adds to x0, from the merged heads [B,n,D]. */
 ag_tensor *clip_merge(ag_tape *t, const clip_run *run, const clip_block_weights *w, ag_tensor *mixed, clip_taps *taps);

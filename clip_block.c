@@ -15,13 +15,11 @@ void clip_qkv(ag_tape *t, const clip_run *run, const clip_block_weights *w, ag_t
     if (k && run->turn) *k = ag_turn(t, *k, run->turn, run->first);
 }
 
-static real logit_factor(const clip_tower *tower) { /* 1/sqrt(d) */
-    return (real)(1 / sqrt((double)(tower->width / tower->heads)));
-}
+real clip_attention_factor(const clip_tower *tower) { return (real)(1 / sqrt((double)(tower->width / tower->heads))); }
 
 /* (1.5)  A^h = softmax(q_h k_h^T / sqrt(d)) */
 ag_tensor *clip_attention(ag_tape *t, const clip_run *run, ag_tensor *q, ag_tensor *k) {
-    ag_tensor *logits = ag_scores(t, q, k, run->tower->heads, logit_factor(run->tower));
+    ag_tensor *logits = ag_scores(t, q, k, run->tower->heads, clip_attention_factor(run->tower));
     if (run->mask) logits = ag_add(t, logits, run->mask);
     return ag_softmax(t, logits, run->causal);
 }
@@ -58,7 +56,7 @@ ag_tensor *clip_mlp(ag_tape *t, const clip_run *run, const clip_block_weights *w
     return branch(t, tower, &w->ln2_gamma, &w->ln2_beta, &w->scale2, p->deep);
 }
 
-/* ---- attention in little memory: what clip_attention and ag_mix compute, some query rows at a time ------------- */
+/* ---- attention in little memory: (1.5), (1.6) as clip_attention and ag_mix compute them, some query rows at a time ------------- */
 enum { QUERY_ROWS = 256 };
 
 typedef struct {
@@ -87,13 +85,12 @@ static void lean_task(void *arg, size_t i) { /* every width-th head, in a scratc
 
 static ag_tensor *attend_lean(ag_tape *t, const clip_run *run, ag_tensor *q, ag_tensor *k, ag_tensor *v) {
     if (!q || !k || !v) return NULL;
-    const clip_tower *tower = run->tower;
-    bool causal = run->causal;
-    size_t n = q->rows, rows = causal || n < QUERY_ROWS ? n : QUERY_ROWS, width = t->cores ? t->cores->width : 1;
+    size_t n = q->rows, rows = run->causal || n < QUERY_ROWS ? n : QUERY_ROWS, width = t->cores ? t->cores->width : 1;
     ag_tensor *out = ag_new(t, q->batch, n, q->cols), *scratch = ag_new(t, width, rows, n);
     if (!out || !scratch) return NULL;
-    lean l = {q->data, k->data, v->data,     out->data, scratch->data,       q->batch,
-              n,       q->cols, tower->heads, rows,      width, logit_factor(tower), causal};
+    lean l = {.q = q->data, .k = k->data, .v = v->data, .out = out->data, .scratch = scratch->data, .batch = q->batch, .n = n,
+              .D = q->cols, .heads = run->tower->heads, .rows = rows, .width = width,
+              .factor = clip_attention_factor(run->tower), .causal = run->causal};
     spread(t->cores, width, lean_task, &l);
     return out;
 }

@@ -42,7 +42,7 @@ static uint32_t *pad_ids(ag_tape *t, const clip_config *c, const uint32_t *ids, 
     return padded;
 }
 
-/* Rows first..first+n-1 of the position table (1.23). */
+/* Rows 0..n-1 of the position table; from row LONG_CLIP_KEPT on, of the second one (1.23). */
 static ag_tensor *positions(ag_tape *t, const clip_model *m, size_t n) {
     const clip_config *c = &m->config;
     uint32_t *rows = clip_index(t, n);
@@ -88,7 +88,7 @@ static ag_tensor *class_row(ag_tape *t, const clip_model *m, const uint32_t *ids
     return ag_rows(t, x, last, 1);
 }
 
-/* The rows [texts,1,W] after the blocks that the texts are read at, of models with a class token. */
+/* Of several texts, one after the other, since each has a mask of its own: [texts,1,W]. */
 static ag_tensor *class_rows(ag_tape *t, const clip_model *m, const uint32_t *ids, size_t texts, size_t n) {
     size_t W = m->config.text.width;
     ag_tensor *out = ag_new(t, texts, 1, W);
@@ -110,12 +110,8 @@ ag_tensor *clip_text(ag_tape *t, const clip_model *m, const uint32_t *ids, size_
     uint32_t *padded = pad_ids(t, c, ids, texts, length, n, ends);
     if (!padded) return NULL;
     clip_run run = {.tower = &c->text, .act = c->act_text, .causal = !c->text_unmasked};
-    ag_tensor *x;
-    if (c->text_class) {
-        x = class_rows(t, m, padded, texts, n);
-    } else {
-        x = clip_blocks_read(t, &run, m->text_blocks, embed_ids(t, m, padded, texts, n), ends);
-    }
+    ag_tensor *x = c->text_class ? class_rows(t, m, padded, texts, n)
+                                 : clip_blocks_read(t, &run, m->text_blocks, embed_ids(t, m, padded, texts, n), ends);
     x = clip_norm(t, &m->final_gamma, &m->final_beta, c->text.eps, x);
     return c->no_text_proj ? x : clip_linear(t, &m->text_proj, &m->text_proj_bias, x);
 }
@@ -178,7 +174,7 @@ typedef struct {
     bool ended;
 } beam;
 
-/* Log probabilities of the id after `b`; the end is forbidden while it is too short. */
+/* Log probabilities of the id after b's; the end is forbidden while b is too short. */
 static ag_tensor *next_ids(ag_tape *t, const clip_model *m, ag_tensor *image, const clip_caption_options *o,
                            const beam *b) {
     ag_tensor *logits = clip_caption_logits(t, m, image, b->ids, b->count, true);

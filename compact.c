@@ -72,7 +72,7 @@ static void add_row(real *y, size_t stride, size_t rows, const real *row, size_t
     for (size_t i = 0; i < rows; i++) k_axpy(1, row, y + i * stride, count);
 }
 
-/* y [n,D] = x [n,D] W^T + b, or y += it; W [D,D]. */
+/* out [n,D] = in [n,D] W^T + b, or out += it; W [D,D]. */
 static void linear(explained *x, const clip_weight *w, const clip_weight *bias, const real *in, bool add, real *out) {
     const scratch *s = x->scratch;
     size_t n = x->n, D = x->tower->width;
@@ -170,7 +170,7 @@ static void forward(explain_pass *p) {
     explain_pooled(x, p->l); /* u */
     norm(x, &w->ln2_gamma, &w->ln2_beta, own->x1, s->y);
     memset(b, 0, n * D * sizeof *b);
-    for (size_t j = 0, units; j < F; j += units) { /* a = W2^T u, b_i = (act'(h_i) . a) W1 */
+    for (size_t j = 0, units; j < F; j += units) { /* (4.8) a = W2^T u, (4.9) b_i = (act'(h_i) . a) W1 */
         units = at_most(SLICE, F - j);
         slice up = hidden(x, w, s->y, j, units), down = unpack(x, &w->fc2, 0, D, j, units, s->w[1]);
         memset(a, 0, sizeof a);
@@ -182,7 +182,7 @@ static void forward(explain_pass *p) {
     vector(&w->ln2_gamma, 0, D, s->gamma);
     k_layernorm_grad(own->x1, own->mean, own->rstd, s->gamma, b, b, NULL, NULL, n, D);
     add_row(b, D, n, x->work.u, D);
-    for (size_t r = 0, rows; r < D; r += rows) { /* g = (u + LN2^T b) W_o */
+    for (size_t r = 0, rows; r < D; r += rows) { /* (4.10) g = (u + LN2^T b) W_o */
         rows = at_most(SLICE, D - r);
         slice out = unpack(x, &w->out, r, rows, 0, D, s->w[0]);
         gemm_spread(x->cores, NO_T, NO_T, n, D, rows, 1, b + r, D, out.at, out.stride, r ? 1 : 0, s->g, D);

@@ -4,7 +4,8 @@
  *     static void keep(explained *x, explain_layer *l, ...);           // what a layer that has just run leaves behind
  *     static void forward(explain_pass *p);                            // e -> one layer's relevance
  *     static void transposed(explain_pass *p);                         // dL/dR -> dL/de
- *     const struct explain_gradient explain_mine = {"mine", false, NULL, take, keep, forward, transposed, NULL};
+ *     const struct explain_gradient explain_mine = {
+ *         .name = "mine", .take = take, .keep = keep, .forward = forward, .transposed = transposed};
  *
  * A new gradient is such a file, a word in explain.h's gradient_kind and a line of explain.c's GRADIENTS. What a
  * gradient keeps is its own, behind explain_layer.own and explained.scratch; the rest of this header they share.

@@ -3,14 +3,7 @@
 #include <math.h>
 #include "simd.h"
 
-/* Into every clone of a SIMD_KERNEL, or the loop would not vectorise. */
-#if defined(__GNUC__)
-#define INLINE inline __attribute__((always_inline))
-#else
-#define INLINE inline
-#endif
-
-static INLINE float float_of(uint32_t u) { /* the float with these bits */
+static ALWAYS_INLINE float float_of(uint32_t u) { /* the float with these bits */
     float f;
     memcpy(&f, &u, sizeof f);
     return f;
@@ -19,18 +12,18 @@ static INLINE float float_of(uint32_t u) { /* the float with these bits */
 /* ---- exp, sigmoid, the normal distribution --------------------------------------------------- */
 #ifdef MASKINV_DOUBLE
 #define R(x) x
-static INLINE real exp_(real x) { return exp(x); }
-static INLINE real cdf_(real x) { return 0.5 * (1 + erf(x * 0.70710678118654752440)); }
+static ALWAYS_INLINE real exp_(real x) { return exp(x); }
+static ALWAYS_INLINE real cdf_(real x) { return 0.5 * (1 + erf(x * 0.70710678118654752440)); }
 #else
 #define R(x) x##f
-static INLINE uint32_t bits_of(float f) {
+static ALWAYS_INLINE uint32_t bits_of(float f) {
     uint32_t u;
     memcpy(&u, &f, sizeof u);
     return u;
 }
 
 /* e^x within 2 ulp: x = n ln2 + r, e^x = 2^n P(r). Branch-free so that it vectorises; NaN comes through. */
-static INLINE real exp_(real x) {
+static ALWAYS_INLINE real exp_(real x) {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
     float z = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the low bits of z are round(x / ln2) */
@@ -47,7 +40,7 @@ static INLINE real exp_(real x) {
 }
 
 /* Phi(x) = (1 + erf(x/sqrt2))/2, erf by Abramowitz & Stegun 7.1.26: within 1.5e-7 */
-static INLINE real cdf_(real x) {
+static ALWAYS_INLINE real cdf_(real x) {
     float a = fabsf(x) * 0.70710678f, t = 1 / (1 + 0.3275911f * a);
     float p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
     float tail = 0.5f * p * exp_(-a * a);
@@ -55,8 +48,8 @@ static INLINE real cdf_(real x) {
 }
 #endif
 
-static INLINE real sigmoid_(real x) { return 1 / (1 + exp_(-x)); }
-static INLINE real pdf_(real x) { return R(0.39894228040143268) * exp_(-x * x / 2); }
+static ALWAYS_INLINE real sigmoid_(real x) { return 1 / (1 + exp_(-x)); }
+static ALWAYS_INLINE real pdf_(real x) { return R(0.39894228040143268) * exp_(-x * x / 2); }
 
 SIMD_KERNEL void k_exp(const real *x, real *y, size_t n) {
 #pragma omp simd
@@ -64,33 +57,33 @@ SIMD_KERNEL void k_exp(const real *x, real *y, size_t n) {
 }
 
 /* ---- activations: act, act', act'' ----------------------------------------------------------- */
-static INLINE real quick0(real x) { return x * sigmoid_(R(1.702) * x); }
-static INLINE real quick1(real x) {
+static ALWAYS_INLINE real quick0(real x) { return x * sigmoid_(R(1.702) * x); }
+static ALWAYS_INLINE real quick1(real x) {
     real s = sigmoid_(R(1.702) * x);
     return s + R(1.702) * x * s * (1 - s);
 }
-static INLINE real quick2(real x) {
+static ALWAYS_INLINE real quick2(real x) {
     real s = sigmoid_(R(1.702) * x);
     return R(1.702) * s * (1 - s) * (2 + R(1.702) * x * (1 - 2 * s));
 }
 /* x sigmoid(w(x)) with its derivatives: w = x (silu), and w = 2 sqrt(2/pi)(x + 0.044715 x^3), which is gelu with the tanh in
  * place of erf, since (1 + tanh u)/2 = sigmoid(2u). */
 #define SIGMOID_FAMILY(name, W, W1, W2)                                                                                \
-    static INLINE real name##0(real x) { return x * sigmoid_(W); }                                                     \
-    static INLINE real name##1(real x) {                                                                               \
+    static ALWAYS_INLINE real name##0(real x) { return x * sigmoid_(W); }                                                     \
+    static ALWAYS_INLINE real name##1(real x) {                                                                               \
         real s = sigmoid_(W);                                                                                          \
         return s + x * s * (1 - s) * (W1);                                                                             \
     }                                                                                                                  \
-    static INLINE real name##2(real x) {                                                                               \
+    static ALWAYS_INLINE real name##2(real x) {                                                                               \
         real s = sigmoid_(W), w1 = W1;                                                                                 \
         return s * (1 - s) * (2 * w1 + x * (W2) + x * w1 * w1 * (1 - 2 * s));                                          \
     }
 #define TANH_C R(1.5957691216057308)
 SIGMOID_FAMILY(silu, x, 1, 0)
 SIGMOID_FAMILY(tanh, TANH_C *(x + R(0.044715) * x * x * x), TANH_C *(1 + R(0.134145) * x * x), TANH_C *R(0.26829) * x)
-static INLINE real gelu0(real x) { return x * cdf_(x); }
-static INLINE real gelu1(real x) { return cdf_(x) + x * pdf_(x); }
-static INLINE real gelu2(real x) { return pdf_(x) * (2 - x * x); }
+static ALWAYS_INLINE real gelu0(real x) { return x * cdf_(x); }
+static ALWAYS_INLINE real gelu1(real x) { return cdf_(x) + x * pdf_(x); }
+static ALWAYS_INLINE real gelu2(real x) { return pdf_(x) * (2 - x * x); }
 
 #define EACH(name, f)                                                                                                  \
     SIMD_LOCAL static void name(const real *x, real *y, size_t n) {                                                   \
@@ -147,7 +140,7 @@ void k_act_both(act_kind kind, const real *x, real *y, real *d, size_t n) {
 }
 
 /* ---- softmax --------------------------------------------------------------------------------- */
-static INLINE real row_max(const real *s, size_t n) {
+static ALWAYS_INLINE real row_max(const real *s, size_t n) {
     real top = s[0];
 #pragma omp simd reduction(max : top)
     for (size_t j = 0; j < n; j++) top = s[j] > top ? s[j] : top;
@@ -319,7 +312,7 @@ SIMD_KERNEL void k_sum_rows(const real *x, real *sum, size_t rows, size_t cols) 
 
 /* ---- stored weights to real -------------------------------------------------------------------- */
 /* float16: sign, 5 bits exponent, 10 bits fraction. Subnormals by subtraction, so that no slow denormal is touched. */
-static INLINE float half_(uint16_t h) {
+static ALWAYS_INLINE float half_(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7FFFu) << 13;
     float tiny = float_of(rest + 0x38800000u) - 6.103515625e-5f; /* (2^-14 + fraction) - 2^-14 */
     float normal = float_of(rest + 0x38000000u);                 /* exponent bias 15 -> 127 */

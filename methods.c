@@ -86,7 +86,7 @@ static ag_tensor *attend_gem(const head_inputs *in) {
 head_inputs method_inputs(explainer *x, const clip_block_weights *w, ag_tensor *in) {
     const clip_tower *tower = &x->model->config.vision;
     head_inputs h = {.t = &x->tape, .tower = tower, .w = w, .x = in, .gh = x->gh, .gw = x->gw};
-    h.factor = (real)(1 / sqrt((double)(tower->width / tower->heads)));
+    h.factor = clip_attention_factor(tower);
     clip_qkv(&x->tape, &x->run, w, in, &h.q, &h.k, &h.v);
     return h;
 }
@@ -169,7 +169,7 @@ static bool open_cells(explainer *x, ag_tensor *patches) {
     head_inputs h = {.t = t, .tower = pooler, .w = m->pooler, .gh = x->gh, .gw = x->gw};
     ag_tensor *kept = ag_new(t, x->batch, x->n, m->config.embed);
     ag_mark mark = ag_tape_mark(t);
-    h.factor = (real)(1 / sqrt((double)(pooler->width / pooler->heads)));
+    h.factor = clip_attention_factor(pooler);
     h.x = x->how->cells == CELLS_BARE ? clip_cells(t, m, patches, x->gh, x->gw)
                                       : clip_embed(t, m, patches, x->gh, x->gw, x->how->position);
     h.v = clip_linear(t, &h.w->v, &h.w->v_bias, h.x);
@@ -183,7 +183,7 @@ static bool open_cells(explainer *x, ag_tensor *patches) {
 }
 
 /* ---- features: tokens and texts -> grids ------------------------------------------------------------------ */
-/* CLIP Surgery eq. 7-8: w = softmax_c(2 cls.t_c) / its mean; S_ic = w_c F_i.t_c - mean_c'(w_c' F_i.t_c') */
+/* (6.1), CLIP Surgery eq. 7-8: w = softmax_c(2 cls.t_c) / its mean; S_ic = w_c F_i.t_c - mean_c'(w_c' F_i.t_c') */
 static void feature_surgery(real *cosine, size_t cells, size_t texts) { /* [1+cells,texts], row 0 the class token */
     real *w = cosine, mean = 1 / (real)texts;
     for (size_t c = 0; c < texts; c++) w[c] *= 2;
@@ -223,7 +223,7 @@ static bool surgery_grids(explainer *x, const real *texts, size_t count, const r
     if (count == 1 && !empty)
         return fault_set(&x->tape.fault, FAULT_RANGE, "texts beside the empty one", (size_t[]){1, 2, SIZE_MAX}, 3);
     ag_tensor *t = ag_constant(&x->tape, texts, 1, count, E);
-    if (count == 1) t = ag_sub(&x->tape, t, ag_constant(&x->tape, empty, 1, 1, E)); /* F.(t - t_empty) */
+    if (count == 1) t = ag_sub(&x->tape, t, ag_constant(&x->tape, empty, 1, 1, E)); /* (6.2) */
     ag_tensor *cosine = cosines(x, t);
     for (size_t b = 0; cosine && count > 1 && b < x->batch; b++)
         feature_surgery(cosine->data + b * x->n * count, x->n - 1, count);

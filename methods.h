@@ -9,7 +9,7 @@
  * Three families (MODEL.md 6):
  *   attention   how the pooled token attends; no text in it
  *   gradient    how the score's gradient weighs the attention
- *   features    a cosine of patch and text, after the last blocks' attention was changed: one row of RECIPES each
+ *   features    a cosine of patch and text, after the last blocks' attention was changed: one row of METHOD_LIST each
  *
  * Where an attention of its own pools the tokens (SigLIP, PE-Core, CoCa, ResNets), it counts as the last of the layers that
  * the first two look at; of the third a ResNet has surgery and maskclip, and the other three families have none: FAMILY.

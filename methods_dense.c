@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-/* CLIPtrase: softmax(q q^T) + softmax(k k^T) + softmax(v v^T), each over sqrt d; the sum, not the mean */
+/* CLIPtrase (MODEL.md 6.6): softmax(q q^T/sqrt d), the same of k and of v; their sum, not the mean */
 ag_tensor *method_attend_qkv(const head_inputs *in) {
     ag_tensor *a = method_self_attention(in, in->q), *b = method_self_attention(in, in->k);
     return ag_add(in->t, ag_add(in->t, a, b), method_self_attention(in, in->v));
@@ -96,18 +96,19 @@ bool method_open_cliptrase(explainer *x, ag_tensor *patches, const real *pixels)
 }
 
 /* ==== SC-CLIP ============================================================================================== */
-typedef struct { real *middle, *low, *total; size_t pre, post, from, to; } levels; /* [B,n,D]: x_pre, x_post, sum of x_from..x_to */
+/* [B,n,D]: x_9, x_4, the sum of x_4 to x_10 (6.28), and which blocks these are at this depth */
+typedef struct { real *middle, *low, *total; size_t middle_at, low_at, from, to; } levels;
 
 static void keep_levels(explainer *x, void *arg, size_t b, const real *out, const ag_tensor *A) {
     levels *l = arg;
     size_t numbers = x->batch * x->n * x->model->config.vision.width;
     (void)A;
-    if (b == l->pre) memcpy(l->middle, out, numbers * sizeof *out);
-    if (b == l->post) memcpy(l->low, out, numbers * sizeof *out);
+    if (b == l->middle_at) memcpy(l->middle, out, numbers * sizeof *out);
+    if (b == l->low_at) memcpy(l->low, out, numbers * sizeof *out);
     if (b >= l->from && b <= l->to) k_axpy(1, out, l->total, numbers);
 }
 
-/* ---- LOF as released: delta squared distances; rho_i = k/K_i, K_i the k-th nearest; score = mean_j rho_j / rho_i ---- */
+/* ---- (6.25) LOF as released: squared distances; rho_i = k/K_i, K_i the k-th nearest's; score = mean_j rho_j / rho_i ---- */
 enum { SUMS = 8 }; /* side by side, so that they become vectors */
 static double distance2(const real *a, const real *b, size_t n) {
     double sum[SUMS] = {0}, all = 0;
@@ -175,7 +176,7 @@ bool method_outliers(const real *patches, size_t P, size_t D, double *scores, bo
     return true;
 }
 
-/* An outlier becomes the mean of its up to 8 neighbours that are none, from the values before. in -> out [P,D] */
+/* (6.25)  An outlier becomes the mean of its up to 8 neighbours that are none, from the values before. in -> out [P,D] */
 static void repair(const explainer *x, const real *in, const bool *outlier, real *out) {
     size_t D = x->model->config.vision.width, P = x->gh * x->gw;
     memcpy(out, in, P * D * sizeof *in);
@@ -202,7 +203,7 @@ static void alike(const explainer *x, const real *patches, real *scratch, real *
     gemm_spread(x->cores, NO_T, T, P, P, D, 1, scratch, D, scratch, D, 0, S, P);
 }
 
-/* agg(t, S): entries of S below beta = .4 are 0, rows over (sum + 1e-6), times t. weights [P,P] scratch; out [P,D] */
+/* (6.26)  agg(t, S): entries of S below .4 are 0, rows over (sum + 1e-6), times t. weights [P,P] scratch; out [P,D] */
 static void gather(const explainer *x, const real *t, const real *S, real *weights, real *out) {
     size_t D = x->model->config.vision.width, P = x->gh * x->gw;
     for (size_t i = 0; i < P; i++) {
@@ -213,7 +214,7 @@ static void gather(const explainer *x, const real *t, const real *S, real *weigh
     gemm_spread(x->cores, NO_T, NO_T, P, D, P, 1, weights, P, t, D, 0, out, D);
 }
 
-/* A_M: softmax over j of 3 (M - mean of all of M), negative entries left out. [P,P] */
+/* (6.27)  A_M: softmax over j of 3 (M - mean of all of M), negative entries left out. [P,P] */
 static void middle_attention(const real *M, size_t P, real *A) {
     double mean = 0;
     for (size_t i = 0; i < P * P; i++) mean += (double)M[i];
@@ -229,7 +230,7 @@ static void middle_attention(const real *M, size_t P, real *A) {
     }
 }
 
-/* last(t, c) = W_o ((A_M + softmax Z(k,k))/2) v + b_o + .3 c: patches only. t, out [B,P,D]; A_M [B,P,P]; class tokens are the
+/* (6.27)  last(t, c) = W_o ((A_M + softmax Z(k,k))/2) v + b_o + .3 c: patches only. t, out [B,P,D]; A_M [B,P,P]; class tokens are the
  * first rows of tokens [B,n,D] */
 static bool last_block(explainer *x, real *t, const real *tokens, const real *A_M, real *out) {
     size_t D = x->model->config.vision.width, P = x->gh * x->gw, H = x->model->config.vision.heads, B = x->batch;
@@ -254,7 +255,7 @@ static bool last_block(explainer *x, real *t, const real *tokens, const real *A_
 /* N, A_M [B,P,P], t, y [B,P,D]; M, weights [P,P] and scratch [P,D] of one picture at a time; outlier [B,P] */
 typedef struct { real *M, *N, *A, *weights, *scratch, *t, *y; bool *outlier; } scclip_room;
 
-/* Steps 3 to 5: two passes through the last block, u + u' in sum [B,n,D], each picture's row 0 left as it is. */
+/* (6.28)  Both passes through the last block, their sum u in sum [B,n,D], each picture's row 0 left as it is. */
 static bool two_passes(explainer *x, const real *last, const levels *l, scclip_room *r, real *sum) {
     size_t D = x->model->config.vision.width, P = x->gh * x->gw, all = x->n * D;
     for (size_t b = 0; b < x->batch; b++) {
@@ -319,7 +320,7 @@ bool method_open_scclip(explainer *x, ag_tensor *patches, const real *pixels) {
 /* ==== ResCLIP ============================================================================================== */
 struct method_kept { /* what the second pass needs, which waits for the texts */
     ag_tensor *last; /* [B,n,D] x_{L-1} */
-    real *A_c;       /* [B H,n,n] mean attention of the blocks of (6.5)'s step 1 */
+    real *A_c;       /* [B H,n,n] mean attention of the middle blocks (6.21) */
     const real *pixels; /* [B,3,height,width] */
     size_t blocks[4], count;
 };
@@ -346,7 +347,7 @@ bool method_open_resclip(explainer *x, ag_tensor *patches, const real *pixels) {
     return walk(x, k->last, k->blocks, k->count, add_attention, k);
 }
 
-/* z [B H,n,n] <- tau_s ((1 - lambda_s) z + lambda_s S), S [B,n,n] */
+/* (6.24)  z [B H,n,n] <- tau_s ((1 - lambda_s) z + lambda_s S), S [B,n,n] */
 static void blend_labels(explainer *x, const real *S, real *z) {
     size_t H = x->model->config.vision.heads, all = x->n * x->n;
     real of_z = x->settings.tau_s * (1 - x->settings.lambda_s), of_S = x->settings.tau_s * x->settings.lambda_s;
@@ -357,7 +358,8 @@ static void blend_labels(explainer *x, const real *S, real *z) {
     }
 }
 
-/* (6.5)  One pass through the last block; S [B,n,n] or NULL. Projected tokens [B,n,E] into x->tokens. */
+/* (6.21), and (6.24) where there is S [B,n,n]: one pass through the last block. Projected tokens [B,n,E], which x->tokens then
+ * points to. */
 static bool resclip_pass(explainer *x, const real *S, real *tokens) {
     const method_settings *o = &x->settings;
     const method_kept *k = x->kept;
@@ -375,7 +377,7 @@ static bool resclip_pass(explainer *x, const real *S, real *tokens) {
         z = ag_softmax(t, omega ? ag_add(t, z, omega) : z, false);
         A = A ? ag_add(t, A, z) : z;
     }
-    for (size_t i = 0; A && i < all; i++) /* RCS: A <- tau_r ((1 - lambda_r) A + lambda_r A_c) */
+    for (size_t i = 0; A && i < all; i++) /* (6.21)  A <- tau_r ((1 - lambda_r) A + lambda_r A_c) */
         A->data[i] = o->tau_r * ((1 - o->lambda_r) * A->data[i] + o->lambda_r * k->A_c[i]);
     ag_tensor *y = A ? clip_merge(t, &x->run, in.w, ag_mix(t, A, NO_T, in.v, H, 1), NULL) : NULL;
     if (y && sclip) {
@@ -479,7 +481,7 @@ static bool clear_way(const explainer *x, const uint32_t *label, size_t i, size_
 
 static size_t apart(size_t a, size_t b) { return a > b ? a - b : b - a; }
 
-/* S [P] row i before smoothing: 1 where j has i's label, exp(-s/m) where the way there is not clear. */
+/* (6.23)  Row i of S, [P], before it is smoothed: 1 where j has i's label, exp(-s/m) where the way there is not clear. */
 static void same_label(const explainer *x, const uint32_t *label, size_t i, real *row) {
     size_t P = x->gh * x->gw, most = (x->gh > x->gw ? x->gh : x->gw) - 1;
     for (size_t j = 0; j < P; j++) {
@@ -489,7 +491,7 @@ static void same_label(const explainer *x, const uint32_t *label, size_t i, real
     }
 }
 
-/* Gaussian of sigma 5 along the flattened row, length min(P, 31) made odd, zeros beyond; then the row sums to 1. */
+/* (6.23)  Gaussian of sigma 5 along the flattened row, length min(P, 31) made odd, zeros beyond; then the row sums to 1. */
 static void smooth(const real *row, size_t P, real *out) {
     size_t size = P < 31 ? P : 31, r = (size + (size % 2 == 0)) / 2;
     double kernel[33], all = 0, sum = 0;
@@ -505,7 +507,7 @@ static void smooth(const real *row, size_t P, real *out) {
     for (size_t j = 0; j < P; j++) out[j] = (real)((double)out[j] / (sum + 1e-8));
 }
 
-/* S [n,n]: smoothed rows, the class token's row and column 0, over its largest. */
+/* (6.23)  S [n,n]: smoothed rows, the class token's row and column 0, over its largest. */
 static void label_matrix(const explainer *x, const uint32_t *label, real *row, real *S) {
     size_t n = x->n, P = n - 1;
     real most = 0;

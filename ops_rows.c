@@ -232,7 +232,7 @@ ag_tensor *ag_join(ag_tape *t, ag_tensor *a, ag_tensor *b) {
 
 /* ---- rows and places ---------------------------------------------------------------------------- */
 
-/* y = x in another shape:  dx = g in x's shape, which `give` sees to */
+/* y = x in another shape:  dx = g in x's shape, which tape_give sees to */
 static void reshape_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) { tape_give(t, y->in[0], g); }
 
 static const struct ag_op op_reshape = {"reshape", reshape_backward};

@@ -49,7 +49,7 @@ real *pamr_row(const pamr *r, size_t mask, size_t y) { return r->planes[0] + mas
 /* ---- weights ------------------------------------------------------------------------------------------------------ */
 typedef struct { const pamr *r; const real *image; size_t channels; } guide; /* [channels, h, stride] */
 
-/* value_j -= |I(i) - I(j)| / (1e-8 + 0.1 sigma(i)) / channels for LANES pixels i of one channel. sigma is over all neighbours and
+/* (6.20)  value_j -= |I(i) - I(j)| / (1e-8 + 0.1 sigma(i)) / channels for LANES pixels i of one channel. sigma is over all neighbours and
  * the centre once a dilation, divisor N - 1; of the differences to the centre, which are exact where the picture is flat. */
 SIMD_LOCAL static void add_channel(const real *restrict at, const ptrdiff_t *shift, size_t near, double channels,
                                    double (*restrict value)[LANES]) {
@@ -69,7 +69,7 @@ SIMD_LOCAL static void add_channel(const real *restrict at, const ptrdiff_t *shi
         for (size_t i = 0; i < LANES; i++) value[k][i] -= fabs(apart[k][i]) / spread[i] / channels;
 }
 
-/* w_ij = softmax_j of the mean over channels */
+/* (6.20)  w_ij = softmax_j of the mean over channels */
 static void softmax_lanes(double (*value)[LANES], size_t near, real *w) {
     double most[LANES], sum[LANES] = {0};
     memcpy(most, value, sizeof most);
@@ -100,7 +100,7 @@ static void weigh_rows(void *arg, size_t band) {
     }
 }
 
-/* ---- a step: M(i) <- sum_j w_ij M(j) --------------------------------------------------------------------------------- */
+/* ---- (6.20)'s step: M(i) <- sum_j w_ij M(j) --------------------------------------------------------------------------------- */
 /* LANES pixels of `masks` masks, a constant where it is called, so that all of sum is registers. */
 static ALWAYS_INLINE void mix(const size_t masks, const real *restrict w, const real *restrict from, const ptrdiff_t *shift,
                               size_t near, size_t plane, real *restrict to) {

@@ -19,7 +19,7 @@
 #define SIMD_LOCAL
 #endif
 
-/* What becomes part of every clone, and loops over what lies in registers: unrolled, or kept as they are. */
+/* What becomes part of every clone, or its loop would not vectorise; and loops over what lies in registers: unrolled, or kept as they are. */
 #if defined(__GNUC__)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #else

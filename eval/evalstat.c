@@ -45,6 +45,7 @@ bool points_inside(const float *map, const unsigned char *inside, size_t n) {
 
 double threshold_at(size_t i) { return (double)(i + 1) / (THRESHOLDS + 1); }
 
+/* (10.5) */
 void iou_sweep(const float *map, const unsigned char *inside, size_t n, double iou[THRESHOLDS]) {
     size_t both[THRESHOLDS + 1] = {0}, any[THRESHOLDS + 1] = {0}, mask = 0;
     for (size_t i = 0; i < n; i++) { /* in how many of the thresholds' regions the pixel is */
@@ -65,6 +66,7 @@ static int higher_first(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
+/* (10.4) */
 double average_precision(const float *map, const unsigned char *inside, size_t n, ranked_pixel *room) {
     size_t mask = 0, found = 0;
     double area = 0;

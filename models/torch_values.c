@@ -121,7 +121,7 @@ static bool add_times(size_t a, size_t b, size_t *sum) { /* *sum += a * b */
     return true;
 }
 
-/* The numbers offset + sum (size - 1) stride must be the storage's. */
+/* (7.1)  The last number, at offset + sum (size - 1) stride, must be the storage's. */
 static bool check_range(const file_tensor *w, const torch_storage *s, size_t offset, err *e) {
     size_t last = offset, numbers = 1;
     bool countable = true;

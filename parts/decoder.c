@@ -201,7 +201,7 @@ static bool say_likeliest(saying *s, ag_tensor *prefix, uint32_t *ids, size_t *c
     return false;
 }
 
-/* The `beams` best of [beams, V] by mean log-probability; a finished sentence goes on with word 0 at no cost. Equal ones: the
+/* (12.5)  The `beams` best of [beams, V] by mean log-probability; a finished sentence goes on with word 0 at no cost. Equal ones: the
  * first. s->from, the words into word, and sum, mean, length of what comes out. */
 static void choose(saying *s, const real *score, size_t beams, bool first, uint32_t *word) {
     size_t V = s->d->shape.vocab, length[64];

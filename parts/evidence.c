@@ -2,7 +2,7 @@
 #include "parts/evidence.h"
 #include <math.h>
 
-/* alpha = softplus(logits) + 1 */
+/* (16.1)  alpha = softplus(logits) + 1 */
 ag_tensor *evidence_alpha(ag_tape *t, ag_tensor *logits) { return ag_scale(t, ag_softplus(t, logits), 1, 1); }
 
 static ag_tensor *total(ag_tape *t, ag_tensor *x) { return x ? ag_fit(t, x, 1, x->rows, 1) : NULL; }

@@ -114,7 +114,7 @@ static void meet(decision *d, pamr *refine, const real *cosines, const bool *out
     else meet_all(d, cosines, out_class, cores);
 }
 
-/* Foreground classes with area <= area_thd of all foreground. False: none has a pixel, nothing changes. */
+/* (6.31)  Foreground classes with area <= area_thd of all foreground. False: none has a pixel, nothing changes. */
 static bool too_small(const decision *d, size_t *area, bool *out_class) {
     size_t pixels = d->up.oh * d->up.ow, count = d->s->classes->count, all = 0, out = 0;
     memset(area, 0, count * sizeof *area);
@@ -127,7 +127,7 @@ static bool too_small(const decision *d, size_t *area, bool *out_class) {
     return out > 0;
 }
 
-/* p = exp(scale (best - top)) / sum; a pixel less sure than the threshold is class 0. */
+/* (6.30), (6.31)  p = exp(scale (best - top)) / sum; a pixel less sure than the threshold is class 0. */
 static void be_sure(decision *d, real *sure) {
     const segment_settings *o = &d->s->settings;
     for (size_t i = 0; i < d->up.oh * d->up.ow; i++) {

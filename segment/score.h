@@ -14,7 +14,7 @@ typedef struct {
     uint64_t *hit, *predicted, *truth; /* [classes] pixels: rightly so called, so called, that are so */
 } segment_score;
 void segment_score_add(segment_score *s, const uint16_t *label, const uint16_t *truth, size_t n);
-/* hit/(predicted + truth - hit); NaN: 0/0, nowhere predicted and nowhere true */
+/* (6.32)  hit/(predicted + truth - hit); NaN: 0/0, nowhere predicted and nowhere true */
 double segment_iou(const segment_score *s, size_t c);
 /* Means without the classes that are 0/0: a class predicted and never true counts as 0 in miou, and not in macc. */
 typedef struct { double aacc, miou, macc; } segment_means;

@@ -179,7 +179,7 @@ void optimiser_step(optimiser *o, const real *gradient, double norm, double lr) 
     step_job j = {o, gradient, 1, (real)lr, (real)(1 - pow((double)r->beta1, t)), (real)(1 - pow((double)r->beta2, t)),
                   0};
     if (r->clip > 0 && norm > (double)r->clip) j.shrink = (real)((double)r->clip / norm);
-    /* a young average forgets faster: it would carry the initial weights along */
+    /* (9.3)  a young average forgets faster: it would carry the initial weights along */
     j.keep = (real)fmin((double)r->average, (1 + t) / (10 + t));
     spread(o->cores, o->params->count, adamw_task, &j);
     size_t at = parameters_scale(o->params);
