@@ -1,12 +1,11 @@
-/* checkpoint.h - models on disk: both families' names, folders and shards, and the model inside the binary.
+/* checkpoint.h - a model and what belongs to it: from its files, or from inside the binary.
  *
  *     checkpoint *c = checkpoint_open("weights/ViT-B-16", &e);      // folder or file
  *     const clip_model *m = checkpoint_model(c);                    // points into the mapped file
  *     const tokenizer *tok = checkpoint_tokenizer(c, &e);           // its merges, read when first asked for
  *
- * A folder holds open_clip_config.json and open_clip_model.safetensors, or config.json (preprocessor_config.json) and
- * model.safetensors or model.safetensors.index.json with its shards; and merges.txt, bpe_simple_vocab_16e6.txt or
- * tokenizer.json. The names in the weights decide whose layout it is.
+ * folder.h says which files of a folder are taken, containers.c which kinds of files there are, tokens.h where words come
+ * from. The names in the weights decide whose layout it is (names.h).
  */
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
@@ -21,8 +20,8 @@
 #include "text/tokenizer.h"
 
 typedef struct checkpoint checkpoint;
-/* path: a folder, a .safetensors file with its config beside it, or an index of shards. NULL names the file, tensor
- * or field at fault. Numbers are not looked at: checkpoint_check_finite does. */
+/* path: a folder, or a file of weights or index of shards with its config beside it. NULL: e names the file, tensor or
+ * field at fault. Numbers are not looked at: checkpoint_check_finite does. */
 checkpoint *checkpoint_open(const char *path, err *e);
 /* The default model, linked into the binary; an error in a build without one. */
 checkpoint *checkpoint_builtin(err *e);
@@ -38,7 +37,7 @@ void checkpoint_free(checkpoint *c);
 const clip_model *checkpoint_model(const checkpoint *c);
 const char *checkpoint_name(const checkpoint *c);   /* the path it was opened by; "default" for the built-in one */
 const char *checkpoint_folder(const checkpoint *c); /* where its files lie; "" for one in memory */
-const char *checkpoint_layout(const checkpoint *c); /* "open_clip" or "Hugging Face" */
+const char *checkpoint_layout(const checkpoint *c); /* whose names: names_layout */
 /* Its weights by name, as they lie in the file or files. */
 const tensors *checkpoint_tensors(const checkpoint *c);
 /* What a weight is called in this checkpoint: "visual.proj". open_clip's q, k, v are thirds of attn.in_proj. */

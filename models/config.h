@@ -5,7 +5,8 @@
  *
  * A document with `model_cfg` is open_clip's, one with `vision_config` or `text_config` Hugging Face's. Two fields are
  * our own: model_cfg.vision_cfg.pool_type "tokens_mean", and maskinv_cfg {lr, alpha, iters, layers, size}, what the model
- * likes for MaskInversion, with `texts` (tokens.h) where the texts' cleaning is not its layout's. A switch that changes the network in a way not supported here is refused by name.
+ * likes for MaskInversion, with `texts` (tokens.h) where the texts' cleaning is not its layout's. A switch that changes the
+ * network in a way not supported here is refused by name.
  */
 #ifndef CONFIG_H
 #define CONFIG_H

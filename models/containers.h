@@ -61,6 +61,8 @@ struct tensors {
 tensors *tensors_make(const char *name, err *e);
 /* By name, once all are there; what: whose fault it is when a name stands twice. */
 bool tensors_sort(tensors *t, const char *what, err *e);
+/* Among the `count` that were there when they were sorted. NULL: there is none. */
+const file_tensor *tensors_find_among(const tensors *t, size_t count, const char *name);
 
 /* ---- for readers ------------------------------------------------------------------------------ */
 /* Copies *w, its name too; .type is a string that lasts. Where .bytes is 0 the shape and type give it. The caller has

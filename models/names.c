@@ -186,22 +186,24 @@ static const row EVA_BLOCK[] = {
     END};
 
 /* ---- the layouts ------------------------------------------------------------------------------------------ */
-static const name_layout IMAGES[] = {
-    {"open_clip", "visual.conv1.weight", "visual.", "visual.transformer.resblocks.%zu.", "visual.attn_pool.",
+enum { OPEN_CLIP, HUGGING_FACE, WITH_TIMM, EVA_CLIP, IMAGE_LAYOUTS };
+static const name_layout IMAGES[IMAGE_LAYOUTS] = {
+    [OPEN_CLIP] = {"open_clip", "visual.conv1.weight", "visual.", "visual.transformer.resblocks.%zu.", "visual.attn_pool.",
      OPEN_CLIP_IMAGE, OPEN_CLIP_BLOCK, OPEN_CLIP_POOLER},
-    {"Hugging Face", "vision_model.embeddings.patch_embedding.weight", "", "vision_model.encoder.layers.%zu.",
+    [HUGGING_FACE] = {"Hugging Face", "vision_model.embeddings.patch_embedding.weight", "", "vision_model.encoder.layers.%zu.",
      "vision_model.head.", HUGGING_FACE_IMAGE, HUGGING_FACE_BLOCK, HUGGING_FACE_POOLER},
-    {"open_clip with timm", "visual.trunk.patch_embed.proj.weight", "visual.trunk.", "visual.trunk.blocks.%zu.",
+    [WITH_TIMM] = {"open_clip with timm", "visual.trunk.patch_embed.proj.weight", "visual.trunk.", "visual.trunk.blocks.%zu.",
      "visual.trunk.attn_pool.", TIMM_IMAGE, TIMM_BLOCK, TIMM_POOLER},
-    {"EVA-CLIP", "visual.patch_embed.proj.weight", "visual.", "visual.blocks.%zu.", "", TIMM_IMAGE, EVA_BLOCK, NULL},
+    [EVA_CLIP] = {"EVA-CLIP", "visual.patch_embed.proj.weight", "visual.", "visual.blocks.%zu.", "", TIMM_IMAGE, EVA_BLOCK, NULL},
 };
 static const name_layout RESNET = {"ResNet", "visual.layer1.0.conv1.weight", "visual.", "", "visual.attnpool.",
                                    RESNET_IMAGE, NULL, RESNET_POOLER};
-static const name_layout TEXTS[] = {
-    {"open_clip", "token_embedding.weight", "", "transformer.resblocks.%zu.", "", OPEN_CLIP_TEXT, OPEN_CLIP_BLOCK, NULL},
-    {"open_clip", "text.token_embedding.weight", "text.", "text.transformer.resblocks.%zu.", "", OPEN_CLIP_TEXT,
+enum { TEXT_OPEN_CLIP, TEXT_CUSTOM, TEXT_HUGGING_FACE, TEXT_LAYOUTS };
+static const name_layout TEXTS[TEXT_LAYOUTS] = {
+    [TEXT_OPEN_CLIP] = {"open_clip", "token_embedding.weight", "", "transformer.resblocks.%zu.", "", OPEN_CLIP_TEXT, OPEN_CLIP_BLOCK, NULL},
+    [TEXT_CUSTOM] = {"open_clip", "text.token_embedding.weight", "text.", "text.transformer.resblocks.%zu.", "", OPEN_CLIP_TEXT,
      OPEN_CLIP_BLOCK, NULL},
-    {"Hugging Face", "text_model.embeddings.token_embedding.weight", "", "text_model.encoder.layers.%zu.", "",
+    [TEXT_HUGGING_FACE] = {"Hugging Face", "text_model.embeddings.token_embedding.weight", "", "text_model.encoder.layers.%zu.", "",
      HUGGING_FACE_TEXT, HUGGING_FACE_BLOCK, NULL},
 };
 static const name_layout DECODER = {"open_clip", "", "text_decoder.", "text_decoder.resblocks.%zu.", "",
@@ -228,16 +230,19 @@ static const name_layout *find_layout(const tensors *t, const name_layout *list,
 }
 
 bool names_recognise(const tensors *t, name_set *n, err *e) {
-    n->image = tensors_find(t, RESNET.sign) ? &RESNET : find_layout(t, IMAGES, sizeof IMAGES / sizeof *IMAGES);
-    n->text = find_layout(t, TEXTS, sizeof TEXTS / sizeof *TEXTS);
-    if (!n->text) n->text = &TEXTS[n->image == &IMAGES[1] ? 2 : tensors_find(t, "text.ln_final.weight") ? 1 : 0];
+    n->image = tensors_find(t, RESNET.sign) ? &RESNET : find_layout(t, IMAGES, IMAGE_LAYOUTS);
+    n->text = find_layout(t, TEXTS, TEXT_LAYOUTS);
+    if (!n->text)
+        n->text = &TEXTS[n->image == &IMAGES[HUGGING_FACE]              ? TEXT_HUGGING_FACE
+                         : tensors_find(t, "text.ln_final.weight") ? TEXT_CUSTOM
+                                                                   : TEXT_OPEN_CLIP];
     if (n->image) return true;
     for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
         if (tensors_find(t, OTHERS[i].sign))
             return err_set(e, "%s: %s, which is not supported (it has a tensor \"%s\")", tensors_name(t), OTHERS[i].what,
                            OTHERS[i].sign);
     return err_set(e, "%s: no CLIP ViT: expected a tensor \"%s\" (open_clip) or \"%s\" (Hugging Face)", tensors_name(t),
-                   IMAGES[0].sign, IMAGES[1].sign);
+                   IMAGES[OPEN_CLIP].sign, IMAGES[HUGGING_FACE].sign);
 }
 
 bool names_with_timm(const clip_config *c) {
@@ -247,7 +252,8 @@ bool names_with_timm(const clip_config *c) {
 bool names_custom_text(const clip_config *c) { return names_with_timm(c) || c->text_class || c->text_proj_bias; }
 
 name_set names_open_clip(const clip_config *c) {
-    return (name_set){clip_is_resnet(c) ? &RESNET : &IMAGES[names_with_timm(c) ? 2 : 0], &TEXTS[names_custom_text(c)]};
+    return (name_set){clip_is_resnet(c) ? &RESNET : &IMAGES[names_with_timm(c) ? WITH_TIMM : OPEN_CLIP],
+                      &TEXTS[names_custom_text(c) ? TEXT_CUSTOM : TEXT_OPEN_CLIP]};
 }
 
 /* Rows that open_clip would not write for this config, though it reads them: the fused and the split form of q, k, v. */
@@ -260,24 +266,22 @@ static bool unwritten(const clip_config *c, const char *name) {
     return false;
 }
 
-bool names_like_open_clip(const tensors *t) { return tensors_find(t, RESNET.sign) || (find_layout(t, IMAGES, 4) && !tensors_find(t, IMAGES[1].sign)); }
+bool names_like_open_clip(const tensors *t) {
+    return tensors_find(t, RESNET.sign) || (find_layout(t, IMAGES, IMAGE_LAYOUTS) && !tensors_find(t, IMAGES[HUGGING_FACE].sign));
+}
 
 const char *names_layout(const name_set *n) { return n->image->title; }
 
 /* ---- a weight's name -------------------------------------------------------------------------------------- */
-static const char *conv_field(const clip_conv *at, int field) {
-    static const char *const norm[] = {"", "weight", "bias", "running_mean", "running_var"};
-    return field ? norm[field] : at ? "weight" : "";
-}
-
-/* visual.conv1.weight, visual.bn1.running_mean, visual.layer2.0.conv3.weight, visual.layer2.0.downsample.0.weight... */
+/* field: the kernel, or batch norm's gamma, beta, mean, variance. visual.conv1.weight, visual.bn1.running_mean, visual.layer2.0.conv3.weight, visual.layer2.0.downsample.0.weight... */
 static void conv_name(const clip_config *c, int field, size_t index, char out[WEIGHT_NAME]) {
+    static const char *const ends[CLIP_CONV_FIELDS] = {"weight", "weight", "bias", "running_mean", "running_var"};
     clip_conv at = clip_conv_at(c, index);
     char stage[40] = "", part[24];
     if (at.stage) snprintf(stage, sizeof stage, "layer%zu.%zu.", at.stage, at.block);
     if (at.part == 3) snprintf(part, sizeof part, "downsample.%d", field > 0);
     else snprintf(part, sizeof part, "%s%zu", field ? "bn" : "conv", at.part + 1);
-    snprintf(out, WEIGHT_NAME, "visual.%s%s.%s", stage, part, conv_field(&at, field));
+    snprintf(out, WEIGHT_NAME, "visual.%s%s.%s", stage, part, ends[field]);
 }
 
 static bool fits(const row *rows, int what, const char *prefix, const clip_config *c, const tensors *t,

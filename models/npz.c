@@ -15,6 +15,7 @@
 #include "models/containers.h"
 
 enum { NAME_MOST = 256, HEADER_MOST = 4096, LAYERS_MOST = 1024, JOINED = 2 };
+enum { IMAGE, TEXT }; /* the towers */
 
 typedef struct {
     const zip_entry *entry;
@@ -39,7 +40,7 @@ typedef struct {
     size_t count;
     view *views;
     size_t view_count, view_room;
-    size_t layers[2];             /* of image and text */
+    size_t layers[2];             /* of the towers: IMAGE, TEXT */
     file_tensor parts[JOINED][3]; /* of the pooler's in_proj: weight, bias; q, k, v */
     err *e;
 } npz;
@@ -234,7 +235,7 @@ static const naming BLOCK[] = {
 
 static const struct {
     const char *from, *to;
-} TOWERS[] = {{"img/Transformer/encoderblock", "vision_model"}, {"txt/Encoder_0/encoderblock", "text_model"}};
+} TOWERS[] = {[IMAGE] = {"img/Transformer/encoderblock", "vision_model"}, [TEXT] = {"txt/Encoder_0/encoderblock", "text_model"}};
 
 /* The layer of "_12/...", or SIZE_MAX; *rest is what follows the slash. */
 static size_t read_layer(const char *s, const char **rest) {
@@ -319,21 +320,18 @@ static size_t side(const npz *n, const char *name, size_t d) {
     return a && d < a->header.rank ? a->header.shape[d] : 0;
 }
 
-static size_t heads(const npz *n, const char *tower) {
+/* The second side of an array that all blocks of a tower have: in the first block's own, or behind a stack's layers. */
+static size_t block_side(const npz *n, size_t tower, const char *array_name) {
     char name[NAME_MOST];
-    snprintf(name, sizeof name, "%s_0/MultiHeadDotProductAttention_0/query/kernel", tower);
+    snprintf(name, sizeof name, "%s_0/%s", TOWERS[tower].from, array_name);
     if (find(n, name)) return side(n, name, 1);
-    snprintf(name, sizeof name, "%s/MultiHeadDotProductAttention_0/query/kernel", tower);
+    snprintf(name, sizeof name, "%s/%s", TOWERS[tower].from, array_name);
     return side(n, name, 2);
 }
 
-static size_t mlp(const npz *n, const char *tower) {
-    char name[NAME_MOST];
-    snprintf(name, sizeof name, "%s_0/MlpBlock_0/Dense_0/kernel", tower);
-    if (find(n, name)) return side(n, name, 1);
-    snprintf(name, sizeof name, "%s/MlpBlock_0/Dense_0/kernel", tower);
-    return side(n, name, 2);
-}
+static size_t heads(const npz *n, size_t tower) { return block_side(n, tower, "MultiHeadDotProductAttention_0/query/kernel"); }
+
+static size_t mlp(const npz *n, size_t tower) { return block_side(n, tower, "MlpBlock_0/Dense_0/kernel"); }
 
 static bool imply_config(npz *n) {
     static const char form[] =
@@ -351,10 +349,8 @@ static bool imply_config(npz *n) {
                        n->f->name, places, patch);
     size_t width = side(n, "txt/Embed_0/embedding", 1), head = side(n, "txt/head/kernel", 1);
     snprintf(text, sizeof text, form, side(n, "txt/Embed_0/embedding", 0), width, head ? head : width,
-             side(n, "txt/pos_embedding", 1), n->layers[1], heads(n, "txt/Encoder_0/encoderblock"),
-             mlp(n, "txt/Encoder_0/encoderblock"), side(n, "img/embedding/kernel", 3), grid * patch, patch,
-             n->layers[0], heads(n, "img/Transformer/encoderblock"),
-             mlp(n, "img/Transformer/encoderblock"));
+             side(n, "txt/pos_embedding", 1), n->layers[TEXT], heads(n, TEXT), mlp(n, TEXT), side(n, "img/embedding/kernel", 3),
+             grid * patch, patch, n->layers[IMAGE], heads(n, IMAGE), mlp(n, IMAGE));
     const char *kept = tensors_text(n->t, text, strlen(text));
     tensors_set_config(n->t, kept);
     return kept || err_set(n->e, "%s: not enough memory", n->f->name);

@@ -65,18 +65,10 @@ static bool put_over(tensors *t, const tensors *base, const tensors *over, err *
                            over->name, over->items[i].name);
     }
     if (!tensors_sort(t, "the overlay", e)) return false;
-    size_t replaced = t->count;
+    size_t replaced = t->count; /* the overlay's, sorted; the base's come behind them */
     for (size_t i = 0; i < base->count; i++) {
         const file_tensor *w = &base->items[i];
-        bool there = false; /* among the overlay's, which are sorted */
-        for (size_t low = 0, high = replaced; low < high && !there;) {
-            size_t middle = low + (high - low) / 2;
-            int order = strcmp(t->sorted[middle]->name, w->name);
-            there = order == 0;
-            if (order < 0) low = middle + 1;
-            else high = middle;
-        }
-        if (!there && !take_over(t, w, w->name, e)) return false;
+        if (!tensors_find_among(t, replaced, w->name) && !take_over(t, w, w->name, e)) return false;
     }
     mem_free(t->sorted);
     t->sorted = NULL;

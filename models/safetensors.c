@@ -87,7 +87,7 @@ st_shape_text st_shape(const size_t *shape, size_t rank) {
 }
 
 /* Bytes of a tensor of this type and shape; false where they are not countable or not whole. */
-static bool tensor_bytes(const st_type *type, const size_t *shape, size_t rank, size_t *bytes) {
+static bool count_bytes(const st_type *type, const size_t *shape, size_t rank, size_t *bytes) {
     size_t n = 1, bits;
     for (size_t i = 0; i < rank; i++)
         if (!size_mul(n, shape[i], &n)) return false;
@@ -163,7 +163,7 @@ static bool check_entry(const safetensors *s, const st_type *type, st_tensor *t,
     t->bytes = range[1] - range[0];
     t->data = s->data + range[0];
     size_t bytes;
-    if (!tensor_bytes(type, t->shape, t->rank, &bytes))
+    if (!count_bytes(type, t->shape, t->rank, &bytes))
         return err_set(e, "shape %s of %s is not a countable number of bytes", st_shape(t->shape, t->rank).text,
                        t->type);
     if (bytes != t->bytes)
@@ -415,7 +415,7 @@ static bool header_room(const char *path, const st_tensor *tensors, size_t count
         const st_type *type = type_named(t->type);
         size_t bytes = 0;
         if (!type) return err_set(e, "%s: tensor \"%.200s\": no such dtype: \"%s\"", path, t->name, t->type);
-        if (t->rank > ST_RANK || !tensor_bytes(type, t->shape, t->rank, &bytes) || bytes != t->bytes)
+        if (t->rank > ST_RANK || !count_bytes(type, t->shape, t->rank, &bytes) || bytes != t->bytes)
             return err_set(e, "%s: tensor \"%.200s\": %zu bytes given, expected %zu for shape %s of %s", path, t->name,
                            t->bytes, bytes, st_shape(t->shape, t->rank <= ST_RANK ? t->rank : ST_RANK).text, t->type);
         *room += 6 * strlen(t->name) + 128 + 24 * t->rank;

@@ -161,8 +161,10 @@ const char *tensors_merges(const tensors *t) { return t->merges; }
 size_t tensors_notes(const tensors *t) { return t->note_count; }
 const char *tensors_note(const tensors *t, size_t i) { return t->notes[i]; }
 
-const file_tensor *tensors_find(const tensors *t, const char *name) {
-    size_t low = 0, high = t->count;
+const file_tensor *tensors_find(const tensors *t, const char *name) { return tensors_find_among(t, t->count, name); }
+
+const file_tensor *tensors_find_among(const tensors *t, size_t count, const char *name) {
+    size_t low = 0, high = count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         int order = strcmp(t->sorted[middle]->name, name);
