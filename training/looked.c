@@ -30,6 +30,13 @@ void cells_of(const scene *sc, const word_list *names, size_t grid, real *share,
         }
 }
 
+size_t most_of(const real *share, size_t classes) {
+    size_t best = 0;
+    for (size_t k = 1; k < classes; k++)
+        if (share[k] > share[best]) best = k;
+    return best;
+}
+
 enum { TOGETHER = 8 };
 typedef struct {
     looked *l;
@@ -47,7 +54,7 @@ static bool one_scene(const looking *j, size_t i, real *patches, err *e) {
     scene sc;
     if (!scene_make(p->source, p->seed, i, c->image, p->least, p->most, &sc, e)) return false;
     feed_patches(c, &sc.image, patches);
-    cells_of(&sc, p->names, grid, l->share + i * l->cells * l->classes, l->edge + i * l->cells, l->depth + i * l->cells);
+    if (p->names) cells_of(&sc, p->names, grid, l->share + i * l->cells * l->classes, l->edge + i * l->cells, l->depth + i * l->cells);
     l->told[i].count = sc.count;
     memcpy(l->told[i].object, sc.object, sizeof sc.object);
     for (size_t k = 0; k < SCENE_MOST_OBJECTS; k++) l->told[i].object[k].mask = NULL;
@@ -90,11 +97,14 @@ bool looked_make(looked *l, const looked_plan *plan, pool *cores, err *e) {
     const clip_config *c = &plan->model->config;
     size_t grid = c->image / c->patch, N = plan->count;
     *l = (looked){.count = N, .cells = grid * grid, .tokens_each = grid * grid + clip_first(c), .width = c->vision.width,
-                  .embed = c->embed, .classes = plan->names->count + 1};
+                  .embed = c->embed, .classes = plan->names ? plan->names->count + 1 : 0};
     l->tokens = mem_alloc(N, l->tokens_each * l->width * sizeof(real)), l->z = mem_alloc(N, l->embed * sizeof(real));
-    l->share = mem_alloc(N, l->cells * l->classes * sizeof(real)), l->edge = mem_alloc(N, l->cells * sizeof(real));
-    l->depth = mem_alloc(N, l->cells * sizeof(real)), l->told = mem_alloc(N, sizeof *l->told);
-    if (!l->tokens || !l->z || !l->share || !l->edge || !l->depth || !l->told) return err_set(e, "no memory for %zu scenes", N);
+    l->told = mem_alloc(N, sizeof *l->told);
+    if (plan->names) {
+        l->share = mem_alloc(N, l->cells * l->classes * sizeof(real));
+        l->edge = mem_alloc(N, l->cells * sizeof(real)), l->depth = mem_alloc(N, l->cells * sizeof(real));
+    }
+    if (!l->tokens || !l->z || !l->told || (plan->names && (!l->share || !l->edge || !l->depth))) return err_set(e, "no memory for %zu scenes", N);
     looking j = {l, plan, (size_t)1 << 30, false, e};
     spread(cores, (N + TOGETHER - 1) / TOGETHER, look_task, &j);
     return !atomic_load(&j.failed);

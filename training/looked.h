@@ -16,7 +16,7 @@
 typedef struct {
     const clip_model *model;
     const scene_source *source;
-    const word_list *names;
+    const word_list *names; /* NULL: nobody asks for cells; share, edge and depth stay NULL */
     uint64_t seed;
     size_t count, least, most;
 } looked_plan;
@@ -33,4 +33,6 @@ bool looked_make(looked *l, const looked_plan *plan, pool *cores, err *e);
 void looked_free(looked *l);
 /* What the cells of a scene show: share of each class, share of boundary pixels, order back to front (background 0, mean). */
 void cells_of(const scene *sc, const word_list *names, size_t grid, real *share, real *edge, real *depth);
+/* The class that a cell shows most of. */
+size_t most_of(const real *share, size_t classes);
 #endif

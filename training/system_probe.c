@@ -1,11 +1,13 @@
 /* system_probe.c - ./train probe: what do a frozen model's patches tell of their place? (Covert et al. 2024, patch probes; MODEL.md 15.4)
  *
  * Model. Tokens after the last block, normed without gains; a linear map, or a perceptron of one hidden layer, or (global) a linear map of
- *       their mean. Nothing of the CLIP learns: --model says which.
- * Loss. Per patch cross entropy with the class that most of its cell shows; global: binary cross entropy with the names in the picture.
+ *       their mean. Nothing of the CLIP learns: --model says which. A kind is a row of `kinds`.
+ * Loss. Per patch cross entropy with the class that most of its cell shows; global: binary cross entropy with the names in the picture;
+ *       edges: the same with the cell's share of boundary pixels; depth: squared distance from its order back to front (15.5).
  * Asked. The share of object patches (their class is not the background) that are named right; global: of pictures, the share of their
- *       objects that are among as many best names. On scenes of a seed that training does not see. Said beside it: the same for the
- *       names that `train heads` leaves without labels, every --unseen-th, and for the others.
+ *       objects that are among as many best names; edges: of pairs of cells of a picture, with a boundary and without, those in the right
+ *       order; depth: so of pairs of things. On scenes of a seed that training does not see. Of names it says beside it the same for
+ *       those that `train heads` leaves without labels, every --unseen-th, and for the others.
  */
 #include "training/systems.h"
 #include "training/looked.h"
@@ -15,11 +17,11 @@
 #include <string.h>
 
 enum { P_SCENES = T_OWN, P_KIND, P_HIDDEN, P_OBJECTS, P_UNSEEN, P_COUNT };
-enum { LINEAR, PERCEPTRON, GLOBAL };
+enum { LINEAR, PERCEPTRON, GLOBAL, EDGES, DEPTH, KINDS };
 static const setting recipe[P_COUNT] = {
     SYSTEM_SETTINGS(600, 16, 2e-3, 20, 0.01, 0.98, 4),
     [P_SCENES] = {"scenes", 1200, 2, 1e6, SET_DATA, "that are looked at, once", false, false},
-    [P_KIND] = {"kind", 0, 0, 2, SET_SHAPE, "0: linear, 1: a perceptron, 2: global", false, false},
+    [P_KIND] = {"kind", 0, 0, KINDS - 1, SET_SHAPE, "0: linear, 1: a perceptron, 2: global, 3: edges, 4: depth", false, false},
     [P_HIDDEN] = {"width", 256, 1, 65536, SET_SHAPE, "hidden numbers of the perceptron", false, false},
     [P_OBJECTS] = {"objects", 3, 1, 8, SET_DATA, "in a scene", false, false},
     [P_UNSEEN] = {"unseen", 4, 0, 1000, SET_RUN, "every so many-th name is counted apart (0: none)", false, false},
@@ -65,60 +67,25 @@ static bool next_batch(system_job *j, uint64_t step, err *e) {
     return true;
 }
 
-static void list_weights(const system_job *j, void *net, part_list *l) {
-    probe_net *n = net;
-    const data *d = j->own;
-    bool deep = j->s[P_KIND].value == (double)PERCEPTRON;
-    n->in = j->model->config.vision.width, n->hidden = (size_t)j->s[P_HIDDEN].value, n->out = d->names.count + 1;
-    if (deep) part_linear(l, n->fc[0], n->hidden, n->in, false, pow((double)n->in, -0.5), "fc.0");
-    part_linear(l, n->fc[1], n->out, deep ? n->hidden : n->in, false, 0.01, "fc.1");
-}
+/* ---- the kinds ------------------------------------------------------------------------------------------------- */
+typedef struct {
+    size_t asked[2], right[2]; /* [0]: of names that are unseen elsewhere; [1]: of the others, and of pairs */
+} answers;
 
-/* Scores of picture i: [1,cells,classes], or of the whole [1,1,classes]. */
-static ag_tensor *scores(const system_job *j, const probe_net *n, ag_tape *t, const looked *l, size_t i) {
-    size_t first = l->tokens_each - l->cells;
-    ag_tensor *x = ag_constant(t, l->tokens + (i * l->tokens_each + first) * l->width, 1, l->cells, l->width);
-    x = ag_layernorm(t, x, NULL, NULL, (real)1e-5);
-    if (j->s[P_KIND].value == (double)GLOBAL) x = ag_scale(t, ag_fit(t, x, 1, 1, l->width), 1 / (real)l->cells, 0);
-    if (j->s[P_KIND].value == (double)PERCEPTRON) x = ag_act(t, part_use_linear(t, n->fc[0], false, x), ACT_GELU, 0);
-    return part_use_linear(t, n->fc[1], false, x);
-}
+typedef struct {
+    bool deep, whole, single; /* a hidden layer; of the mean of the patches; one number, not one a class */
+    ag_tensor *(*loss)(ag_tape *t, const data *d, size_t i, ag_tensor *s); /* of picture i's scores; of cells their mean */
+    void (*ask)(const system_job *j, size_t i, const real *s, answers *a); /* of held-out picture i */
+} probe_kind;
 
 static uint32_t majority(const looked *l, size_t i, size_t cell) {
-    const real *s = l->share + (i * l->cells + cell) * l->classes;
-    size_t best = 0;
-    for (size_t k = 1; k < l->classes; k++)
-        if (s[k] > s[best]) best = k;
-    return (uint32_t)best;
+    return (uint32_t)most_of(l->share + (i * l->cells + cell) * l->classes, l->classes);
 }
 
 static bool in_picture(const looked *l, size_t i, const char *name) {
     for (size_t k = 0; k < l->told[i].count; k++)
         if (!strcmp(l->told[i].object[k].name, name)) return true;
     return false;
-}
-
-static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first, size_t last, system_share *out) {
-    const data *d = j->own;
-    const looked *l = &d->seen;
-    ag_tensor *sum = NULL;
-    real each = 1 / (real)j->s[T_BATCH].value;
-    (void)out;
-    for (size_t b = first; b < last; b++) {
-        size_t i = d->pick[b];
-        ag_tensor *s = scores(j, net, t, l, i), *one;
-        if (j->s[P_KIND].value == (double)GLOBAL) {
-            ag_tensor *y = ag_new(t, 1, 1, l->classes);
-            for (size_t k = 0; y && k < l->classes; k++) y->data[k] = k < d->names.count && in_picture(l, i, d->names.word[k]);
-            one = ag_scale(t, ag_sum(t, ag_sub(t, ag_softplus(t, s), ag_mul(t, s, y))), each, 0);
-        } else {
-            uint32_t *labels = arena_alloc(t->memory, l->cells, sizeof *labels);
-            for (size_t k = 0; labels && k < l->cells; k++) labels[k] = majority(l, i, k);
-            one = labels ? part_cross_entropy(t, s, labels, UINT32_MAX, each / (real)l->cells) : NULL;
-        }
-        sum = sum ? ag_add(t, sum, one) : one;
-    }
-    return sum;
 }
 
 /* Of the best `count` of a row of scores, is k one? */
@@ -128,40 +95,144 @@ static bool among(const real *s, size_t classes, size_t k, size_t count) {
     return above < count;
 }
 
-typedef struct {
-    size_t asked[2], right[2]; /* [0]: of names that are unseen elsewhere; [1]: of the others */
-} answers;
-
 static void count(const system_job *j, answers *a, size_t name, bool right) {
     size_t every = (size_t)j->s[P_UNSEEN].value, which = !every || name % every != 1;
     a->asked[which]++, a->right[which] += right;
 }
 
-static bool valid(system_job *j, void *net, arena *memory, double *share, err *e) {
+static ag_tensor *binary(ag_tape *t, ag_tensor *s, ag_tensor *y) { return ag_sum(t, ag_sub(t, ag_softplus(t, s), ag_mul(t, s, y))); }
+
+static ag_tensor *name_loss(ag_tape *t, const data *d, size_t i, ag_tensor *s) {
+    const looked *l = &d->seen;
+    uint32_t *labels = arena_alloc(t->memory, l->cells, sizeof *labels);
+    for (size_t k = 0; labels && k < l->cells; k++) labels[k] = majority(l, i, k);
+    return labels ? part_cross_entropy(t, s, labels, UINT32_MAX, 1 / (real)l->cells) : NULL;
+}
+
+static void ask_names(const system_job *j, size_t i, const real *s, answers *a) {
     const data *d = j->own;
     const looked *l = &d->held;
-    size_t mark = arena_mark(memory), names = d->names.count;
+    for (size_t cell = 0; cell < l->cells; cell++) {
+        uint32_t label = majority(l, i, cell);
+        if (label < d->names.count) count(j, a, label, among(s + cell * l->classes, l->classes, label, 1));
+    }
+}
+
+static ag_tensor *global_loss(ag_tape *t, const data *d, size_t i, ag_tensor *s) {
+    const looked *l = &d->seen;
+    ag_tensor *y = ag_new(t, 1, 1, l->classes);
+    for (size_t k = 0; y && k < l->classes; k++) y->data[k] = k < d->names.count && in_picture(l, i, d->names.word[k]);
+    return binary(t, s, y);
+}
+
+static void ask_global(const system_job *j, size_t i, const real *s, answers *a) {
+    const data *d = j->own;
+    const looked *l = &d->held;
+    for (size_t k = 0; k < l->told[i].count; k++) {
+        size_t name = word_find(&d->names, l->told[i].object[k].name);
+        count(j, a, name, among(s, d->names.count, name, l->told[i].count));
+    }
+}
+
+static ag_tensor *edge_loss(ag_tape *t, const data *d, size_t i, ag_tensor *s) {
+    const looked *l = &d->seen;
+    return ag_scale(t, binary(t, s, ag_constant(t, l->edge + i * l->cells, 1, l->cells, 1)), 1 / (real)l->cells, 0);
+}
+
+static void ask_edges(const system_job *j, size_t i, const real *s, answers *a) {
+    const looked *l = &((const data *)j->own)->held;
+    const real *edge = l->edge + i * l->cells;
+    for (size_t x = 0; x < l->cells; x++)
+        for (size_t y = 0; y < l->cells && edge[x] > 0; y++)
+            if (edge[y] == 0) a->asked[1]++, a->right[1] += s[x] > s[y];
+}
+
+static ag_tensor *depth_loss(ag_tape *t, const data *d, size_t i, ag_tensor *s) {
+    const looked *l = &d->seen;
+    ag_tensor *off = ag_sub(t, s, ag_constant(t, l->depth + i * l->cells, 1, l->cells, 1));
+    return ag_scale(t, ag_dot(t, off, off), 1 / (real)l->cells, 0);
+}
+
+/* The mean of s over what is seen of object k. */
+static double depth_of(const data *d, size_t i, size_t k, const real *s) {
+    const looked *l = &d->held;
+    const real *share = l->share + i * l->cells * l->classes + word_find(&d->names, l->told[i].object[k].name);
+    double sum = 0, all = 0;
+    for (size_t cell = 0; cell < l->cells; cell++) sum += (double)(share[cell * l->classes] * s[cell]), all += (double)share[cell * l->classes];
+    return all > 0 ? sum / all : NAN;
+}
+
+/* Objects stand back to front. Two of one name share their cells: not asked. */
+static void ask_depth(const system_job *j, size_t i, const real *s, answers *a) {
+    const data *d = j->own;
+    const stored_scene *told = &d->held.told[i];
+    for (size_t k = 1; k < told->count; k++)
+        for (size_t m = 0; m < k; m++)
+            if (strcmp(told->object[k].name, told->object[m].name)) a->asked[1]++, a->right[1] += depth_of(d, i, k, s) > depth_of(d, i, m, s);
+}
+
+static const probe_kind kinds[KINDS] = {
+    [LINEAR] = {false, false, false, name_loss, ask_names}, [PERCEPTRON] = {true, false, false, name_loss, ask_names},
+    [GLOBAL] = {false, true, false, global_loss, ask_global}, [EDGES] = {false, false, true, edge_loss, ask_edges},
+    [DEPTH] = {false, false, true, depth_loss, ask_depth},
+};
+static const probe_kind *kind_of(const system_job *j) { return &kinds[(size_t)j->s[P_KIND].value]; }
+
+/* ---- the network, and its loss --------------------------------------------------------------------------------- */
+static void list_weights(const system_job *j, void *net, part_list *l) {
+    probe_net *n = net;
+    const data *d = j->own;
+    const probe_kind *kind = kind_of(j);
+    n->in = j->model->config.vision.width, n->hidden = (size_t)j->s[P_HIDDEN].value, n->out = kind->single ? 1 : d->names.count + 1;
+    if (kind->deep) part_linear(l, n->fc[0], n->hidden, n->in, false, pow((double)n->in, -0.5), "fc.0");
+    part_linear(l, n->fc[1], n->out, kind->deep ? n->hidden : n->in, false, 0.01, "fc.1");
+}
+
+/* Scores of picture i: [1,cells,out], or of the whole [1,1,out]. */
+static ag_tensor *scores(const probe_kind *kind, const probe_net *n, ag_tape *t, const looked *l, size_t i) {
+    size_t first = l->tokens_each - l->cells;
+    ag_tensor *x = ag_constant(t, l->tokens + (i * l->tokens_each + first) * l->width, 1, l->cells, l->width);
+    x = ag_layernorm(t, x, NULL, NULL, (real)1e-5);
+    if (kind->whole) x = ag_scale(t, ag_fit(t, x, 1, 1, l->width), 1 / (real)l->cells, 0);
+    if (kind->deep) x = ag_act(t, part_use_linear(t, n->fc[0], false, x), ACT_GELU, 0);
+    return part_use_linear(t, n->fc[1], false, x);
+}
+
+static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first, size_t last, system_share *out) {
+    const data *d = j->own;
+    const probe_kind *kind = kind_of(j);
+    ag_tensor *sum = NULL;
+    real each = 1 / (real)j->s[T_BATCH].value;
+    (void)out;
+    for (size_t b = first; b < last; b++) {
+        ag_tensor *s = scores(kind, net, t, &d->seen, d->pick[b]);
+        ag_tensor *one = s ? ag_scale(t, kind->loss(t, d, d->pick[b], s), each, 0) : NULL;
+        sum = sum ? ag_add(t, sum, one) : one;
+    }
+    return sum;
+}
+
+static void say(const answers *a, const probe_kind *kind) {
+    if (kind->single) printf("pairs in the right order: %.3f of %zu\n", (double)a->right[1] / fmax(1, (double)a->asked[1]), a->asked[1]);
+    else if (a->asked[0])
+        printf("of names unseen elsewhere %.3f of %zu, of the others %.3f of %zu\n", (double)a->right[0] / (double)a->asked[0], a->asked[0],
+               (double)a->right[1] / fmax(1, (double)a->asked[1]), a->asked[1]);
+}
+
+static bool valid(system_job *j, void *net, arena *memory, double *share, err *e) {
+    const looked *l = &((const data *)j->own)->held;
+    size_t mark = arena_mark(memory);
     answers a = {0};
-    bool global = j->s[P_KIND].value == (double)GLOBAL;
     for (size_t i = 0; i < l->count; i++, arena_reset(memory, mark)) {
         ag_tape t;
         if (!ag_tape_init(&t, memory, NULL, 1)) return err_fault(e, &t.fault);
         t.recording = false;
-        ag_tensor *s = scores(j, net, &t, l, i);
+        ag_tensor *s = scores(kind_of(j), net, &t, l, i);
         if (!s) return err_fault(e, &t.fault);
-        for (size_t k = 0; k < l->told[i].count && global; k++) {
-            size_t name = word_find(&d->names, l->told[i].object[k].name);
-            count(j, &a, name, among(s->data, names, name, l->told[i].count));
-        }
-        for (size_t cell = 0; cell < l->cells && !global; cell++) {
-            uint32_t label = majority(l, i, cell);
-            if (label < names) count(j, &a, label, among(s->data + cell * l->classes, l->classes, label, 1));
-        }
+        kind_of(j)->ask(j, i, s->data, &a);
     }
     *share = (double)(a.right[0] + a.right[1]) / fmax(1, (double)(a.asked[0] + a.asked[1]));
-    if (!j->options->quiet && a.asked[0])
-        printf("of names unseen elsewhere %.3f of %zu, of the others %.3f of %zu\n", (double)a.right[0] / (double)a.asked[0], a.asked[0],
-               (double)a.right[1] / fmax(1, (double)a.asked[1]), a.asked[1]);
+    if (!j->options->quiet) say(&a, kind_of(j));
     return true;
 }
 

@@ -3,7 +3,8 @@
  * Model. The mean over tokens becomes an attention pool that begins as that mean; it alone learns. f = unit(LN_post(pool(x)) P).
  * Loss. Cross entropy of exp(tau) f T^T over the classes' texts (17.2).
  * Asked. The share of held-out pictures whose class has the nearest text to unit(a f + (1 - a) f_0), f_0 the model's own (17.3).
- * --share 0 is zero-shot; --probe 1 the control: a linear map of f_0, the pool as it was.
+ * --share 0 is zero-shot; --probe 1 the control: a linear map of f_0, the pool as it was. --ask 1 asks for names instead, whatever was
+ * learned: what a pool tuned on textures forgets. --cutouts 1: cut-outs of photographs in the place of drawn things.
  * The paper's ratio and rates could not be read: those here are ours.
  */
 #include "training/systems.h"
@@ -16,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { F_TASK = T_OWN, F_SHOTS, F_SCENES, F_SHARE, F_PROBE, F_COUNT };
+enum { F_TASK = T_OWN, F_SHOTS, F_SCENES, F_SHARE, F_PROBE, F_CUTOUTS, F_ASK, F_COUNT };
 enum { TEXTURE, PLACE, NAME, TASKS };
 static const setting recipe[F_COUNT] = {
     SYSTEM_SETTINGS(60, 64, 1e-3, 0, 0, 0, 4),
@@ -25,10 +26,12 @@ static const setting recipe[F_COUNT] = {
     [F_SCENES] = {"scenes", 1200, 2, 1e6, SET_DATA, "among which the shots are", false, false},
     [F_SHARE] = {"share", 0.5, 0, 1, SET_RUN, "a: of the tuned feature when asked; 1: it alone, 0: zero-shot", false, true},
     [F_PROBE] = {"probe", 0, 0, 1, SET_SHAPE, "1: a linear map of the pooled feature instead, the control", false, false},
+    [F_CUTOUTS] = {"cutouts", 0, 0, 1, SET_DATA, "1: pictures of cut-outs, which have no texture", false, false},
+    [F_ASK] = {"ask", 0, 0, 1, SET_RUN, "0: the task's classes; 1: names, whatever the task", false, false},
 };
 static const uint64_t HELD_OUT = 0x48454C44;
 static const char *const places[] = {"top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"};
-enum { PLACES = sizeof places / sizeof *places, TEXT_ROOM = 256 << 20 };
+enum { PLACES = sizeof places / sizeof *places, TEXT_ROOM = 256 << 20, SENTENCE = 80 };
 
 typedef struct {
     attention_pool pool;
@@ -36,79 +39,98 @@ typedef struct {
 } safe_net;
 
 typedef struct {
+    size_t task, count;
+    real *texts; /* [count, E] unit */
+} classes;
+
+typedef struct {
     scene_source *source;
     word_list names;
     looked seen, held;
-    size_t classes, shots; /* pictures chosen */
-    real *texts;           /* [classes, E] unit */
+    classes learned, asked; /* asked: the same texts, or the names' */
+    size_t shots;           /* pictures chosen */
     uint32_t *shot;        /* [classes * --shots] pictures of `seen` */
     uint32_t *pick, *label; /* the batch */
 } data;
 
+static size_t class_count(const data *d, size_t task) { return task == TEXTURE ? scene_textures() : task == PLACE ? PLACES : d->names.count; }
 static const char *class_name(const data *d, size_t task, size_t k) {
     return task == TEXTURE ? scene_texture(k) : task == PLACE ? places[k] : d->names.word[k];
 }
 static const char *said(const scene_object *o, size_t task) { return task == TEXTURE ? o->texture : task == PLACE ? o->place : o->name; }
 
-static size_t label_of(const data *d, size_t task, const scene_object *o) {
-    for (size_t k = 0; k < d->classes; k++)
-        if (!strcmp(said(o, task), class_name(d, task, k))) return k;
-    return d->classes;
+static size_t label_of(const data *d, const classes *c, const scene_object *o) {
+    for (size_t k = 0; k < c->count; k++)
+        if (!strcmp(said(o, c->task), class_name(d, c->task, k))) return k;
+    return c->count;
 }
 
-static bool embed_classes(system_job *j, data *d, size_t task, err *e) {
-    size_t E = j->model->config.embed;
-    char sentence[64][80];
-    const char *texts[64];
-    float *units = mem_alloc(d->classes, E * sizeof *units);
+static void class_sentence(const data *d, size_t task, size_t k, char out[SENTENCE]) {
+    char where[40];
+    grammar_where(task == PLACE ? places[k] : "middle", where);
+    if (task == TEXTURE) snprintf(out, SENTENCE, "a %s thing", scene_texture(k));
+    else if (task == PLACE) snprintf(out, SENTENCE, "a thing %s", where);
+    else snprintf(out, SENTENCE, "a photo of a %.48s", d->names.word[k]);
+}
+
+static bool embed_classes(system_job *j, const data *d, size_t task, classes *c, err *e) {
+    size_t E = j->model->config.embed, count = class_count(d, task);
+    char(*sentence)[SENTENCE] = mem_alloc(count, sizeof *sentence);
+    const char **texts = mem_alloc(count, sizeof *texts);
+    float *units = mem_alloc(count, E * sizeof *units);
     void *room = mem_reserve(TEXT_ROOM);
     arena memory;
-    bool good = (units && room && (d->texts = mem_alloc(d->classes, E * sizeof *d->texts))) || err_set(e, "no memory for texts");
-    for (size_t k = 0; k < d->classes; k++) {
-        char where[40];
-        grammar_where(task == PLACE ? places[k] : "middle", where);
-        if (task == TEXTURE) snprintf(sentence[k], sizeof *sentence, "a %s thing", scene_texture(k));
-        else if (task == PLACE) snprintf(sentence[k], sizeof *sentence, "a thing %s", where);
-        else snprintf(sentence[k], sizeof *sentence, "a photo of a %.40s", d->names.word[k]);
-        texts[k] = sentence[k];
-    }
-    if (good) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, texts, d->classes, NULL, 0, &memory, NULL, units, e);
-    for (size_t i = 0; good && i < d->classes * E; i++) d->texts[i] = (real)units[i];
+    *c = (classes){task, count, mem_alloc(count, E * sizeof *c->texts)};
+    bool good = (sentence && texts && units && room && c->texts) || err_set(e, "no memory for %zu texts", count);
+    for (size_t k = 0; good && k < count; k++) class_sentence(d, task, k, sentence[k]), texts[k] = sentence[k];
+    if (room) arena_init(&memory, room, TEXT_ROOM);
+    good = good && texts_embed(j->weights, texts, count, NULL, 0, &memory, NULL, units, e);
+    for (size_t i = 0; good && i < count * E; i++) c->texts[i] = (real)units[i];
     if (room) mem_release(room, TEXT_ROOM);
-    mem_free(units);
+    mem_free(sentence), mem_free(texts), mem_free(units);
     return good;
 }
 
 /* The first --shots pictures of each class. */
-static bool choose(system_job *j, data *d, size_t task, err *e) {
-    size_t each = (size_t)j->s[F_SHOTS].value;
-    size_t *have = mem_alloc(d->classes, sizeof *have);
-    d->shot = mem_alloc(d->classes, each * sizeof *d->shot);
+static bool choose(system_job *j, data *d, err *e) {
+    const classes *c = &d->learned;
+    size_t each = (size_t)j->s[F_SHOTS].value, fewest = 0;
+    size_t *have = mem_alloc(c->count, sizeof *have);
+    d->shot = mem_alloc(c->count, each * sizeof *d->shot);
     if (!have || !d->shot) return mem_free(have), err_set(e, "no memory for %zu shots", each);
     for (size_t i = 0; i < d->seen.count; i++) {
-        size_t k = label_of(d, task, &d->seen.told[i].object[0]);
-        if (k < d->classes && have[k] < each) have[k]++, d->shot[d->shots++] = (uint32_t)i;
+        size_t k = label_of(d, c, &d->seen.told[i].object[0]);
+        if (k < c->count && have[k] < each) have[k]++, d->shot[d->shots++] = (uint32_t)i;
     }
-    size_t poor = 0;
-    while (poor < d->classes && have[poor] > 0) poor++;
-    bool good = poor == d->classes || err_set(e, "--scenes %zu: none shows the class %s", d->seen.count, class_name(d, task, poor));
+    for (size_t k = 1; k < c->count; k++) fewest = have[k] < have[fewest] ? k : fewest;
+    bool good = have[fewest] > 0 || err_set(e, "--scenes %zu: none shows the class %s", d->seen.count, class_name(d, c->task, fewest));
+    if (good && !j->options->quiet)
+        printf("safe: %zu pictures of %zu classes, of %s the fewest, %zu\n", d->shots, c->count, class_name(d, c->task, fewest), have[fewest]);
     mem_free(have);
     return good;
+}
+
+static bool fits(const system_job *j, err *e) {
+    const setting *s = j->s;
+    if (!tower_fits(&j->model->config) || j->model->config.pool != CLIP_POOL_MEAN)
+        return err_set(e, "safe: the model does not pool by the mean of its tokens, whose place the attention pool takes");
+    if (s[F_CUTOUTS].value > 0 && s[F_TASK].value == (double)TEXTURE)
+        return err_set(e, "--cutouts 1 with --task 0: cut-outs have no texture; 1 (place) or 2 (name) expected");
+    if (s[F_ASK].value > 0 && s[F_PROBE].value > 0)
+        return err_set(e, "--ask 1 with --probe 1: a probe knows the task's classes alone");
+    return true;
 }
 
 static bool open_data(system_job *j, err *e) {
     data *d = j->own;
     size_t task = (size_t)j->s[F_TASK].value, B = (size_t)j->s[T_BATCH].value;
-    if (!tower_fits(&j->model->config) || j->model->config.pool != CLIP_POOL_MEAN)
-        return err_set(e, "safe: the model does not pool by the mean of its tokens, whose place the attention pool takes");
-    if (!(d->source = scene_source_open(SCENE_DRAWN, NULL, e)) || !words_names(d->source, &d->names, e)) return false;
-    d->classes = task == TEXTURE ? scene_textures() : task == PLACE ? PLACES : d->names.count;
-    if (d->classes > 64) return err_set(e, "safe: %zu classes, 64 at most", d->classes);
+    scene_kind kind = j->s[F_CUTOUTS].value > 0 ? SCENE_PHOTOGRAPHIC : SCENE_DRAWN;
+    if (!fits(j, e) || !(d->source = scene_source_open(kind, j->options->stamps, e)) || !words_names(d->source, &d->names, e)) return false;
     d->pick = mem_alloc(B, sizeof *d->pick), d->label = mem_alloc(B, sizeof *d->label);
     if (!d->pick || !d->label) return err_set(e, "no memory for a batch of %zu", B);
-    looked_plan plan = {j->model, d->source, &d->names, mix64((uint64_t)j->s[T_SEED].value, 71), (size_t)j->s[F_SCENES].value, 1, 1};
-    if (!embed_classes(j, d, task, e) || !looked_make(&d->seen, &plan, j->cores, e) || !choose(j, d, task, e)) return false;
+    looked_plan plan = {j->model, d->source, NULL, mix64((uint64_t)j->s[T_SEED].value, 71), (size_t)j->s[F_SCENES].value, 1, 1};
+    if (!embed_classes(j, d, task, &d->learned, e) || !embed_classes(j, d, j->s[F_ASK].value > 0 ? NAME : task, &d->asked, e)) return false;
+    if (!looked_make(&d->seen, &plan, j->cores, e) || !choose(j, d, e)) return false;
     plan.seed = HELD_OUT, plan.count = (size_t)j->s[T_VALID].value;
     return !plan.count || looked_make(&d->held, &plan, j->cores, e);
 }
@@ -116,7 +138,7 @@ static bool open_data(system_job *j, err *e) {
 static void close_data(system_job *j) {
     data *d = j->own;
     looked_free(&d->seen), looked_free(&d->held), words_free(&d->names);
-    mem_free(d->texts), mem_free(d->shot), mem_free(d->pick), mem_free(d->label);
+    mem_free(d->learned.texts), mem_free(d->asked.texts), mem_free(d->shot), mem_free(d->pick), mem_free(d->label);
     if (d->source) scene_source_free(d->source);
 }
 
@@ -126,7 +148,7 @@ static bool next_batch(system_job *j, uint64_t step, err *e) {
     (void)e;
     for (size_t b = 0; b < (size_t)j->s[T_BATCH].value; b++) {
         d->pick[b] = d->shot[rng_below(&r, d->shots)];
-        d->label[b] = (uint32_t)label_of(d, (size_t)j->s[F_TASK].value, &d->seen.told[d->pick[b]].object[0]);
+        d->label[b] = (uint32_t)label_of(d, &d->learned, &d->seen.told[d->pick[b]].object[0]);
     }
     return true;
 }
@@ -136,7 +158,7 @@ static void list_weights(const system_job *j, void *net, part_list *l) {
     safe_net *n = net;
     const data *d = j->own;
     n->pool = (attention_pool){.width = j->model->config.vision.width, .heads = j->model->config.vision.heads};
-    if (j->s[F_PROBE].value > 0) part_linear(l, n->fc, d->classes, j->model->config.embed, false, 0, "fc");
+    if (j->s[F_PROBE].value > 0) part_linear(l, n->fc, d->learned.count, j->model->config.embed, false, 0, "fc");
     else pool_weights(&n->pool, l);
 }
 
@@ -157,10 +179,21 @@ static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first,
         ag_tensor *f = feature(j, n, t, &d->seen, d->pick[b]);
         ag_tensor *one = j->s[F_PROBE].value > 0
                              ? part_cross_entropy(t, ag_scale(t, part_use_linear(t, n->fc, false, f), clip_logit_scale(j->model), 0), d->label + b, UINT32_MAX, each)
-                             : pool_loss(t, f, d->texts, d->classes, d->label + b, clip_logit_scale(j->model), each);
+                             : pool_loss(t, f, d->learned.texts, d->learned.count, d->label + b, clip_logit_scale(j->model), each);
         sum = sum ? ag_add(t, sum, one) : one;
     }
     return sum;
+}
+
+/* The share of the class that most of the held-out pictures show: what always saying it would get right. */
+static double commonest(const data *d) {
+    size_t most = 0;
+    for (size_t k = 0; k < d->asked.count; k++) {
+        size_t n = 0;
+        for (size_t i = 0; i < d->held.count; i++) n += label_of(d, &d->asked, &d->held.told[i].object[0]) == k;
+        most = n > most ? n : most;
+    }
+    return (double)most / (double)d->held.count;
 }
 
 static bool valid(system_job *j, void *net, arena *memory, double *share, err *e) {
@@ -174,14 +207,15 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
         ag_tensor *f = feature(j, n, &t, &d->held, i), *own = ag_constant(&t, d->held.z + i * E, 1, 1, E);
         bool probe = j->s[F_PROBE].value > 0;
         ag_tensor *s = probe ? part_use_linear(&t, n->fc, false, f)
-                             : ag_matmul(&t, pool_blend(&t, f, own, (real)j->s[F_SHARE].value), NO_T, ag_constant(&t, d->texts, 1, d->classes, E), T);
+                             : ag_matmul(&t, pool_blend(&t, f, own, (real)j->s[F_SHARE].value), NO_T, ag_constant(&t, d->asked.texts, 1, d->asked.count, E), T);
         if (!s) return err_fault(e, &t.fault);
         size_t best = 0;
-        for (size_t k = 1; k < d->classes; k++)
+        for (size_t k = 1; k < d->asked.count; k++)
             if (s->data[k] > s->data[best]) best = k;
-        right += best == label_of(d, (size_t)j->s[F_TASK].value, &d->held.told[i].object[0]);
+        right += best == label_of(d, &d->asked, &d->held.told[i].object[0]);
     }
     *share = (double)right / (double)d->held.count;
+    if (!j->options->quiet) printf("always the commonest class: %.3f\n", commonest(d));
     return true;
 }
 
