@@ -198,9 +198,29 @@ static bool tell_coca(job *j) {
 }
 
 /* ---- a set of scenes ---------------------------------------------------------------------------------------- */
+typedef struct { /* how often each word was true */
+    size_t kinds, count[32];
+    char word[32][16];
+} word_counts;
+
 typedef struct {
     size_t regions, right, other, unread, coloured, colour_right, textured, texture_right;
+    word_counts colours, textures; /* of the regions themselves: what always saying the commonest would get */
 } tally;
+
+static void count_word(word_counts *w, const char *word) {
+    size_t i = 0;
+    while (i < w->kinds && strcmp(w->word[i], word)) i++;
+    if (i == sizeof w->count / sizeof *w->count) return;
+    if (i == w->kinds) w->kinds++, snprintf(w->word[i], sizeof *w->word, "%s", word);
+    w->count[i]++;
+}
+
+static size_t commonest(const word_counts *w) {
+    size_t most = 0;
+    for (size_t i = 0; i < w->kinds; i++) most = w->count[i] > most ? w->count[i] : most;
+    return most;
+}
 
 /* What the sentence says first, against object k of the scene. */
 static void judge(tally *t, const scene_record *s, size_t k, const char *text) {
@@ -213,9 +233,10 @@ static void judge(tally *t, const scene_record *s, size_t k, const char *text) {
     bool right = !strcmp(said.name, s->object[k].name), other = false;
     for (size_t i = 0; i < s->objects; i++) other = other || (i != k && !strcmp(said.name, s->object[i].name));
     t->right += right, t->other += !right && other;
-    if (said.colour[0]) t->coloured++, t->colour_right += !strcmp(said.colour, s->object[k].colour);
+    if (said.colour[0]) t->coloured++, t->colour_right += !strcmp(said.colour, s->object[k].colour), count_word(&t->colours, s->object[k].colour);
     const char *texture = said.texture[0] ? said.texture : "plain";
-    if (s->object[k].texture[0]) t->textured++, t->texture_right += !strcmp(texture, s->object[k].texture);
+    if (s->object[k].texture[0])
+        t->textured++, t->texture_right += !strcmp(texture, s->object[k].texture), count_word(&t->textures, s->object[k].texture);
 }
 
 static bool tell_scene(job *j, const scene_record *s, tally *t) {
@@ -251,7 +272,9 @@ static bool tell_scenes(job *j) {
     print_share("the region's", t.right, t.regions);
     print_share("another of the scene", t.other, t.regions);
     print_share("colour, where said", t.colour_right, t.coloured);
+    print_share("... always the commonest", commonest(&t.colours), t.coloured);
     print_share("texture", t.texture_right, t.textured);
+    print_share("... always the commonest", commonest(&t.textures), t.textured);
     print_share("not to be parsed", t.unread, t.regions);
     return true;
 }

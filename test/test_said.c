@@ -5,6 +5,7 @@
  */
 #include "x_cli.h"
 #include "files/json.h"
+#include "scenes/scenes.h"
 #include <math.h>
 #include <string.h>
 #include <setjmp.h>
@@ -276,6 +277,32 @@ static void one_text_alone(void **state) {
     assert_non_null(strchr(said.out, '%'));
 }
 
+/* What always saying the commonest texture would get, beside what is got: counted here from the set itself. */
+static void captions_beside_the_commonest(void **state) {
+    (void)state;
+    err e = {0};
+    const char *set = scratch("told");
+    static scene_record s;
+    size_t plain = 0, all = 0, most = 0, texture[8] = {0};
+    char line[96];
+    must(run("scenes", "--count", "6", "--objects", "3", "--seed", "77", "-o", set, NULL));
+    scene_reader *r = scene_reader_open(set, &e);
+    assert_non_null(r);
+    while (scene_reader_next(r, &s, &e) == SCENE_READ)
+        for (size_t k = 0; k < s.objects; k++, all++)
+            for (size_t t = 0; t < scene_textures(); t++) texture[t] += !strcmp(s.object[k].texture, scene_texture(t));
+    scene_reader_free(r);
+    for (size_t t = 0; t < scene_textures(); t++) plain += texture[t], most = texture[t] > most ? texture[t] : most;
+    assert_int_equal(plain, all);
+    must(run("caption", "--scenes", scratch("told"), "--method", "cls", NULL));
+    const char *at = strstr(said.out, "  texture ");
+    assert_non_null(at);
+    snprintf(line, sizeof line, "  %-28s %5.1f [", "... always the commonest", 100 * (double)most / (double)all);
+    const char *next = strchr(at, '\n') + 1;
+    if (strncmp(next, line, strlen(line))) fail_msg("%zu of %zu expected: %s", most, all, next);
+    assert_non_null(strstr(next, "not to be parsed"));
+}
+
 /* CoCa tells a picture by its own decoder (the fixture's greedy caption), regions by none. */
 static void coca_captions(void **state) {
     (void)state;
@@ -310,7 +337,7 @@ int main(void) {
         cmocka_unit_test(photographs_are_not),
         cmocka_unit_test(unknown_words),
         cmocka_unit_test(one_text_alone),
-        cmocka_unit_test(coca_captions),
+        cmocka_unit_test(coca_captions), cmocka_unit_test(captions_beside_the_commonest),
     };
     mem_hook_cjson();
     return cmocka_run_group_tests(tests, NULL, scratch_clean);

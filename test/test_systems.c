@@ -12,6 +12,9 @@
 #include "parts/tower.h"
 #include "models/safetensors.h"
 #ifndef MASKINV_DOUBLE
+#include "models/texts.h"
+#include "training/expert.h"
+#include "training/looked.h"
 #include "training/systems.h"
 #endif
 #include <math.h>
@@ -423,16 +426,79 @@ static void test_align(void **state) {
     resumes(&align_system, own);
 }
 
+/* The share in the last row of a run's valid.csv. */
+static double last_share(const char *folder) {
+    char path[256], line[128], last[128] = "";
+    snprintf(path, sizeof path, "%s/valid.csv", folder);
+    FILE *f = fopen(path, "r");
+    if (!f) fail_msg("%s is missing", path);
+    while (fgets(line, sizeof line, f)) memcpy(last, line, sizeof last);
+    fclose(f);
+    double step, pictures, share;
+    if (sscanf(last, "%lf,%lf,%lf", &step, &pictures, &share) != 3) fail_msg("%s: %s", path, last);
+    return share;
+}
+
+/* One run in a folder of its own, and what it was asked in the end. */
+static double asked(const training_system *t, const own_setting *own) {
+    char folder[] = "/tmp/test_systems_XXXXXX", run[128], gone[256];
+    err e = {{0}};
+    assert_non_null(mkdtemp(folder));
+    snprintf(run, sizeof run, "%s/run", folder), snprintf(gone, sizeof gone, "rm -rf %s", folder);
+    if (!train(t, run, own, 0, false, 2e-3, 1, &e)) fail_msg("%s: %s", t->name, e.text);
+    double share = last_share(run);
+    assert_int_equal(system(gone), 0);
+    return share;
+}
+
 static void test_probe(void **state) {
     (void)state;
-    const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"scenes", 6}, {"kind", 1}, {"width", 8}, {NULL, 0}};
-    resumes(&probe_system, own);
+    for (double kind = 1; kind < 5; kind += 3) { /* a class a cell; a number a cell */
+        const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"scenes", 6}, {"kind", kind}, {"width", 8}, {NULL, 0}};
+        resumes(&probe_system, own);
+    }
+}
+
+/* Patches tell where boundaries are, and whether a thing is there at all; of untrained probes neither is told. */
+static void test_probe_edges(void **state) {
+    (void)state;
+    own_setting own[] = {{"batch", 16}, {"scenes", 60}, {"valid", 10}, {"kind", 3}, {"warmup", 0}, {"ema", 0}, {"steps", 80}, {NULL, 0}};
+    double learned = asked(&probe_system, own);
+    own[6].value = 1;
+    double not_yet = asked(&probe_system, own);
+    if (!(learned > 0.7 && not_yet < learned - 0.1)) fail_msg("pairs of cells in order: %g after 80 steps, %g after one", learned, not_yet);
 }
 
 static void test_safe(void **state) {
     (void)state;
     const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"scenes", 40}, {"shots", 1}, {NULL, 0}};
     resumes(&safe_system, own);
+}
+
+/* Zero-shot, what is asked does not depend on what was learned; tuned on one class's pictures, names are told worse. */
+static void test_safe_asks(void **state) {
+    (void)state;
+    const own_setting names[] = {{"scenes", 500}, {"shots", 1}, {"task", 2}, {"share", 0}, {"valid", 40}, {"steps", 1}, {NULL, 0}};
+    own_setting textures[] = {{"scenes", 40}, {"shots", 1}, {"task", 0}, {"share", 0}, {"valid", 40}, {"ask", 1}, {"steps", 1}, {NULL, 0}};
+    double zero = asked(&safe_system, textures);
+    assert_true(zero > 0.9 && zero == asked(&safe_system, names));
+    textures[3].value = 1, textures[6].value = 60;
+    double tuned = asked(&safe_system, textures);
+    if (!(tuned < zero)) fail_msg("names of %g before, %g after", zero, tuned);
+    textures[5].value = 0, textures[3].value = 0;
+    if (!(asked(&safe_system, textures) < 0.9)) fail_msg("textures zero-shot: as if names were asked");
+}
+
+static void test_safe_refuses(void **state) {
+    (void)state;
+    static const struct { own_setting own[3]; const char *says; } rows[] = {
+        {{{"cutouts", 1}, {NULL, 0}}, "--cutouts 1 with --task 0: cut-outs have no texture"},
+        {{{"ask", 1}, {"probe", 1}, {NULL, 0}}, "--ask 1 with --probe 1"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        err e = {{0}};
+        assert_false(train(&safe_system, "/tmp/test_systems_none", rows[i].own, 0, false, 1e-3, 1, &e));
+        if (!strstr(e.text, rows[i].says)) fail_msg("%s", e.text);
+    }
 }
 
 static void test_evidential(void **state) {
@@ -449,8 +515,57 @@ static void test_anchors_run(void **state) {
 
 static void test_heads_run(void **state) {
     (void)state;
-    const own_setting own[] = {{"batch", 4}, {"shares", 2}, {NULL, 0}};
-    resumes(&heads_system, own);
+    for (double which = 0; which < 2; which++) {
+        const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"expert", which}, {NULL, 0}};
+        resumes(&heads_system, own);
+    }
+}
+
+/* (19.2, 19.3)  One class a cell, the scene's own names and the background alone, edges where labels meet; and more than half of the
+ * cells that show a thing are labelled right. */
+static void test_expert(void **state) {
+    (void)state;
+    enum { SCENES = 8, ROOM = 1 << 30 };
+    static const char *const frame = "a photo of a {}";
+    err e = {{0}};
+    checkpoint *weights = part_must(checkpoint_builtin(&e), &e);
+    const clip_model *m = checkpoint_model(weights);
+    scene_source *source = part_must(scene_source_open(SCENE_DRAWN, NULL, &e), &e);
+    word_list names;
+    assert_true(m && words_names(source, &names, &e));
+    size_t N = names.count, E = m->config.embed, grid = m->config.image / m->config.patch, cells = grid * grid, things = 0, right = 0;
+    void *room = mem_reserve(ROOM);
+    arena memory;
+    arena_init(&memory, room, ROOM);
+    real *texts = arena_alloc(&memory, N, E * sizeof *texts), *truth = arena_alloc(&memory, cells, (N + 1) * sizeof *truth);
+    real *share = arena_alloc(&memory, cells, (N + 1) * sizeof *share), *edge = arena_alloc(&memory, cells, sizeof *edge);
+    real *exact = arena_alloc(&memory, cells, sizeof *exact), *depth = arena_alloc(&memory, cells, sizeof *depth);
+    assert_non_null(depth);
+    assert_true(texts_embed(weights, names.word, N, &frame, 1, &memory, NULL, texts, &e));
+    expert x = {m, &names, texts};
+    for (size_t i = 0; i < SCENES; i++) {
+        scene sc;
+        assert_true(scene_make(source, 5, i, m->config.image, 3, 3, &sc, &e));
+        cells_of(&sc, &names, grid, truth, exact, depth);
+        assert_true(expert_cells(&x, &sc, share, edge, &memory, &e));
+        for (size_t c = 0; c < cells; c++) {
+            size_t k = most_of(share + c * (N + 1), N + 1), is = most_of(truth + c * (N + 1), N + 1);
+            real all = 0;
+            bool there = k == N, meets = false;
+            for (size_t n = 0; n <= N; n++) all += share[c * (N + 1) + n];
+            for (size_t o = 0; o < sc.count; o++) there = there || (k < N && !strcmp(names.word[k], sc.object[o].name));
+            assert_true(all == 1 && share[c * (N + 1) + k] == 1 && there);
+            if (c % grid > 0 && c % grid + 1 < grid && c >= grid && c + grid < cells) {
+                const size_t near[] = {c - 1, c + 1, c - grid, c + grid};
+                for (size_t n = 0; n < 4; n++) meets = meets || share[near[n] * (N + 1) + k] == 0;
+                assert_true(edge[c] == (k < N && meets));
+            }
+            if (is < N) things++, right += is == k;
+        }
+        scene_free(&sc);
+    }
+    if (!(2 * right > things && right < things)) fail_msg("%zu of %zu cells labelled right", right, things);
+    words_free(&names), scene_source_free(source), checkpoint_free(weights), mem_release(room, ROOM);
 }
 #endif
 
@@ -461,7 +576,8 @@ int main(void) {
         cmocka_unit_test(test_heads),
 #ifndef MASKINV_DOUBLE
         cmocka_unit_test(test_imagine), cmocka_unit_test(test_judge), cmocka_unit_test(test_alpha), cmocka_unit_test(test_keep), cmocka_unit_test(test_align),
-        cmocka_unit_test(test_probe), cmocka_unit_test(test_safe), cmocka_unit_test(test_evidential),
+        cmocka_unit_test(test_probe), cmocka_unit_test(test_probe_edges), cmocka_unit_test(test_safe),
+        cmocka_unit_test(test_safe_asks), cmocka_unit_test(test_safe_refuses), cmocka_unit_test(test_expert), cmocka_unit_test(test_evidential),
         cmocka_unit_test(test_anchors_run), cmocka_unit_test(test_heads_run),
 #endif
     };

@@ -52,7 +52,7 @@ static bool one_scene(const looking *j, size_t i, real *patches, err *e) {
     looked *l = j->l;
     size_t grid = c->image / c->patch;
     scene sc;
-    if (!scene_make(p->source, p->seed, i, c->image, p->least, p->most, &sc, e)) return false;
+    if (!scene_make(p->source, p->seed, p->only ? p->only[i] : i, c->image, p->least, p->most, &sc, e)) return false;
     feed_patches(c, &sc.image, patches);
     if (p->names) cells_of(&sc, p->names, grid, l->share + i * l->cells * l->classes, l->edge + i * l->cells, l->depth + i * l->cells);
     l->told[i].count = sc.count;

@@ -19,6 +19,7 @@ typedef struct {
     const word_list *names; /* NULL: nobody asks for cells; share, edge and depth stay NULL */
     uint64_t seed;
     size_t count, least, most;
+    const uint32_t *only; /* [count] the scenes' numbers; NULL: 0, 1, 2 ... */
 } looked_plan;
 
 typedef struct {

@@ -70,7 +70,7 @@ static bool open_data(system_job *j, err *e) {
     if (fmod(j->s[N_WIDTH].value, 4) != 0) return err_set(e, "--width %g: no multiple of its 4 heads", j->s[N_WIDTH].value);
     if (!(d->pick = mem_alloc((size_t)j->s[T_BATCH].value, sizeof *d->pick))) return err_set(e, "no memory for a batch");
     if (!(d->source = scene_source_open(SCENE_DRAWN, NULL, e)) || !words_names(d->source, &d->names, e) || !embed_names(j, d, e)) return false;
-    looked_plan plan = {j->model, d->source, &d->names, mix64((uint64_t)j->s[T_SEED].value, 91), (size_t)j->s[N_SCENES].value, 1, 4};
+    looked_plan plan = {j->model, d->source, &d->names, mix64((uint64_t)j->s[T_SEED].value, 91), (size_t)j->s[N_SCENES].value, 1, 4, NULL};
     if (!looked_make(&d->seen, &plan, j->cores, e)) return false;
     plan.seed = HELD_OUT, plan.count = (size_t)j->s[T_VALID].value;
     return !plan.count || looked_make(&d->held, &plan, j->cores, e);

@@ -99,7 +99,7 @@ static bool best_patches(const system_job *j, const data *d, const looked *l, co
 }
 
 static bool look(const system_job *j, data *d, uint64_t seed, size_t count, const real *texts, samples *s, err *e) {
-    looked_plan plan = {j->model, d->source, &d->names, seed, count, 1, 1};
+    looked_plan plan = {j->model, d->source, &d->names, seed, count, 1, 1, NULL};
     looked l = {0};
     *s = (samples){count, mem_alloc(count, j->model->config.embed * sizeof(real)), mem_alloc(count, d->attributes * sizeof(real)),
                    mem_alloc(count, sizeof *s->class_)};

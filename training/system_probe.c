@@ -45,7 +45,7 @@ static bool open_data(system_job *j, err *e) {
     if (!tower_fits(&j->model->config)) return err_set(e, "probe: the model is no vision transformer without a pooler");
     if (!(d->source = scene_source_open(SCENE_DRAWN, NULL, e)) || !words_names(d->source, &d->names, e)) return false;
     size_t objects = (size_t)j->s[P_OBJECTS].value;
-    looked_plan plan = {j->model, d->source, &d->names, mix64((uint64_t)j->s[T_SEED].value, 61), (size_t)j->s[P_SCENES].value, objects, objects};
+    looked_plan plan = {j->model, d->source, &d->names, mix64((uint64_t)j->s[T_SEED].value, 61), (size_t)j->s[P_SCENES].value, objects, objects, NULL};
     if (!(d->pick = mem_alloc((size_t)j->s[T_BATCH].value, sizeof *d->pick))) return err_set(e, "no memory for a batch");
     if (!j->options->quiet) printf("probe: looking at %zu scenes\n", plan.count), fflush(stdout);
     if (!looked_make(&d->seen, &plan, j->cores, e)) return false;

@@ -3,8 +3,9 @@
  * Model. The mean over tokens becomes an attention pool that begins as that mean; it alone learns. f = unit(LN_post(pool(x)) P).
  * Loss. Cross entropy of exp(tau) f T^T over the classes' texts (17.2).
  * Asked. The share of held-out pictures whose class has the nearest text to unit(a f + (1 - a) f_0), f_0 the model's own (17.3).
- * --share 0 is zero-shot; --probe 1 the control: a linear map of f_0, the pool as it was. --ask 1 asks for names instead, whatever was
- * learned: what a pool tuned on textures forgets. --cutouts 1: cut-outs of photographs in the place of drawn things.
+ * --share 0 is zero-shot, 1 the tuned feature alone; both are told beside it. --probe 1 is the control: a linear map of f_0, the pool as it
+ * was. --ask 1 asks for names, whatever was learned: what a pool tuned on textures forgets. --cutouts 1: cut-outs of photographs in the
+ * place of drawn things.
  * The paper's ratio and rates could not be read: those here are ours.
  */
 #include "training/systems.h"
@@ -49,7 +50,7 @@ typedef struct {
     looked seen, held;
     classes learned, asked; /* asked: the same texts, or the names' */
     size_t shots;           /* pictures chosen */
-    uint32_t *shot;        /* [classes * --shots] pictures of `seen` */
+    uint32_t *shot;         /* [classes * --shots] numbers of the scenes that `seen` has */
     uint32_t *pick, *label; /* the batch */
 } data;
 
@@ -91,19 +92,23 @@ static bool embed_classes(system_job *j, const data *d, size_t task, classes *c,
     return good;
 }
 
-/* The first --shots pictures of each class. */
-static bool choose(system_job *j, data *d, err *e) {
+/* The first --shots pictures of each class among --scenes: their numbers in d->shot. */
+static bool choose(system_job *j, data *d, uint64_t seed, err *e) {
     const classes *c = &d->learned;
-    size_t each = (size_t)j->s[F_SHOTS].value, fewest = 0;
+    size_t each = (size_t)j->s[F_SHOTS].value, fewest = 0, all = (size_t)j->s[F_SCENES].value;
     size_t *have = mem_alloc(c->count, sizeof *have);
     d->shot = mem_alloc(c->count, each * sizeof *d->shot);
     if (!have || !d->shot) return mem_free(have), err_set(e, "no memory for %zu shots", each);
-    for (size_t i = 0; i < d->seen.count; i++) {
-        size_t k = label_of(d, c, &d->seen.told[i].object[0]);
+    bool good = true;
+    for (size_t i = 0; good && i < all; i++) {
+        scene sc;
+        good = scene_make(d->source, seed, i, j->model->config.image, 1, 1, &sc, e);
+        size_t k = good ? label_of(d, c, &sc.object[0]) : c->count;
         if (k < c->count && have[k] < each) have[k]++, d->shot[d->shots++] = (uint32_t)i;
+        if (good) scene_free(&sc);
     }
     for (size_t k = 1; k < c->count; k++) fewest = have[k] < have[fewest] ? k : fewest;
-    bool good = have[fewest] > 0 || err_set(e, "--scenes %zu: none shows the class %s", d->seen.count, class_name(d, c->task, fewest));
+    good = good && (have[fewest] > 0 || err_set(e, "--scenes %zu: none shows the class %s", all, class_name(d, c->task, fewest)));
     if (good && !j->options->quiet)
         printf("safe: %zu pictures of %zu classes, of %s the fewest, %zu\n", d->shots, c->count, class_name(d, c->task, fewest), have[fewest]);
     mem_free(have);
@@ -128,10 +133,12 @@ static bool open_data(system_job *j, err *e) {
     if (!fits(j, e) || !(d->source = scene_source_open(kind, j->options->stamps, e)) || !words_names(d->source, &d->names, e)) return false;
     d->pick = mem_alloc(B, sizeof *d->pick), d->label = mem_alloc(B, sizeof *d->label);
     if (!d->pick || !d->label) return err_set(e, "no memory for a batch of %zu", B);
-    looked_plan plan = {j->model, d->source, NULL, mix64((uint64_t)j->s[T_SEED].value, 71), (size_t)j->s[F_SCENES].value, 1, 1};
+    looked_plan plan = {.model = j->model, .source = d->source, .seed = mix64((uint64_t)j->s[T_SEED].value, 71), .least = 1, .most = 1};
     if (!embed_classes(j, d, task, &d->learned, e) || !embed_classes(j, d, j->s[F_ASK].value > 0 ? NAME : task, &d->asked, e)) return false;
-    if (!looked_make(&d->seen, &plan, j->cores, e) || !choose(j, d, e)) return false;
-    plan.seed = HELD_OUT, plan.count = (size_t)j->s[T_VALID].value;
+    if (!choose(j, d, plan.seed, e)) return false;
+    plan.only = d->shot, plan.count = d->shots;
+    if (!looked_make(&d->seen, &plan, j->cores, e)) return false;
+    plan.only = NULL, plan.seed = HELD_OUT, plan.count = (size_t)j->s[T_VALID].value;
     return !plan.count || looked_make(&d->held, &plan, j->cores, e);
 }
 
@@ -147,7 +154,7 @@ static bool next_batch(system_job *j, uint64_t step, err *e) {
     rng r = rng_start(mix64((uint64_t)j->s[T_SEED].value, 72), step);
     (void)e;
     for (size_t b = 0; b < (size_t)j->s[T_BATCH].value; b++) {
-        d->pick[b] = d->shot[rng_below(&r, d->shots)];
+        d->pick[b] = (uint32_t)rng_below(&r, d->shots);
         d->label[b] = (uint32_t)label_of(d, &d->learned, &d->seen.told[d->pick[b]].object[0]);
     }
     return true;
@@ -196,25 +203,36 @@ static double commonest(const data *d) {
     return (double)most / (double)d->held.count;
 }
 
+/* Is the best of a row of scores picture i's class? */
+static bool right(const data *d, size_t i, const real *s) {
+    size_t best = 0;
+    for (size_t k = 1; k < d->asked.count; k++) best = s[k] > s[best] ? k : best;
+    return best == label_of(d, &d->asked, &d->held.told[i].object[0]);
+}
+
+enum { ZERO_SHOT, TUNED, BLENDED, WAYS };
 static bool valid(system_job *j, void *net, arena *memory, double *share, err *e) {
     const data *d = j->own;
     const safe_net *n = net;
-    size_t right = 0, mark = arena_mark(memory), E = d->held.embed;
-    for (size_t i = 0; i < d->held.count; i++, arena_reset(memory, mark)) {
+    const real shares[WAYS] = {0, 1, (real)j->s[F_SHARE].value};
+    size_t hits[WAYS] = {0}, mark = arena_mark(memory), E = d->held.embed, N = d->held.count;
+    bool probe = j->s[F_PROBE].value > 0;
+    for (size_t i = 0; i < N; i++, arena_reset(memory, mark)) {
         ag_tape t;
         if (!ag_tape_init(&t, memory, NULL, 1)) return err_fault(e, &t.fault);
         t.recording = false;
         ag_tensor *f = feature(j, n, &t, &d->held, i), *own = ag_constant(&t, d->held.z + i * E, 1, 1, E);
-        bool probe = j->s[F_PROBE].value > 0;
-        ag_tensor *s = probe ? part_use_linear(&t, n->fc, false, f)
-                             : ag_matmul(&t, pool_blend(&t, f, own, (real)j->s[F_SHARE].value), NO_T, ag_constant(&t, d->asked.texts, 1, d->asked.count, E), T);
-        if (!s) return err_fault(e, &t.fault);
-        size_t best = 0;
-        for (size_t k = 1; k < d->asked.count; k++)
-            if (s->data[k] > s->data[best]) best = k;
-        right += best == label_of(d, &d->asked, &d->held.told[i].object[0]);
+        ag_tensor *texts = ag_constant(&t, d->asked.texts, 1, d->asked.count, E);
+        for (size_t w = probe ? BLENDED : 0; w < WAYS; w++) {
+            ag_tensor *s = probe ? part_use_linear(&t, n->fc, false, f) : ag_matmul(&t, pool_blend(&t, f, own, shares[w]), NO_T, texts, T);
+            if (!s) return err_fault(e, &t.fault);
+            hits[w] += right(d, i, s->data);
+        }
     }
-    *share = (double)right / (double)d->held.count;
+    *share = (double)hits[BLENDED] / (double)N;
+    if (!j->options->quiet && !probe)
+        printf("zero-shot %.3f, tuned %.3f, blended by --share %g %.3f\n", (double)hits[ZERO_SHOT] / (double)N, (double)hits[TUNED] / (double)N,
+               j->s[F_SHARE].value, *share);
     if (!j->options->quiet) printf("always the commonest class: %.3f\n", commonest(d));
     return true;
 }
