@@ -49,7 +49,7 @@ static bool read_bytes(const flag *f, const char *text, size_t *out, err *e) {
     const char *which = *unit ? strchr(units, *unit == 'K' ? 'k' : *unit) : NULL;
     if (!digits || errno || (*unit && (!which || unit[1])))
         return err_set(e, "--%s: '%s' found, a size expected (900M, 2G, 1048576)", f->name, text);
-    for (long i = which ? which - units + 1 : 0; i > 0 && n <= SIZE_MAX; i--)
+    for (ptrdiff_t i = which ? which - units + 1 : 0; i > 0 && n <= SIZE_MAX; i--)
         n = n > SIZE_MAX / 1024 ? ULLONG_MAX : n * 1024;
     if (n > SIZE_MAX / 2 || (double)n < f->least)
         return err_set(e, "--%s: %s found, at least %.15g and less than half the address space allowed", f->name, text,

@@ -23,14 +23,14 @@ static char *copied(const char *text, size_t n) {
 }
 
 /* The text of a class is the first of its synonyms, which commas (or semicolons) divide. */
-static bool add_class(data_reader *r, class_table *t, unsigned long number, const char *name, size_t length) {
+static bool add_class(data_reader *r, class_table *t, size_t number, const char *name, size_t length) {
     size_t first = 0;
     while (first < length && name[first] != ',' && name[first] != ';') first++;
     if (!mem_grow(&t->own, &t->room, t->count + 1, sizeof *t->own))
         return err_set(r->e, "no memory for %zu classes", t->count + 1);
     own_class *c = &t->own[t->count++];
     *c = (own_class){.name = copied(name, length), .text = copied(name, first)};
-    snprintf(c->id, sizeof c->id, "%lu", number);
+    snprintf(c->id, sizeof c->id, "%zu", number);
     return (c->name && c->text) || err_set(r->e, "no memory for a class");
 }
 
