@@ -120,15 +120,12 @@ static bool judge(job *j, size_t i) {
 /* ---- all -------------------------------------------------------------------------------------------------- */
 static bool write_json(job *j) {
     char path[4096];
-    out_file f;
     if (j->json.failed) return err_set(&j->c.e, "no memory for anomaly.json");
     if (j->o.json) fwrite(j->json.text, 1, j->json.length, stdout);
     if (!j->o.out) return true;
     if ((size_t)snprintf(path, sizeof path, "%s/anomaly.json", j->o.out) >= sizeof path)
         return err_set(&j->c.e, "%s: the path is too long", j->o.out);
-    if (!out_open(&f, path, &j->c.e)) return false;
-    fwrite(j->json.text, 1, j->json.length, f.stream);
-    return out_close(&f, &j->c.e);
+    return file_write(path, j->json.text, j->json.length, &j->c.e);
 }
 
 static bool anomaly(job *j) {

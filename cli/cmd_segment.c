@@ -274,7 +274,6 @@ static void say_classes(longtext *t, const job *j) {
 
 static bool write_json(job *j) {
     char path[4096];
-    out_file f;
     longtext t = {0};
     if (!path_of(j, path, sizeof path, "segment.json")) return false;
     say(&t, "{\n \"image\": ");
@@ -286,11 +285,7 @@ static bool write_json(job *j) {
     say(&t, ",\n");
     say_settings(&t, j);
     say_classes(&t, j);
-    bool ok = t.failed ? err_set(&j->c.e, "no memory for %s", path) : out_open(&f, path, &j->c.e);
-    if (ok) {
-        fwrite(t.text, 1, t.length, f.stream);
-        ok = out_close(&f, &j->c.e);
-    }
+    bool ok = t.failed ? err_set(&j->c.e, "no memory for %s", path) : file_write(path, t.text, t.length, &j->c.e);
     mem_free(t.text);
     return ok;
 }

@@ -105,7 +105,7 @@ static bool write_jsonl(const embedded *out, err *e) {
 
 bool embedded_write(embedded *out, err *e) {
     const size_t shape[] = {out->list->count, out->list->embed};
-    bool ok = ends_with(out->path, ".jsonl") ? write_jsonl(out, e)
+    bool ok = ends_like(out->path, ".jsonl") ? write_jsonl(out, e)
                                              : (strcmp(out->path, "-") ? npy_write : npy_print)(out->path, out->rows, shape, 2, e);
     if (ok && out->part) {
         fclose(out->part);

@@ -51,7 +51,7 @@ bool list_lines(item_list *l, const char *path, err *e) {
 }
 
 static bool is_picture(const char *name) {
-    return ends_with(name, ".png") || ends_with(name, ".jpg") || ends_with(name, ".jpeg") || ends_with(name, ".bmp");
+    return ends_like(name, ".png") || ends_like(name, ".jpg") || ends_like(name, ".jpeg") || ends_like(name, ".bmp");
 }
 
 bool list_pictures(item_list *l, const char *what, err *e) {

@@ -16,8 +16,8 @@ static bool add_category(data_reader *r, coco_table *t, const cJSON *item) {
     const cJSON *thing = cJSON_GetObjectItemCaseSensitive(item, "isthing");
     *c = (coco_category){.id = id, .stuff = cJSON_IsNumber(thing) && thing->valuedouble == 0};
     snprintf(c->text, sizeof c->text, "%llu", (unsigned long long)id);
-    return (c->name = mem_alloc(strlen(name) + 1, 1)) ? strcpy(c->name, name),
-           true                                       : err_set(r->e, "no memory for a category");
+    c->name = mem_text(name);
+    return c->name || err_set(r->e, "no memory for a category");
 }
 
 static int by_id(const void *a, const void *b) {
@@ -340,7 +340,7 @@ bool read_coco_stuff(void *reader) {
     name_list maps = {0};
     bool ok = stuff_open(r, &t) && reader_folder(r, reader_path(r, "annotations/%s", r->split).text, &maps);
     for (size_t i = 0; ok && i < maps.count; i++) /* converted copies have _ in their names */
-        if (ends_with(maps.item[i], ".png") && !strchr(maps.item[i], '_')) ok = stuff_picture(r, maps.item[i], &t);
+        if (ends_like(maps.item[i], ".png") && !strchr(maps.item[i], '_')) ok = stuff_picture(r, maps.item[i], &t);
     ok = ok && reader_unlabelled(r, path_of("images/%s", r->split).text, path_of("annotations/%s", r->split).text);
     names_free(&maps), names_free(&t.lines);
     mem_free(t.classes), mem_free(t.value), mem_free(t.id);

@@ -16,12 +16,6 @@ typedef struct {
     size_t count, room;
 } class_table;
 
-static char *copied(const char *text, size_t n) {
-    char *copy = mem_alloc(n + 1, 1);
-    if (copy) memcpy(copy, text, n);
-    return copy;
-}
-
 /* The text of a class is the first of its synonyms, which commas (or semicolons) divide. */
 static bool add_class(data_reader *r, class_table *t, size_t number, const char *name, size_t length) {
     size_t first = 0;
@@ -29,7 +23,7 @@ static bool add_class(data_reader *r, class_table *t, size_t number, const char 
     if (!mem_grow(&t->own, &t->room, t->count + 1, sizeof *t->own))
         return err_set(r->e, "no memory for %zu classes", t->count + 1);
     own_class *c = &t->own[t->count++];
-    *c = (own_class){.name = copied(name, length), .text = copied(name, first)};
+    *c = (own_class){.name = mem_text_of(name, length), .text = mem_text_of(name, first)};
     snprintf(c->id, sizeof c->id, "%zu", number);
     return (c->name && c->text) || err_set(r->e, "no memory for a class");
 }
@@ -99,7 +93,7 @@ bool read_ade20k(void *reader) {
     bool ok =
         ade_classes(r, &t) && reader_folder(r, reader_path(r, "%s/annotations/%s", ade_base, r->split).text, &maps);
     for (size_t i = 0; ok && i < maps.count; i++)
-        if (ends_with(maps.item[i], ".png")) ok = ade_picture(r, maps.item[i], &t);
+        if (ends_like(maps.item[i], ".png")) ok = ade_picture(r, maps.item[i], &t);
     ok = ok && reader_unlabelled(r, path_of("%s/images/%s", ade_base, r->split).text, path_of("%s/annotations/%s", ade_base, r->split).text);
     names_free(&maps), free_classes(&t);
     return ok;
@@ -205,7 +199,7 @@ bool read_cityscapes(void *reader) {
         if (!folder_exists(folder.text)) continue;
         ok = reader_folder(r, folder.text, &files);
         for (size_t k = 0; ok && k < files.count; k++)
-            if (ends_with(files.item[k], "_leftImg8bit.png")) ok = city_picture(r, cities.item[i], files.item[k]);
+            if (ends_like(files.item[k], "_leftImg8bit.png")) ok = city_picture(r, cities.item[i], files.item[k]);
         names_free(&files);
     }
     names_free(&cities);
@@ -245,7 +239,7 @@ typedef struct {
     const char *base;
 } imagenet;
 
-static bool is_picture(const char *name) { return ends_with(name, ".jpeg") || ends_with(name, ".jpg"); }
+static bool is_picture(const char *name) { return ends_like(name, ".jpeg") || ends_like(name, ".jpg"); }
 
 /* Class i is the i-th of the sorted synsets. */
 static bool imagenet_s_classes(data_reader *r, imagenet *n) {
@@ -349,7 +343,7 @@ static bool imagenet_file(data_reader *r, imagenet *n, const char *synset, const
     size_t k = 0, length = strlen(synset);
     while (k < n->lines.count && (strncmp(n->lines.item[k], synset, length) != 0 || n->lines.item[k][length] != ' '))
         k++;
-    if (!is_picture(entry) && !ends_with(entry, ".png")) return true;
+    if (!is_picture(entry) && !ends_like(entry, ".png")) return true;
     if (k == n->lines.count) return !is_synset(synset) || reader_skip(r, false, "class not in LOC_synset_mapping.txt", "%s/%s", synset, entry);
     path_text id = stem_of(entry), file = path_of("%s/%s/%s", r->split, synset, entry),
               more = path_of(",\"synset\":\"%s\"", synset);
@@ -443,7 +437,7 @@ static bool mvtec_category(data_reader *r, const char *category, long index) {
         if (!folder_exists(folder.text)) continue;
         ok = reader_folder(r, folder.text, &files);
         for (size_t k = 0; ok && k < files.count; k++)
-            if (ends_with(files.item[k], ".png")) ok = mvtec_file(r, category, index, defects.item[i], files.item[k]);
+            if (ends_like(files.item[k], ".png")) ok = mvtec_file(r, category, index, defects.item[i], files.item[k]);
         names_free(&files);
     }
     names_free(&defects);

@@ -82,12 +82,11 @@ static bool describe(data_reader *r, images *m, const char *path) {
         if (before) known = bsearch(&one, m->label, before, sizeof one, by_label);
         if (known) continue;
         ok = mem_grow(&m->label, &m->label_room, m->label_count + 1, sizeof *m->label) &&
-             (one.name = mem_alloc(strlen(t.field[1]) + 1, 1));
+             (one.name = mem_text(t.field[1]));
         if (!ok) {
             err_set(r->e, "no memory for %zu labels", m->label_count + 1);
             break;
         }
-        strcpy(one.name, t.field[1]);
         m->label[m->label_count++] = one;
     }
     ok = ok && t.ended;
@@ -185,11 +184,6 @@ static bool pixel_of(const char *text, size_t side, size_t *out) {
     return true;
 }
 
-static char *copy_of(const char *text) {
-    char *copy = mem_alloc(strlen(text) + 1, 1);
-    return copy ? strcpy(copy, text) : NULL;
-}
-
 static void forget_points(images *m, size_t n) {
     for (size_t i = 0; i < n; i++)
         mem_free((void *)(uintptr_t)m->point[i].label), mem_free((void *)(uintptr_t)m->point[i].name),
@@ -212,8 +206,8 @@ static bool find_points(data_reader *r, images *m, uint64_t key, size_t width, s
             continue;
         }
         described *d = find_label(m, field(&m->points, 3));
-        one.label = copy_of(field(&m->points, 3)), one.answer = copy_of(field(&m->points, 4));
-        one.name = copy_of(d && *d->name ? d->name : field(&m->points, 5));
+        one.label = mem_text(field(&m->points, 3)), one.answer = mem_text(field(&m->points, 4));
+        one.name = mem_text(d && *d->name ? d->name : field(&m->points, 5));
         if (!one.label || !one.answer || !one.name || !mem_grow(&m->point, &m->point_room, *n + 1, sizeof *m->point))
             return err_set(r->e, "no memory for the points of a picture");
         m->point[(*n)++] = one;

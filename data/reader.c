@@ -45,9 +45,8 @@ bool reader_needs(data_reader *r, const char *path) {
 
 bool names_add(data_reader *r, name_list *list, const char *text, size_t length) {
     char *copy = NULL;
-    if (!mem_grow(&list->item, &list->room, list->count + 1, sizeof *list->item) || !(copy = mem_alloc(length + 1, 1)))
+    if (!mem_grow(&list->item, &list->room, list->count + 1, sizeof *list->item) || !(copy = mem_text_of(text, length)))
         return err_set(r->e, "no memory for %zu names", list->count + 1);
-    memcpy(copy, text, length);
     list->item[list->count++] = copy;
     return true;
 }
@@ -100,7 +99,7 @@ bool reader_lines(data_reader *r, const char *path, name_list *out) {
     return ok;
 }
 
-bool ends_with(const char *text, const char *end) {
+bool ends_like(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
     return n >= m && !strcasecmp(text + n - m, end);
 }
@@ -226,7 +225,7 @@ bool reader_unlabelled(data_reader *r, const char *pictures, const char *labels)
     bool ok = !folder_exists(folder.text) || reader_folder(r, folder.text, &all);
     for (size_t i = 0; ok && i < all.count; i++) {
         const char *dot = strrchr(all.item[i], '.');
-        if (!dot || (!ends_with(dot, ".jpg") && !ends_with(dot, ".jpeg"))) continue;
+        if (!dot || (!ends_like(dot, ".jpg") && !ends_like(dot, ".jpeg"))) continue;
         path_text id = path_of("%.*s", (int)(dot - all.item[i]), all.item[i]);
         ok = file_exists(reader_path(r, "%s/%s.png", labels, id.text).text) || reader_skip(r, false, "label picture missing", "%s", id.text);
     }

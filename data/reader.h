@@ -53,7 +53,7 @@ bool reader_folder(data_reader *r, const char *path, name_list *out);
 bool reader_lines(data_reader *r, const char *path, name_list *out);
 bool names_add(data_reader *r, name_list *list, const char *text, size_t length);
 void names_free(name_list *list);
-bool ends_with(const char *text, const char *end); /* whatever the case */
+bool ends_like(const char *text, const char *end); /* whatever the case */
 
 /* ---- pictures, regions, what is left out ---- */
 typedef enum { PICTURE_HERE, PICTURE_OTHER, PICTURE_GONE, PICTURE_STOP } picture_state;

@@ -93,13 +93,8 @@ static bool run_batches(batch *b, FILE *out, const char *path, size_t done, cons
 /* ---- where an earlier run stopped ------------------------------------------------------------------------------ */
 static bool start_file(const eval_head *h, const char *path, err *e) {
     longtext line = {0};
-    out_file f;
     head_write(h, &line);
-    bool ok = !line.failed || err_set(e, "%s: no memory", path);
-    if (ok && (ok = out_open(&f, path, e))) {
-        fwrite(line.text, 1, line.length, f.stream);
-        ok = out_close(&f, e);
-    }
+    bool ok = line.failed ? err_set(e, "%s: no memory", path) : file_write(path, line.text, line.length, e);
     mem_free(line.text);
     return ok;
 }

@@ -285,15 +285,10 @@ static bool set_names(eval_head *h, const char *set, size_t lines, err *e) {
 
 /* ---- the head
  * -------------------------------------------------------------------------------------------------------- */
-static char *copy_text(const char *text) {
-    char *copy = mem_alloc(1, strlen(text) + 1);
-    return copy ? strcpy(copy, text) : NULL;
-}
-
 static bool copy_templates(eval_head *h, const eval_wishes *w) {
     h->templates = mem_alloc(w->template_count + 1, sizeof *h->templates);
     for (size_t i = 0; h->templates && i < w->template_count; i++) {
-        if (!(h->templates[i] = copy_text(w->templates[i]))) return false;
+        if (!(h->templates[i] = mem_text(w->templates[i]))) return false;
         h->template_count++;
     }
     return h->templates != NULL;
@@ -305,8 +300,8 @@ bool eval_head_rows(eval_head *h, const eval_wishes *w, const char *set, checkpo
     *usage = true;
     if (!make_rows(h, w, &m->config, e)) return false;
     *usage = false;
-    h->model = copy_text(checkpoint_name(weights));
-    h->set = copy_text(set);
+    h->model = mem_text(checkpoint_name(weights));
+    h->set = mem_text(set);
     if (!h->model || !h->set || !copy_templates(h, w)) return err_set(e, "no memory for the settings");
     h->shard = w->shard, h->shards = w->shards ? w->shards : 1;
     h->weights = model_hash(m);

@@ -155,11 +155,7 @@ static void say_foot(longtext *t, const eval_head *h) {
 }
 
 bool page_write(const char *folder, const eval_head *h, const eval_totals *all, err *e) {
-    char path[4096];
     longtext t = {0};
-    out_file f;
-    if ((size_t)snprintf(path, sizeof path, "%s/report.html", folder) >= sizeof path)
-        return err_set(e, "%.200s...: the path is too long", folder);
     say_head(&t, h, all);
     say_method_charts(&t, h, all);
     if (h->row_count) region_table(&t, h, all);
@@ -167,11 +163,7 @@ bool page_write(const char *folder, const eval_head *h, const eval_totals *all, 
     say_curves(&t, h, all);
     bool ok = say_examples(&t, folder, h, e);
     say_foot(&t, h);
-    if (ok && t.failed) ok = err_set(e, "%s: no memory", path);
-    if (ok && (ok = out_open(&f, path, e))) {
-        fwrite(t.text, 1, t.length, f.stream);
-        ok = out_close(&f, e);
-    }
+    if (ok) return say_into(&t, folder, "report.html", e);
     mem_free(t.text);
-    return ok;
+    return false;
 }

@@ -101,9 +101,8 @@ static bool text_at(const json_scope *s, const char *key, char *out, size_t room
 static bool copy_at(const json_scope *s, const char *key, char **out) {
     const char *text = NULL;
     if (!json_string(s, key, "", &text)) return false;
-    if (!(*out = mem_alloc(1, strlen(text) + 1))) return err_set(s->e, "%s: no memory", s->file);
-    memcpy(*out, text, strlen(text) + 1);
-    return true;
+    *out = mem_text(text);
+    return *out || err_set(s->e, "%s: no memory", s->file);
 }
 
 static bool hash_at(const json_scope *s, const char *key, uint64_t *out) {
@@ -169,9 +168,9 @@ static bool read_templates(const json_scope *s, eval_head *h) {
         return err_set(s->e, "%s: no memory for %zu templates", s->file, n);
     cJSON_ArrayForEach(item, list) {
         if (!cJSON_IsString(item)) return json_wrong(s, "templates", item, "sentences");
-        char *copy = mem_alloc(1, strlen(item->valuestring) + 1);
+        char *copy = mem_text(item->valuestring);
         if (!copy) return err_set(s->e, "%s: no memory for %zu templates", s->file, n);
-        h->templates[h->template_count++] = memcpy(copy, item->valuestring, strlen(item->valuestring) + 1);
+        h->templates[h->template_count++] = copy;
     }
     return true;
 }

@@ -208,19 +208,9 @@ static void write_json(longtext *out, const eval_head *h, const eval_totals *t) 
 typedef void writer(longtext *out, const eval_head *h, const eval_totals *t);
 static bool write_file(const char *folder, const char *name, writer *write, const eval_head *h, const eval_totals *t,
                        err *e) {
-    char path[4096];
     longtext text = {0};
-    out_file f;
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
-        return err_set(e, "%.200s...: the path is too long", folder);
     write(&text, h, t);
-    bool ok = !text.failed || err_set(e, "%s: no memory", path);
-    if (ok && (ok = out_open(&f, path, e))) {
-        fwrite(text.text, 1, text.length, f.stream);
-        ok = out_close(&f, e);
-    }
-    mem_free(text.text);
-    return ok;
+    return say_into(&text, folder, name, e);
 }
 
 bool eval_finish(const char *folder, FILE *out, err *e) {

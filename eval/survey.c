@@ -21,18 +21,13 @@ bool survey_is_dataset(const char *data) {
     return set_of(data, &root) != NULL;
 }
 
-static char *copied(const char *text) {
-    char *copy = text ? mem_alloc(strlen(text) + 1, 1) : NULL;
-    return copy ? strcpy(copy, text) : NULL;
-}
-
 /* ---- the classes, from a first look at the tables ------------------------------------------------------- */
 static bool keep_classes(void *arg, const data_class *list, size_t count, err *e) {
     survey *s = arg;
     if (!(s->classes = mem_alloc(count, sizeof *s->classes))) return err_set(e, "no memory for %zu classes", count);
     for (size_t i = 0; i < count; i++, s->class_count++) {
         data_class *c = &s->classes[i];
-        *c = (data_class){copied(list[i].id), copied(list[i].name), copied(list[i].text)};
+        *c = (data_class){mem_text(list[i].id), mem_text(list[i].name), mem_text(list[i].text)};
         if (!c->id || !c->name || !c->text) return s->class_count++, err_set(e, "no memory for %zu classes", count);
     }
     return true;
@@ -41,7 +36,7 @@ static bool keep_classes(void *arg, const data_class *list, size_t count, err *e
 static bool keep_split(void *arg, const data_picture *p, bool *wanted, err *e) {
     survey *s = arg;
     *wanted = false;
-    if (!s->split) s->split = copied(p->split);
+    if (!s->split) s->split = mem_text(p->split);
     s->zero_shot = s->zero_shot || (p->class_index >= 0 && strstr(s->set->name, "imagenet"));
     e->text[0] = 0; /* one picture is enough: the reading ends, without a message */
     return false;
@@ -60,7 +55,7 @@ static bool look(survey *s, const survey_wishes *w, err *e) {
     if (!all && why.text[0]) return *e = why, false;
     if (!s->split)
         return err_set(e, "%s: no picture of split %s is there", s->root, w->split ? w->split : s->set->split);
-    s->by = copied(w->by ? w->by : s->set->by ? s->set->by : "");
+    s->by = mem_text(w->by ? w->by : s->set->by ? s->set->by : "");
     return s->by || err_set(e, "no memory for the settings");
 }
 

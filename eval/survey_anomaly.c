@@ -354,19 +354,9 @@ static void say_page(const anomaly_table *t, longtext *out) {
 
 typedef void writer(const anomaly_table *t, longtext *out);
 static bool write_file(const char *folder, const char *name, writer *write, const anomaly_table *t, err *e) {
-    char path[4096];
     longtext text = {0};
-    out_file f;
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
-        return err_set(e, "%.200s...: the path is too long", folder);
     write(t, &text);
-    bool ok = !text.failed || err_set(e, "%s: no memory", path);
-    if (ok && (ok = out_open(&f, path, e))) {
-        fwrite(text.text, 1, text.length, f.stream);
-        ok = out_close(&f, e);
-    }
-    mem_free(text.text);
-    return ok;
+    return say_into(&text, folder, name, e);
 }
 
 bool survey_anomaly_finish(const char *folder, FILE *out, err *e) {
@@ -388,10 +378,9 @@ bool survey_anomaly_finish(const char *folder, FILE *out, err *e) {
          write_file(folder, "report.html", say_page, &t, e);
     if (ok) {
         say_text(&t, &text);
-        ok = !text.failed || err_set(e, "no memory for the table");
-        if (ok) fwrite(text.text, 1, text.length, out);
+        ok = say_to(&text, out, "the table", e);
     }
-    mem_free(text.text), mem_free(t.row);
+    mem_free(t.row);
     free_run(&l);
     return ok;
 }

@@ -37,11 +37,6 @@ typedef struct {
 } batch;
 
 /* ---- from the reader ------------------------------------------------------------------------------------ */
-static char *copied(const char *text) {
-    char *copy = mem_alloc(strlen(text) + 1, 1);
-    return copy ? strcpy(copy, text) : NULL;
-}
-
 static bool no_memory(err *e) { return err_set(e, "no memory for a picture's regions"); }
 
 static void measure(void *arg, size_t i) {
@@ -85,7 +80,7 @@ static bool copy_points(survey_picture *to, const data_picture *from) {
     for (size_t i = 0; i < from->point_count; i++) {
         data_point *q = &to->points[to->point_count++];
         *q = from->points[i];
-        q->label = copied(q->label), q->name = copied(q->name), q->answer = copied(q->answer);
+        q->label = mem_text(q->label), q->name = mem_text(q->name), q->answer = mem_text(q->answer);
         if (!q->label || !q->name || !q->answer) return false;
     }
     return true;
@@ -108,8 +103,8 @@ static bool take_picture(void *arg, const data_picture *p, bool *wanted, err *e)
                                   .width = p->width,
                                   .height = p->height,
                                   .class_index = p->class_index,
-                                  .id = copied(p->id),
-                                  .file = copied(p->file),
+                                  .id = mem_text(p->id),
+                                  .file = mem_text(p->file),
                                   .left = b->between};
     b->between = (longtext){0}, b->open = true;
     return (j->picture.id && j->picture.file && copy_points(&j->picture, p)) || no_memory(e);
@@ -149,7 +144,7 @@ static bool copy_phrases(survey_region *to, const data_region *from) {
     for (size_t i = 0; i < from->phrase_count; i++) {
         const char *text = from->phrases[i].raw;
         text += strspn(text, " \t\r\n");
-        char *copy = copied(text);
+        char *copy = mem_text(text);
         if (!copy) return false;
         for (size_t n = strlen(copy); n && strchr(" \t\r\n", copy[n - 1]); n--) copy[n - 1] = 0;
         to->said[to->said_count++] = copy;
@@ -174,7 +169,7 @@ static bool take_region(void *arg, const data_region *r, err *e) {
     longtext rle = {0};
     rle_encode(r->mask, r->height, r->width, &rle);
     *to = (survey_region){
-        .id = copied(r->id), .rle = rle.text, .class_index = r->class_index, .object = r->object, .unit = unit};
+        .id = mem_text(r->id), .rle = rle.text, .class_index = r->class_index, .object = r->object, .unit = unit};
     return (to->id && rle.text && !rle.failed && copy_phrases(to, r)) || no_memory(e);
 }
 
@@ -249,13 +244,8 @@ static bool resume(const survey *s, const char *path, size_t *done, bool *over, 
 
 static bool start(const survey *s, const char *path, err *e) {
     longtext head = {0};
-    out_file f;
     survey_head(s, &head);
-    bool ok = !head.failed || no_memory(e);
-    if (ok && (ok = out_open(&f, path, e))) {
-        fwrite(head.text, 1, head.length, f.stream);
-        ok = out_close(&f, e);
-    }
+    bool ok = head.failed ? no_memory(e) : file_write(path, head.text, head.length, e);
     mem_free(head.text);
     return ok;
 }

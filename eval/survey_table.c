@@ -318,19 +318,9 @@ static void say_page(const survey_totals *t, longtext *out) {
 
 typedef void writer(const survey_totals *t, longtext *out);
 static bool write_file(const char *folder, const char *name, writer *write, const survey_totals *t, err *e) {
-    char path[4096];
     longtext text = {0};
-    out_file f;
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
-        return err_set(e, "%.200s...: the path is too long", folder);
     write(t, &text);
-    bool ok = !text.failed || err_set(e, "%s: no memory", path);
-    if (ok && (ok = out_open(&f, path, e))) {
-        fwrite(text.text, 1, text.length, f.stream);
-        ok = out_close(&f, e);
-    }
-    mem_free(text.text);
-    return ok;
+    return say_into(&text, folder, name, e);
 }
 
 bool survey_finish(const char *folder, FILE *out, err *e) {
@@ -342,10 +332,8 @@ bool survey_finish(const char *folder, FILE *out, err *e) {
               write_file(folder, "table.json", say_json, &t, e) && write_file(folder, "report.html", say_page, &t, e);
     if (ok) {
         say_text(&t, &text);
-        ok = !text.failed || err_set(e, "no memory for the table");
-        if (ok) fwrite(text.text, 1, text.length, out);
+        ok = say_to(&text, out, "the table", e);
     }
-    mem_free(text.text);
     survey_totals_free(&t);
     return ok;
 }

@@ -47,12 +47,24 @@ bool out_close(out_file *f, err *e) {
     return err_set(e, "%s: writing failed: %s", f->path, why ? strerror(why) : "input/output error");
 }
 
+bool file_write(const char *path, const void *bytes, size_t length, err *e) {
+    out_file f;
+    if (!out_open(&f, path, e)) return false;
+    fwrite(bytes, 1, length, f.stream); /* out_close sees whether all went */
+    return out_close(&f, e);
+}
+
 bool out_check(const char *path, err *e) {
     out_file f;
     if (os_path_kind(path, NULL) == OS_OTHER) return true; /* opening a pipe would wait */
     if (!out_open(&f, path, e)) return false;
     out_abandon(&f);
     return true;
+}
+
+bool ends_with(const char *name, const char *end) {
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && strcmp(name + n - m, end) == 0;
 }
 
 /* ---- folders --------------------------------------------------------------------------------- */

@@ -14,11 +14,14 @@ typedef struct { FILE *stream; char path[4096], temporary[4160]; } out_file;
 bool out_open(out_file *f, const char *path, err *e);
 bool out_close(out_file *f, err *e); /* checks every write: a full disk is an error, the old file stays */
 void out_abandon(out_file *f);
+/* All of a file at once. */
+bool file_write(const char *path, const void *bytes, size_t length, err *e);
 bool out_check(const char *path, err *e); /* it can be written, now; for before long work */
 /* Makes the folder (and its parents) where missing; a file in its place is an error. */
 bool folder_make(const char *path, err *e);
 bool folder_exists(const char *path);
 bool file_exists(const char *path);
+bool ends_with(const char *name, const char *end); /* to the letter */
 /* Paths, in one block with the pointers first: mem_free(list->path). */
 typedef struct { char **path; size_t count; } file_list;
 /* FOLDER/NAME of its files that `wanted` accepts (NULL: all), hidden ones and folders left out, in the order of their bytes. */

@@ -94,9 +94,8 @@ bool folder_list(const char *folder, bool (*wanted)(const char *name), file_list
 bool pattern_list(const char *pattern, file_list *list, err *e) {
     const char *slash = os_last_slash(pattern);
     size_t n = slash ? (size_t)(slash - pattern) + 1 : 0;
-    char *folder = mem_alloc(n + 1, 1);
+    char *folder = mem_text_of(pattern, n);
     if (!folder) return err_set(e, "%s: no memory", pattern);
-    memcpy(folder, pattern, n);
     search s = {.folder = folder, .pattern = pattern + n};
     bool ok = find_all(&s, n ? folder : ".", pattern, list, e);
     mem_free(folder);

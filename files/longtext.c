@@ -1,5 +1,6 @@
 /* longtext.c - text that grows (see longtext.h). */
 #include "files/longtext.h"
+#include "files/files.h"
 #include "files/utf8.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -62,4 +63,22 @@ void say_html(longtext *t, const char *text) {
         else
             say(t, "%c", *text);
     }
+}
+
+static bool ended(longtext *t, bool ok) {
+    mem_free(t->text);
+    *t = (longtext){0};
+    return ok;
+}
+
+bool say_into(longtext *t, const char *folder, const char *name, err *e) {
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
+        return ended(t, err_set(e, "%.200s...: the path is too long", folder));
+    return ended(t, t->failed ? err_set(e, "%s: no memory", path) : file_write(path, t->text, t->length, e));
+}
+
+bool say_to(longtext *t, FILE *stream, const char *what, err *e) {
+    if (!t->failed) fwrite(t->text, 1, t->length, stream);
+    return ended(t, !t->failed || err_set(e, "no memory for %s", what));
 }

@@ -51,11 +51,6 @@ static bool id_of(const cJSON *v, uint64_t *out) {
     return true;
 }
 
-static char *own_text(const char *text) {
-    char *copy = mem_alloc(strlen(text) + 1, 1);
-    return copy ? strcpy(copy, text) : NULL;
-}
-
 /* The first of the keys that holds a text. */
 static const char *text_of(const cJSON *item, const char *const *keys) {
     for (; *keys; keys++) {
@@ -110,7 +105,7 @@ static bool add_region(mask_json *j, const cJSON *item, int64_t at, err *e) {
     r->has_picture = id_of(field(item, "image_id"), &r->picture);
     r->has_category = id_of(field(item, "category_id"), &r->category);
     const char *name = text_of(item, keys);
-    return !name || (r->name = own_text(name)) || err_set(e, "%s: no memory for a name", j->file.path);
+    return !name || (r->name = mem_text(name)) || err_set(e, "%s: no memory for a name", j->file.path);
 }
 
 static bool add_picture(mask_json *j, const cJSON *item, const char *photo, err *e) {
@@ -131,7 +126,7 @@ static bool add_category(mask_json *j, const cJSON *item, err *e) {
     const cJSON *name = field(item, "name");
     if (!cJSON_IsString(name) || !id_of(field(item, "id"), &c.id)) return true; /* its regions stay without a name */
     if (!mem_grow(&j->category, &j->category_room, j->categories + 1, sizeof *j->category) ||
-        !(c.name = own_text(name->valuestring)))
+        !(c.name = mem_text(name->valuestring)))
         return err_set(e, "%s: no memory for %zu categories", j->file.path, j->categories + 1);
     j->category[j->categories++] = c;
     return true;

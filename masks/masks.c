@@ -8,17 +8,11 @@
 enum { LABELS_MOST = 4096, NAME_MOST = 160, LABEL_MOST = 128 };
 
 /* ---- items ------------------------------------------------------------------------------------------------- */
-static char *copied(const char *text, size_t n) {
-    char *copy = mem_alloc(n + 1, 1);
-    if (copy) memcpy(copy, text, n);
-    return copy;
-}
-
 /* A new item, whose strings are copies. NULL: no memory. */
 static mask_item *add_item(masks *m, const char *file, const char *path, err *e) {
     if (!mem_grow(&m->item, &m->room, m->count + 1, sizeof *m->item)) return err_set(e, "no memory for the masks"), NULL;
     mask_item *i = &m->item[m->count];
-    *i = (mask_item){.file = copied(file, strlen(file)), .path = path ? copied(path, strlen(path)) : NULL};
+    *i = (mask_item){.file = mem_text(file), .path = mem_text(path)};
     m->count++;
     if (i->file && (i->path || !path)) return i;
     err_set(e, "%s: no memory", file);
@@ -146,7 +140,7 @@ static bool add_listed(masks *m, const char *path, size_t plane, const char *lab
     mem_free(named);
     if (!i) return false;
     i->plane = plane, i->listed = true;
-    if (*label && !(i->called = copied(label, strlen(label)))) return err_set(e, "%s: no memory", path);
+    if (*label && !(i->called = mem_text(label))) return err_set(e, "%s: no memory", path);
     return look_at(m, i, f, e);
 }
 
@@ -334,7 +328,7 @@ static bool add_name(masks *m, const char *name, err *e) {
     if (folder_exists(name))
         return folder_list(name, mask_file_name, &list, e) &&
                add_list(m, name, &list, "no mask in this folder: .png, .jpg, .bmp or .npy expected", e);
-    char *path = colon ? copied(name, (size_t)(colon - name)) : NULL;
+    char *path = colon ? mem_text_of(name, (size_t)(colon - name)) : NULL;
     if (colon && !path) return err_set(e, "%s: no memory", name);
     bool ok;
     if (path && *path && file_exists(path))
@@ -424,7 +418,7 @@ static bool name_item(masks *m, name_table *t, size_t index, err *e) {
         at = slot_of(t, m, tried);
     }
     t->slot[at] = index + 1;
-    i->name = copied(tried, strlen(tried));
+    i->name = mem_text(tried);
     return i->name || err_set(e, "%s: no memory", i->file);
 }
 

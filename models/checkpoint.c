@@ -115,11 +115,8 @@ static bool bind_all(checkpoint *c, err *e) {
 /* ---- files ------------------------------------------------------------------------------------------------- */
 static checkpoint *make(const char *name, err *e) {
     checkpoint *c = mem_alloc(1, sizeof *c);
-    if (c) c->name = mem_alloc(strlen(name) + 1, 1);
-    if (c && c->name) {
-        memcpy(c->name, name, strlen(name) + 1);
-        return c;
-    }
+    if (c) c->name = mem_text(name);
+    if (c && c->name) return c;
     mem_free(c);
     err_set(e, "%s: not enough memory", name);
     return NULL;

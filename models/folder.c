@@ -18,7 +18,7 @@ static const char *const OPEN_CLIP_WEIGHTS[] = {"open_clip_model.safetensors", "
 static const char *const HUGGING_FACE_WEIGHTS[] = {"model.safetensors", "model.safetensors.index.json",
                                                    "pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", NULL};
 
-static bool join(char *out, const char *folder, const char *file, err *e) {
+bool model_file_path(char out[PATH_ROOM], const char *folder, const char *file, err *e) {
     size_t n = strlen(folder);
     const char *slash = n == 0 || folder[n - 1] == '/' ? "" : "/";
     if ((size_t)snprintf(out, PATH_ROOM, "%s%s%s", folder, slash, file) < PATH_ROOM) return true;
@@ -27,7 +27,7 @@ static bool join(char *out, const char *folder, const char *file, err *e) {
 
 static bool beside(const char *folder, const char *file) {
     char path[PATH_ROOM];
-    return join(path, folder, file, NULL) && file_exists(path);
+    return model_file_path(path, folder, file, NULL) && file_exists(path);
 }
 
 static const char *first_of(const char *folder, const char *const *names) {
@@ -41,11 +41,6 @@ typedef struct {
     char (*names)[NAME_ROOM];
     size_t count, room;
 } listing;
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 static int by_text(const void *a, const void *b) { return strcmp(a, b); }
 
@@ -90,7 +85,7 @@ typedef struct {
 static void consider(candidates *c, const char *folder, const char *file) {
     char path[PATH_ROOM];
     err e = {0};
-    tensors *t = join(path, folder, file, &e) ? tensors_open(path, &e) : NULL;
+    tensors *t = model_file_path(path, folder, file, &e) ? tensors_open(path, &e) : NULL;
     name_set names;
     if (t && tensors_find(t, "conv1_alpha.weight")) {
         snprintf(c->overlay, sizeof c->overlay, "%s", file);
@@ -116,7 +111,7 @@ static bool find_any(model_files *f, err *e) {
     if (c.found > 1)
         return err_set(e, "%s: several models in this folder, name one of them: %s", f->folder, c.several);
     if (c.found == 1)
-        return join(f->weights, f->folder, c.weights, e) && (!*c.overlay || join(f->overlay, f->folder, c.overlay, e));
+        return model_file_path(f->weights, f->folder, c.weights, e) && (!*c.overlay || model_file_path(f->overlay, f->folder, c.overlay, e));
     if (*c.overlay)
         return err_set(e, "%s: %s is AlphaCLIP's image side alone: expected the CLIP that it was trained from beside it",
                        f->folder, c.overlay);
@@ -137,7 +132,7 @@ static bool find_in_folder(model_files *f, err *e) {
     const char *a = first_of(f->folder, OPEN_CLIP_WEIGHTS), *b = first_of(f->folder, HUGGING_FACE_WEIGHTS);
     const char *file = a && beside(f->folder, OPEN_CLIP) ? a : b && beside(f->folder, HUGGING_FACE) ? b : b ? b : a;
     if (file && (beside(f->folder, OPEN_CLIP) || beside(f->folder, HUGGING_FACE)))
-        return join(f->weights, f->folder, file, e);
+        return model_file_path(f->weights, f->folder, file, e);
     return find_any(f, e);
 }
 
@@ -173,14 +168,13 @@ tensors *model_files_weights(const model_files *f, err *e) {
 
 /* ---- the config -------------------------------------------------------------------------------------------------- */
 static char *read_beside(const model_files *f, const char *file, char name[PATH_ROOM], size_t *length, err *e) {
-    return join(name, f->folder, file, e) ? file_read(name, CONFIG_BYTES, length, e) : NULL;
+    return model_file_path(name, f->folder, file, e) ? file_read(name, CONFIG_BYTES, length, e) : NULL;
 }
 
 static char *copy_text(const char *text, const char *of, char name[PATH_ROOM], size_t *length, err *e) {
-    *length = strlen(text);
-    char *copy = mem_alloc(*length + 1, 1);
+    char *copy = mem_text(text);
     if (!copy) return err_set(e, "%s: not enough memory", of), NULL;
-    memcpy(copy, text, *length);
+    *length = strlen(text);
     snprintf(name, PATH_ROOM, "%s", of);
     return copy;
 }
@@ -205,7 +199,7 @@ static bool find_any_config(const model_files *f, char name[PATH_ROOM], err *e) 
     bool ok = list(f->folder, endings, &l, e);
     *name = 0;
     for (size_t i = 0; ok && i < l.count; i++) {
-        if (!join(path, f->folder, l.names[i], NULL) || !is_model_config(path)) continue;
+        if (!model_file_path(path, f->folder, l.names[i], NULL) || !is_model_config(path)) continue;
         if (*name) ok = err_set(e, "%s: two configs stand beside it, %s and %s: expected one", f->weights, name, l.names[i]);
         else memcpy(name, path, sizeof path);
     }

@@ -21,6 +21,9 @@ typedef struct {
     char overlay[PATH_ROOM]; /* AlphaCLIP's image side, over the weights; empty: none */
 } model_files;
 
+/* FOLDER/FILE; an error where it is too long. */
+bool model_file_path(char out[PATH_ROOM], const char *folder, const char *file, err *e);
+
 bool model_files_find(const char *path, model_files *f, err *e);
 /* The weights, with the overlay's in their place where there is one. */
 tensors *model_files_weights(const model_files *f, err *e);

@@ -55,11 +55,8 @@ bool tensors_keep(tensors *t, void *p, void (*release)(void *), err *e) {
 }
 
 char *tensors_text(tensors *t, const char *text, size_t length) {
-    char *copy = mem_alloc(length + 1, 1);
-    if (!copy) return NULL;
-    memcpy(copy, text, length);
-    copy[length] = 0;
-    return tensors_keep(t, copy, mem_free, NULL) ? copy : NULL;
+    char *copy = mem_text_of(text, length);
+    return copy && tensors_keep(t, copy, mem_free, NULL) ? copy : NULL;
 }
 
 bool tensors_add_note(tensors *t, err *e, const char *format, ...) {
@@ -126,11 +123,8 @@ bool tensors_sort(tensors *t, const char *what, err *e) {
 
 tensors *tensors_make(const char *name, err *e) {
     tensors *t = mem_alloc(1, sizeof *t);
-    if (t) t->name = mem_alloc(strlen(name) + 1, 1);
-    if (t && t->name) {
-        memcpy(t->name, name, strlen(name) + 1);
-        return t;
-    }
+    if (t) t->name = mem_text(name);
+    if (t && t->name) return t;
     mem_free(t);
     err_set(e, "%s: not enough memory", name);
     return NULL;

@@ -10,11 +10,6 @@
 #include "models/containers.h"
 #include "models/torch_values.h"
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 typedef struct {
     const zip *z;
     const file_bytes *f;

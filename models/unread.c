@@ -7,9 +7,7 @@
 static const char *const WITHOUT_MEANING[] = {"num_batches_tracked", "position_ids", "attn_mask", "rope.freqs",
                                               "mask_token", "input_resolution", "context_length", "vocab_size"};
 /* Where a tower's names begin, in every layout. */
-static const char *const TOWERS[] = {"visual.",      "vision_model.",    "visual_projection", "transformer.",
-                                     "text_model.",  "token_embedding.", "positional_embedding", "ln_final.",
-                                     "text_projection", "text.",         "text_decoder.",     "conv1_alpha."};
+static const char *const IMAGE_TOWERS[] = {"visual.", "vision_model.", "visual_projection", "conv1_alpha."};
 static const char *const TEXT_TOWERS[] = {"transformer.", "text_model.",     "token_embedding.", "positional_embedding",
                                           "ln_final.",    "text_projection", "text.",            "text_decoder."};
 
@@ -44,9 +42,10 @@ bool unread_check(tensors *t, const bool *used, err *e) {
         if (strstr(name, "lora_"))
             return err_set(e, "%s: tensor \"%.200s\" is a LoRA's, which is not supported: merge it into the weights first",
                            tensors_name(t), name);
-        if (!text && begins(name, TEXT_TOWERS, COUNT(TEXT_TOWERS))) {
+        bool of_text = begins(name, TEXT_TOWERS, COUNT(TEXT_TOWERS));
+        if (of_text && !text) {
             texts++;
-        } else if (begins(name, TOWERS, COUNT(TOWERS))) {
+        } else if (of_text || begins(name, IMAGE_TOWERS, COUNT(IMAGE_TOWERS))) {
             return err_set(e,
                            "%s: tensor \"%.200s\" has no place in the network that the config describes: a layer, bias or "
                            "scale too many, or a switch that the config lacks",

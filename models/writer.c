@@ -1,10 +1,11 @@
 /* writer.c - a model's weights in open_clip's layout (see checkpoint.h). */
 #include "models/checkpoint.h"
+#include "models/folder.h"
 #include <math.h>
 #include <string.h>
 #include <stdio.h>
 
-enum { PATH_BYTES = 4096, PIECE = 4096 };
+enum { PIECE = 4096 };
 typedef struct {
     clip_weight weight;
     size_t tensor, offset; /* which tensor's, from which byte on */
@@ -130,18 +131,11 @@ static bool write_weights(const char *path, clip_model *m, const char *type, err
     return ok;
 }
 
-static bool join(char *out, const char *folder, const char *file, err *e) {
-    size_t n = strlen(folder);
-    const char *slash = n == 0 || folder[n - 1] == '/' ? "" : "/";
-    if ((size_t)snprintf(out, PATH_BYTES, "%s%s%s", folder, slash, file) < PATH_BYTES) return true;
-    return err_set(e, "%.200s...: path is longer than %d bytes", folder, PATH_BYTES - 1);
-}
-
 static bool write_all(const char *folder, clip_model *m, const token_settings *texts, const char *type, err *e) {
-    char weights[PATH_BYTES], config[PATH_BYTES];
+    char weights[PATH_ROOM], config[PATH_ROOM];
     if (strcmp(type, "F16") != 0 && strcmp(type, "F32") != 0 && strcmp(type, "BF16") != 0)
         return err_set(e, "%s: weights are written as F16, F32 or BF16, not \"%s\"", folder, type);
-    if (!join(weights, folder, "open_clip_model.safetensors", e) || !join(config, folder, "open_clip_config.json", e) ||
+    if (!model_file_path(weights, folder, "open_clip_model.safetensors", e) || !model_file_path(config, folder, "open_clip_config.json", e) ||
         !folder_make(folder, e))
         return false;
     out_file f;

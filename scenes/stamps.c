@@ -214,18 +214,13 @@ typedef struct { char **paths; size_t count, room; } path_list;
 
 static bool path_add(path_list *l, const char *path) {
     if (!mem_grow(&l->paths, &l->room, l->count + 1, sizeof *l->paths)) return false;
-    char *copy = mem_alloc(strlen(path) + 1, 1);
-    if (copy == NULL) return false;
-    l->paths[l->count++] = strcpy(copy, path);
-    return true;
+    char *copy = mem_text(path);
+    if (copy) l->paths[l->count++] = copy;
+    return copy != NULL;
 }
 static void paths_free(path_list *l) {
     for (size_t i = 0; i < l->count; i++) mem_free(l->paths[i]);
     mem_free(l->paths);
-}
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
 }
 /* Every picture below the folder; symbols and mirrored twins apart. */
 typedef struct {

@@ -118,6 +118,14 @@ void *mem_alloc(size_t count, size_t each) {
     return holding(calloc(bytes ? bytes : 1, 1));
 }
 
+char *mem_text_of(const char *text, size_t n) {
+    char *copy = text ? mem_alloc(n + 1, 1) : NULL;
+    if (copy) memcpy(copy, text, n);
+    return copy;
+}
+
+char *mem_text(const char *text) { return mem_text_of(text, text ? strlen(text) : 0); }
+
 void *mem_resize(void *p, size_t bytes) {
     if (!may_allocate()) return NULL;
     void *moved = realloc(p, bytes ? bytes : 1);

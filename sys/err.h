@@ -34,6 +34,9 @@ void *mem_resize(void *p, size_t bytes);
 /* Room for `need` items of `each` bytes in the array whose pointer is at `array`, doubled when full. False: no memory,
  * and all stays as it was. */
 bool mem_grow(void *array, size_t *room, size_t need, size_t each);
+/* A copy of text, or of its first n bytes. NULL: no memory; or text is NULL. */
+char *mem_text(const char *text);
+char *mem_text_of(const char *text, size_t n);
 void mem_free(void *p);
 void mem_fail_after(size_t n);
 size_t mem_count(void);

@@ -158,13 +158,6 @@ static void learn_task(void *arg, size_t piece) {
     }
 }
 
-static bool write_text(const char *path, const char *text, size_t length, err *e) {
-    out_file f;
-    if (!out_open(&f, path, e)) return false;
-    fwrite(text, 1, length, f.stream);
-    return out_close(&f, e);
-}
-
 bool feed_learn(feed *f, size_t n, size_t merges, const char *path, err *e) {
     size_t names = 0, length = 0;
     for (size_t k = 0; k < KINDS; k++) names += f->source[k] ? scene_names(f->source[k]) : 0;
@@ -181,7 +174,7 @@ bool feed_learn(feed *f, size_t n, size_t merges, const char *path, err *e) {
             prompt(j.text[at++], CAPTION, scene_name(f->source[k], i));
     for (size_t i = 0; i < n + names; i++) texts[i] = j.text[i];
     char *file = tokenizer_train(texts, n + names, merges, &length, e);
-    bool good = file && (!path || write_text(path, file, length, e));
+    bool good = file && (!path || file_write(path, file, length, e));
     if (good) good = (f->words = tokenizer_parse(file, length, path ? path : "merges", 0, e)) != NULL;
     mem_free(file), mem_free(texts), mem_free(j.text);
     return good;

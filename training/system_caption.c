@@ -70,12 +70,11 @@ static size_t find_word(const data *d, const char *word, size_t n) {
 }
 
 static bool add_word(data *d, const char *word, size_t n, err *e) {
-    char *copy = mem_alloc(n + 1, 1);
+    char *copy = mem_text_of(word, n);
     if (!copy || !mem_grow(&d->words, &d->room, d->count + 1, sizeof *d->words)) {
         mem_free(copy);
         return err_set(e, "no memory for words");
     }
-    memcpy(copy, word, n);
     d->words[d->count++] = copy;
     return true;
 }

@@ -138,11 +138,8 @@ static bool paths_make(run *r, err *e) {
 
 static bool copy_file(const char *from, const char *to, err *e) {
     file_map in;
-    out_file out;
     if (!file_map_open(from, &in, e)) return false;
-    bool good = out_open(&out, to, e);
-    if (good) fwrite(in.data, 1, in.length, out.stream);
-    good = good && out_close(&out, e);
+    bool good = file_write(to, in.data, in.length, e);
     file_map_close(&in);
     return good;
 }

@@ -4,25 +4,17 @@
 #include "models/model.h"
 #include <stdio.h>
 
-static bool write_bytes(const char *path, const void *bytes, size_t length, err *e) {
-    out_file f;
-    if (!out_open(&f, path, e)) return false;
-    if (fwrite(bytes, 1, length, f.stream) == length) return out_close(&f, e);
-    out_abandon(&f);
-    return err_set(e, "%s: cannot be written", path);
-}
-
 /* The text side is the model's own, so its merges are. */
 static bool copy_merges(const system_job *j, const char *folder, err *e) {
     char from[LOOP_PATH + 64], to[LOOP_PATH + 64];
     builtin_model b;
     snprintf(to, sizeof to, "%s/merges.txt", folder);
-    if (!j->options->model) return builtin_model_get(&b) && write_bytes(to, b.merges, b.merges_length, e);
+    if (!j->options->model) return builtin_model_get(&b) && file_write(to, b.merges, b.merges_length, e);
     snprintf(from, sizeof from, "%s/merges.txt", checkpoint_folder(j->weights));
     if (!file_exists(from)) return true; /* its tokenizer lies in another file, which is the user's to copy */
     size_t length;
     char *text = file_read(from, (size_t)1 << 28, &length, e);
-    bool good = text && write_bytes(to, text, length, e);
+    bool good = text && file_write(to, text, length, e);
     mem_free(text);
     return good;
 }
