@@ -115,7 +115,9 @@ ag_tensor *ag_min(ag_tape *t, ag_tensor *x);
 ag_tensor *ag_reshape(ag_tape *t, ag_tensor *x, size_t batch, size_t rows, size_t cols); /* no copy */
 /* Rows of x flattened [batch*rows, cols] picked by index[count], repeats allowed -> [1,count,cols]. index is copied. */
 ag_tensor *ag_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t count);
-/* The transpose: rows of x [.., cols] added into a zeroed [batch, rows, cols] at index[]. */
+/* Rows first.. of each of the batch: x [b,r,c] -> [b,count,c]. */
+ag_tensor *ag_some_rows(ag_tape *t, ag_tensor *x, size_t first, size_t count);
+/* The transpose of ag_rows: rows of x [.., cols] added into a zeroed [batch, rows, cols] at index[]. */
 ag_tensor *ag_scatter_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t batch, size_t rows);
 /* Columns first.. of x [b,r,c] -> [b,r,cols]; and the transpose, x [b,r,c] between zeros -> [b,r,cols]. */
 ag_tensor *ag_columns(ag_tape *t, ag_tensor *x, size_t first, size_t cols);

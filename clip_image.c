@@ -190,16 +190,6 @@ clip_run clip_image_run(ag_tape *t, const clip_model *m, size_t gh, size_t gw) {
 }
 
 /* ---- the pooler: an attention of its own ------------------------------------------------------------- */
-/* `rows` copies of one query for every picture of the batch, or the first `rows` of a picture's tokens. */
-static ag_tensor *first_rows(ag_tape *t, ag_tensor *x, size_t batch, size_t rows) {
-    if (!x) return NULL;
-    uint32_t *at = clip_index(t, batch * rows);
-    if (!at) return NULL;
-    for (size_t i = 0; i < batch * rows; i++)
-        at[i] = (uint32_t)((x->batch == 1 ? 0 : i / rows * x->rows) + i % rows);
-    return ag_reshape(t, ag_rows(t, x, at, batch * rows), batch, rows, x->cols);
-}
-
 /* (1.12)-(1.14)  A = softmax(q k^T/sqrt d), y = W_o concat_h(A^h v^h) + b_o; a probe's y goes through an MLP too */
 ag_tensor *clip_pooled(ag_tape *t, const clip_model *m, ag_tensor *x, size_t rows, clip_taps *taps, bool cut) {
     const clip_config *c = &m->config;
@@ -208,11 +198,12 @@ ag_tensor *clip_pooled(ag_tape *t, const clip_model *m, ag_tensor *x, size_t row
     clip_taps local, *p = taps ? taps : &local;
     if (!x) return NULL;
     p->x0 = cut ? ag_detach(t, x) : x;
-    ag_tensor *asks = c->pool == CLIP_POOL_CELLS ? first_rows(t, p->x0, x->batch, rows) : clip_use(t, &m->query);
+    ag_tensor *asks = c->pool == CLIP_POOL_CELLS ? ag_some_rows(t, p->x0, 0, rows) : clip_use(t, &m->query);
     asks = clip_norm(t, &w->ln1_gamma, &w->ln1_beta, c->pooler.eps, asks);
     ag_tensor *seen = clip_norm(t, &w->other_gamma, &w->other_beta, c->pooler.eps, p->x0);
     p->q = clip_linear(t, &w->q, &w->q_bias, asks);
-    if (c->pool != CLIP_POOL_CELLS) p->q = first_rows(t, p->q, x->batch, rows);
+    if (c->pool != CLIP_POOL_CELLS) /* every picture is asked the same */
+        p->q = ag_fit(t, ag_some_rows(t, p->q, 0, rows), x->batch, rows, c->pooler.width);
     p->k = clip_linear(t, &w->k, &w->k_bias, seen);
     p->v = clip_linear(t, &w->v, &w->v_bias, seen);
     p->A = clip_attention(t, &run, p->q, p->k);
@@ -237,11 +228,7 @@ ag_tensor *clip_project(ag_tape *t, const clip_model *m, ag_tensor *x) { return 
 /* The mean of the patches of each picture. */
 static ag_tensor *patches_mean(ag_tape *t, const clip_model *m, ag_tensor *x) {
     size_t first = clip_first(&m->config), g = x->rows - first;
-    uint32_t *rows = clip_index(t, x->batch * g);
-    if (!rows) return NULL;
-    for (size_t i = 0; i < x->batch * g; i++) rows[i] = (uint32_t)(i / g * x->rows + first + i % g);
-    ag_tensor *patches = ag_reshape(t, ag_rows(t, x, rows, x->batch * g), x->batch, g, x->cols);
-    return ag_scale(t, ag_fit(t, patches, x->batch, 1, x->cols), 1 / (real)g, 0);
+    return ag_scale(t, ag_fit(t, ag_some_rows(t, x, first, g), x->batch, 1, x->cols), 1 / (real)g, 0);
 }
 
 ag_tensor *clip_head_taps(ag_tape *t, const clip_model *m, ag_tensor *x, clip_taps *taps, bool cut) {
@@ -259,7 +246,7 @@ ag_tensor *clip_head_taps(ag_tape *t, const clip_model *m, ag_tensor *x, clip_ta
     case CLIP_POOL_CELLS: /* (1.14): its out projection is P */
         return clip_pooled(t, m, x, 1, taps, cut);
     default: /* (1.9) */
-        return clip_project(t, m, first_rows(t, x, x->batch, 1));
+        return clip_project(t, m, ag_some_rows(t, x, 0, 1));
     }
 }
 

@@ -75,17 +75,15 @@ static ag_tensor *class_mask(ag_tape *t, const clip_config *c, const uint32_t *i
 static ag_tensor *class_row(ag_tape *t, const clip_model *m, const uint32_t *ids, size_t n) {
     const clip_config *c = &m->config;
     size_t W = c->text.width;
-    uint32_t *last = clip_index(t, 1);
     ag_tensor *x = ag_new(t, 1, n + 1, W), *tokens = clip_use_rows(t, &m->token, ids, n);
     ag_tensor *own = clip_use(t, &m->text_class);
-    if (!last || !x || !tokens || !own) return NULL;
-    last[0] = (uint32_t)n;
+    if (!x || !tokens || !own) return NULL;
     memcpy(x->data, tokens->data, n * W * sizeof(real));
     memcpy(x->data + n * W, own->data, W * sizeof(real));
     clip_run run = {.tower = &c->text, .act = c->act_text, .causal = true, .mask = class_mask(t, c, ids, n)};
     if (!run.mask) return NULL;
     x = clip_blocks(t, &run, m->text_blocks, ag_add(t, x, positions(t, m, n + 1)), 0, c->text.layers);
-    return ag_rows(t, x, last, 1);
+    return ag_some_rows(t, x, n, 1);
 }
 
 /* Of several texts, one after the other, since each has a mask of its own: [texts,1,W]. */
@@ -124,12 +122,9 @@ ag_tensor *clip_caption_image(ag_tape *t, const clip_model *m, ag_tensor *x) {
         fault_set(&t->fault, FAULT_RANGE, "caption decoder's layers", (size_t[]){0, 1, SIZE_MAX}, 3);
         return NULL;
     }
-    uint32_t *rest = clip_index(t, rows);
     ag_tensor *y = clip_pooled(t, m, x, rows, NULL, false);
     y = clip_norm(t, &m->post_gamma, &m->post_beta, c->pooler.eps, y);
-    if (!rest || !y) return NULL;
-    for (size_t i = 1; i < rows; i++) rest[i - 1] = (uint32_t)i;
-    return ag_rows(t, y, rest, rows - 1);
+    return ag_some_rows(t, y, 1, rows - 1);
 }
 
 /* x + MHA(LN x, LN_kv image, LN_kv image), then the MLP */
@@ -155,7 +150,7 @@ ag_tensor *clip_caption_logits(ag_tape *t, const clip_model *m, ag_tensor *image
         x = clip_block(t, &own, &m->decoder_blocks[i], x, NULL, false);
         x = cross_block(t, &cross, &m->cross_blocks[i], x, image);
     }
-    if (last && x) x = ag_rows(t, x, &(uint32_t){(uint32_t)length - 1}, 1);
+    if (last) x = ag_some_rows(t, x, length - 1, 1);
     x = clip_norm(t, &m->decoder_gamma, &m->decoder_beta, c->decoder.eps, x);
     return clip_linear(t, &m->decoder_proj, NULL, x);
 }

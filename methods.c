@@ -289,12 +289,6 @@ static bool open_attention(explainer *x, ag_tensor *patches) {
     return wants_gradient(x) ? record_layers(x, in, first) : keep_attention(x, in, first);
 }
 
-static uint32_t *index_room(explainer *x, size_t count) {
-    uint32_t *index = arena_alloc(x->memory, count, sizeof *index);
-    if (!index) fault_memory(&x->tape.fault, "index", x->memory, count * sizeof *index);
-    return index;
-}
-
 /* The row of the token that the model pools: the class token's, or the mean of all; a pooler's only one. A [b,rows,n] ->
  * [1,b,n] */
 static ag_tensor *pooled_row(explainer *x, ag_tensor *A) {
@@ -303,9 +297,7 @@ static ag_tensor *pooled_row(explainer *x, ag_tensor *A) {
     if (A->rows == 1) return ag_reshape(t, A, 1, A->batch, x->n);
     if (x->model->config.pool == CLIP_POOL_MEAN)
         return ag_reshape(t, ag_scale(t, ag_fit(t, A, A->batch, 1, x->n), 1 / (real)x->n, 0), 1, A->batch, x->n);
-    uint32_t *rows = index_room(x, A->batch);
-    for (size_t b = 0; rows && b < A->batch; b++) rows[b] = (uint32_t)(b * x->n);
-    ag_tensor *first = rows ? ag_rows(t, A, rows, A->batch) : NULL;
+    ag_tensor *first = ag_reshape(t, ag_some_rows(t, A, 0, 1), 1, A->batch, x->n);
     if (x->model->config.pool != CLIP_POOL_PATCHES || !first) return first;
     ag_tensor *all = ag_reshape(t, ag_fit(t, A, A->batch, 1, x->n), 1, A->batch, x->n); /* but for the class token's */
     return ag_scale(t, ag_sub(t, all, first), 1 / (real)(x->n - 1), 0);
@@ -314,11 +306,8 @@ static ag_tensor *pooled_row(explainer *x, ag_tensor *A) {
 /* [1,1,n] -> the patches' part as [1,gh,gw] */
 static ag_tensor *as_grid(explainer *x, ag_tensor *row) {
     ag_tape *t = &x->tape;
-    size_t count = x->gh * x->gw, first = x->n - count;
-    uint32_t *cells = index_room(x, count);
-    if (!cells) return NULL;
-    for (size_t i = 0; i < count; i++) cells[i] = (uint32_t)(first + i);
-    return ag_reshape(t, ag_rows(t, ag_reshape(t, row, 1, x->n, 1), cells, count), 1, x->gh, x->gw);
+    size_t cells = x->gh * x->gw;
+    return ag_reshape(t, ag_some_rows(t, ag_reshape(t, row, 1, x->n, 1), x->n - cells, cells), 1, x->gh, x->gw);
 }
 
 static ag_tensor *unit_row(explainer *x) { /* the pooled token's row of the identity, [1,1,n] */

@@ -277,14 +277,30 @@ static void rows_backward(ag_tape *t, ag_tensor *y, ag_tensor *g) {
 
 static const struct ag_op op_rows = {"rows", rows_backward};
 
-ag_tensor *ag_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t count) {
-    if (!x || t->fault.code || !(index = copy_index(t, "rows", index, count, all_rows(x)))) return NULL;
+/* index: checked, and in the arena */
+static ag_tensor *rows_at(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t count) {
     ag_tensor *y = tape_record(t, &op_rows, tape_make(t, 1, count, x->cols, NULL), x, NULL, NULL);
     if (!y) return NULL;
     y->aux = index;
     for (size_t i = 0; i < count; i++)
         memcpy(y->data + i * y->cols, x->data + index[i] * y->cols, y->cols * sizeof *y->data);
     return y;
+}
+
+ag_tensor *ag_rows(ag_tape *t, ag_tensor *x, const uint32_t *index, size_t count) {
+    if (!x || t->fault.code || !(index = copy_index(t, "rows", index, count, all_rows(x)))) return NULL;
+    return rows_at(t, x, index, count);
+}
+
+ag_tensor *ag_some_rows(ag_tape *t, ag_tensor *x, size_t first, size_t count) {
+    if (!x || t->fault.code) return NULL;
+    if (first > x->rows || count > x->rows - first) {
+        fault_set(&t->fault, FAULT_RANGE, "rows", (size_t[]){first + count, 1, x->rows}, 3);
+        return NULL;
+    }
+    uint32_t *index = tape_take(t, x->batch * count, sizeof *index);
+    for (size_t i = 0; index && i < x->batch * count; i++) index[i] = (uint32_t)(i / count * x->rows + first + i % count);
+    return index ? ag_reshape(t, rows_at(t, x, index, x->batch * count), x->batch, count, x->cols) : NULL;
 }
 
 /* y_index(i) += x_i:  dx_i = g_index(i) */

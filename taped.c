@@ -14,27 +14,24 @@ static void keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tenso
 }
 
 /* ---- e -> G -> R, as nodes ------------------------------------------------------------------------------------------- */
-static ag_tensor *layer_grid(explained *x, const explain_layer *l, ag_tensor *e_unit, const uint32_t *patches) {
+static ag_tensor *layer_grid(explained *x, const explain_layer *l, ag_tensor *e_unit) {
     ag_tape *t = &x->tape;
     kept *own = l->own;
     ag_tensor *s = ag_dot(t, e_unit, own->z);
     if (!ag_grad(t, s, NULL, &own->A, 1, AG_DIFFERENTIABLE)) return NULL;
     ag_tensor *sums = ag_fit(t, ag_relu(t, own->A->grad), 1, 1, x->n); /* over heads and rows */
     ag_tensor *r = ag_scale(t, sums, 1 / (real)(x->tower->heads * x->rows), 0);
-    return ag_rows(t, ag_reshape(t, r, 1, x->n, 1), patches, explain_columns(x)); /* drops the class token */
+    return ag_some_rows(t, ag_reshape(t, r, 1, x->n, 1), x->first, explain_columns(x)); /* drops the class token */
 }
 
 static ag_tensor *record(explained *x, ag_tensor *e_unit) {
     ag_tape *t = &x->tape;
     size_t cells = explain_columns(x);
-    uint32_t *patches = clip_index(t, x->n);
-    if (!patches) return NULL;
-    for (size_t i = x->first; i < x->n; i++) patches[i - x->first] = (uint32_t)i;
     ag_tensor *grid = NULL;
     for (size_t i = 0; i < x->options.layers; i++) {
         const explain_layer *l = &x->layers[i];
         if (explain_agrees(x, l, e_unit->data)) continue;
-        ag_tensor *r = layer_grid(x, l, e_unit, patches);
+        ag_tensor *r = layer_grid(x, l, e_unit);
         if (!r) return NULL;
         grid = grid ? ag_add(t, grid, r) : r;
     }

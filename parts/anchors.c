@@ -103,7 +103,6 @@ ag_tensor *anchors_logits(ag_tape *t, const anchors_net *n, ag_tensor *tokens, a
     v = ag_add(t, v, part_use_linear(t, n->proj, false, y));
     ag_tensor *cosines = ag_scores(t, ag_normalize(t, A), ag_normalize(t, v), 1, 1); /* [B,C,cells] */
     ag_tensor *scale = ag_fit(t, ag_exp(t, n->scale), B, C, cells), *bias = ag_fit(t, n->bias, B, C, cells);
-
     return ag_add(t, ag_mul(t, cosines, scale), bias);
 }
 

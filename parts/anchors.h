@@ -4,7 +4,7 @@
  *     anchors_net n = {.embed = 128, .width = 128, .heads = 4, .grid = 12, .window = 2, .top = 9};
  *     anchors_weights(&n, &list);
  *     ag_tensor *logits = anchors_logits(&tape, &n, tokens, image, texts, C);     // [B,C,n]
- *     ag_tensor *loss = anchors_loss(&tape, logits, masks, counted, 20, 1.0 / B);
+ *     ag_tensor *loss = anchors_focal(&tape, logits, masks, counted), *dice = anchors_dice(&tape, logits, masks, counted);
  */
 #ifndef ANCHORS_H
 #define ANCHORS_H

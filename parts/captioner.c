@@ -53,15 +53,6 @@ static ag_tensor *map_layer(ag_tape *t, const map_block *b, ag_tensor *x) {
     return ag_add(t, x, part_use_linear(t, b->fc2, false, y));
 }
 
-/* Rows first..first+count-1 of each of the batch. */
-static ag_tensor *some_rows(ag_tape *t, ag_tensor *x, size_t first, size_t count) {
-    if (!x) return NULL;
-    uint32_t *at = arena_alloc(t->memory, x->batch * count, sizeof *at);
-    if (!at) return fault_memory(&t->fault, "rows", t->memory, x->batch * count * sizeof *at), NULL;
-    for (size_t i = 0; i < x->batch * count; i++) at[i] = (uint32_t)(i / count * x->rows + first + i % count);
-    return ag_reshape(t, ag_rows(t, x, at, x->batch * count), x->batch, count, x->cols);
-}
-
 /* (12.1)  W_2 tanh(W_1 z + b_1) + b_2 as k rows; or c rows of z with k learned ones behind, of which the last k come out */
 ag_tensor *captioner_prefix(ag_tape *t, const captioner_net *n, ag_tensor *z) {
     size_t D = n->d.shape.width;
@@ -73,7 +64,7 @@ ag_tensor *captioner_prefix(ag_tape *t, const captioner_net *n, ag_tensor *z) {
     ag_tensor *x = ag_reshape(t, part_use_linear(t, n->linear, false, z), z->batch, n->tokens, D);
     x = ag_join(t, x, ag_fit(t, n->constant, z->batch, n->prefix, D));
     for (size_t i = 0; i < n->layers; i++) x = map_layer(t, &n->block[i], x);
-    return some_rows(t, x, n->tokens, n->prefix);
+    return ag_some_rows(t, x, n->tokens, n->prefix);
 }
 
 /* ---- what is learned ------------------------------------------------------------------------------------------ */
@@ -87,7 +78,7 @@ ag_tensor *captioner_logits(ag_tape *t, const captioner_net *n, ag_tensor *prefi
         for (size_t b = 0; b < B; b++) memcpy(said + b * n_said, ids + b * length, n_said * sizeof *said);
         x = ag_join(t, prefix, decoder_tokens(t, &n->d, said, B, n_said));
     }
-    return decoder_logits(t, &n->d, some_rows(t, decoder_run(t, &n->d, x), n->prefix - 1, length));
+    return decoder_logits(t, &n->d, ag_some_rows(t, decoder_run(t, &n->d, x), n->prefix - 1, length));
 }
 
 ag_tensor *captioner_loss(ag_tape *t, ag_tensor *logits, const uint32_t *ids, uint32_t ignored, real weight) {

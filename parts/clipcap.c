@@ -25,11 +25,8 @@ static const char *gpt2_in(const tensors *file) {
 /* ---- the files -------------------------------------------------------------------------------------------- */
 static bool is_weights(const char *name) {
     static const char *const endings[] = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"};
-    size_t n = strlen(name);
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t m = strlen(endings[i]);
-        if (n > m && !strcmp(name + n - m, endings[i])) return true;
-    }
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ends_with(name, endings[i])) return true;
     return false;
 }
 

@@ -156,6 +156,7 @@ ag_tensor *decoder_next(ag_tape *t, const decoder *d, decoder_kept *k, ag_tensor
 }
 
 /* ---- saying a sentence --------------------------------------------------------------------------------------- */
+enum { BEAMS_MOST = 64 };
 typedef struct {
     ag_tape *t;
     const decoder *d;
@@ -179,9 +180,7 @@ static size_t largest(const real *x, size_t n) {
 static const real *after(saying *s, ag_tensor *rows) {
     ag_tensor *h = decoder_next(s->t, s->d, s->kept, rows);
     if (!h) return NULL;
-    uint32_t last[64];
-    for (size_t i = 0; i < h->batch; i++) last[i] = (uint32_t)((i + 1) * h->rows - 1);
-    ag_tensor *y = ag_logsoftmax(s->t, decoder_logits(s->t, s->d, ag_rows(s->t, h, last, h->batch)));
+    ag_tensor *y = ag_logsoftmax(s->t, decoder_logits(s->t, s->d, ag_some_rows(s->t, h, h->rows - 1, 1)));
     return y ? y->data : NULL;
 }
 
@@ -204,8 +203,8 @@ static bool say_likeliest(saying *s, ag_tensor *prefix, uint32_t *ids, size_t *c
 /* (12.5)  The `beams` best of [beams, V] by mean log-probability; a finished sentence goes on with word 0 at no cost. Equal ones: the
  * first. s->from, the words into word, and sum, mean, length of what comes out. */
 static void choose(saying *s, const real *score, size_t beams, bool first, uint32_t *word) {
-    size_t V = s->d->shape.vocab, length[64];
-    double sum[64], mean[64];
+    size_t V = s->d->shape.vocab, length[BEAMS_MOST];
+    double sum[BEAMS_MOST], mean[BEAMS_MOST];
     for (size_t b = 0; b < beams; b++) mean[b] = -INFINITY, s->from[b] = 0, word[b] = 0;
     for (size_t b = 0; b < (first ? 1 : beams); b++) {
         size_t len = first ? 1 : s->length[b] + !s->done[b];
@@ -226,7 +225,7 @@ static void choose(saying *s, const real *score, size_t beams, bool first, uint3
 /* The chosen words behind the sentences that they continue. */
 static void continue_with(saying *s, const uint32_t *word, size_t beams, size_t at) {
     size_t most = s->how->most;
-    bool done[64];
+    bool done[BEAMS_MOST];
     for (size_t b = 0; b < beams; b++) {
         memcpy(s->other + b * most, s->said + s->from[b] * most, at * sizeof *s->said);
         s->other[b * most + at] = word[b];
@@ -238,7 +237,7 @@ static void continue_with(saying *s, const uint32_t *word, size_t beams, size_t 
 }
 
 static bool say_best(saying *s, ag_tensor *prefix, size_t beams, uint32_t *ids, size_t *count) {
-    uint32_t word[64];
+    uint32_t word[BEAMS_MOST];
     ag_tensor *all = ag_fit(s->t, prefix, beams, prefix->rows, prefix->cols);
     const real *score = all ? after(s, all) : NULL;
     size_t at = 0;
@@ -262,9 +261,9 @@ bool decoder_say(ag_tape *t, const decoder *d, ag_tensor *prefix, const decoder_
                  double *means, err *e) {
     size_t beams = how->beams > 1 ? how->beams : 1, most = how->most;
     if (!prefix) return err_fault(e, &t->fault);
-    if (beams > 64 || beams > d->shape.vocab || most < 1 || prefix->rows + most > d->shape.length)
-        return err_set(e, "%zu beams of %zu words: at most 64, and %zu words behind a prefix of %zu", beams, most,
-                       d->shape.length - prefix->rows, prefix->rows);
+    if (beams > BEAMS_MOST || beams > d->shape.vocab || most < 1 || prefix->rows + most > d->shape.length)
+        return err_set(e, "%zu beams of %zu words: at most %d, and %zu words behind a prefix of %zu", beams, most,
+                       BEAMS_MOST, d->shape.length - prefix->rows, prefix->rows);
     saying s = {.t = t, .d = d, .how = how, .mark = ag_tape_mark(t)};
     s.kept = decoder_keep(d, beams, prefix->rows + most, e);
     s.said = mem_alloc(2 * beams * most, sizeof *s.said);
