@@ -221,6 +221,7 @@ OP(smallest, ag_mul(t, ag_min(t, a), ag_min(t, b)))
 OP(minmax, ag_mul(t, ag_sub(t, a, ag_min(t, a)), ag_pow(t, ag_sub(t, ag_max(t, a), ag_min(t, a)), -1)))
 OP(reshape, ag_mul(t, ag_reshape(t, a, 3, 4, 2), b))
 OP(rows, ag_mul(t, ag_rows(t, a, picks, 5), b))
+OP(some_rows, ag_mul(t, ag_some_rows(t, a, 1, 2), b))
 OP(scatter_rows, ag_mul(t, ag_scatter_rows(t, a, picks, 2, 3), b))
 OP(attention, ag_mix(t, ag_softmax(t, ag_scores(t, a, b, 2, 1), false), NO_T, c, 2, 1))
 
@@ -297,6 +298,7 @@ static derivative cases[] = {
     CASE(minmax, 3, -0.1, X234),
     CASE(reshape, 3, -0.1, X234, {3, 4, 2}),
     CASE(rows, 3, -0.1, X234, {1, 5, 4}),
+    CASE(some_rows, 3, -0.1, X234, {2, 2, 4}),
     CASE(scatter_rows, 3, -0.1, {1, 5, 4}, X234),
     CASE(attention, 3, -0.1, {2, 3, 4}, {2, 5, 4}, {2, 5, 4}),
 };
@@ -655,6 +657,9 @@ static void indices_are_checked(void **context) {
     assert_true(t->fault.code == FAULT_RANGE && t->fault.n[0] == 6 && t->fault.n[2] == 5);
     t->fault.code = FAULT_NONE;
     assert_non_null(ag_scatter_rows(t, two, index, 1, 7));
+    assert_null(ag_some_rows(t, x, 2, 2));
+    assert_true(t->fault.code == FAULT_RANGE && t->fault.n[0] == 4 && t->fault.n[2] == 3);
+    t->fault.code = FAULT_NONE;
     assert_null(ag_act(t, x, ACT_GELU, 3));
     assert_true(t->fault.code == FAULT_ORDER && t->fault.n[0] == 3);
 }
@@ -687,6 +692,7 @@ static void nothing_in_nothing_out(void **context) {
     assert_null(ag_min(t, NULL));
     assert_null(ag_reshape(t, NULL, 1, 1, 1));
     assert_null(ag_rows(t, NULL, picks, 1));
+    assert_null(ag_some_rows(t, NULL, 0, 1));
     assert_null(ag_scatter_rows(t, NULL, picks, 1, 9));
     assert_null(ag_detach(t, NULL));
     assert_null(ag_cut(t, NULL));
