@@ -1,6 +1,5 @@
 /* clip_text.c - from ids to an embedding, and captions (see clip.h): the image side's blocks with a mask. Equations: MODEL.md 1. */
 #include "clip.h"
-#include <math.h>
 #include <string.h>
 
 enum { LONG_CLIP_KEPT = 20 }; /* Long-CLIP: positions of the first table that are used (1.23) */

@@ -1,7 +1,6 @@
 /* explain.c - LeGrad: the forward pass, the grid of an embedding, and its derivative (see explain.h; equations: MODEL.md
  * 4 and 5). How the gradient is had is a row of GRADIENTS, a file each. */
 #include "gradient.h"
-#include <math.h>
 #include <string.h>
 
 enum { TAPE_NODES = 4096 }; /* of a layer's record, its gradient and the gradient of that */

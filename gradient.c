@@ -1,7 +1,6 @@
 /* gradient.c - what the gradients of LeGrad share: room, vectors, pieces of G (see gradient.h; equations: MODEL.md 4). */
 #include "gradient.h"
 #include "simd.h"
-#include <math.h>
 #include <string.h>
 
 enum {

@@ -7,7 +7,6 @@
 #include "os/os.h"
 #include <math.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- begin, end ------------------------------------------------------------------------------- */

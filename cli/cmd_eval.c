@@ -1,7 +1,6 @@
 /* cmd_eval.c - maskinv eval: region embeddings and maps, compared on a set of scenes. */
 #include "cli/cli.h"
 #include "eval/survey.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,7 +3,6 @@
 #include "eval/survey_totals.h"
 #include "files/files.h"
 #include "segment/score.h"
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 

@@ -10,7 +10,6 @@
 #include "files/json.h"
 #include "os/os.h"
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 /* ---- bytes as text: two digits each ---------------------------------------------------------------------- */

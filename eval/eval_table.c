@@ -1,6 +1,5 @@
 /* eval_table.c - the totals as tables: aligned text, CSV, JSON; and all that eval leaves in its folder (see eval.h). */
 #include "eval/eval.h"
-#include <inttypes.h>
 #include <string.h>
 
 static estimate iou_of(const map_totals *t) {

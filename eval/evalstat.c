@@ -2,7 +2,6 @@
 #include "eval/evalstat.h"
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- intervals ------------------------------------------------------------------------------------- */
 static const double Z95 = 1.959963984540054; /* the normal distribution's 97.5 % point */

@@ -11,7 +11,6 @@
 #include "files/json.h"
 #include "masks/rle.h"
 #include "os/os.h"
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 

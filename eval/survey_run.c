@@ -6,7 +6,6 @@
  */
 #include "eval/survey.h"
 #include "files/files.h"
-#include "files/json.h"
 #include "masks/rle.h"
 #include "os/os.h"
 #include <errno.h>

@@ -3,7 +3,6 @@
 #include "masks/masks.h"
 #include "models/texts.h"
 #include <math.h>
-#include <string.h>
 
 /* ---- errors, version ----------------------------------------------------------------------------- */
 static _Thread_local err last;

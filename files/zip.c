@@ -1,7 +1,6 @@
 /* zip.c - directories and entries (see zip.h). Names of fields and signatures: PKWARE's APPNOTE. */
 #include "files/zip.h"
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>

@@ -7,7 +7,6 @@
 #include "cli/inputs.h"
 #include "firmware/flash.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct {

@@ -1,7 +1,5 @@
 /* reading.c - from numbers to a region (see reading.h). */
 #include "masks/reading.h"
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- labels ------------------------------------------------------------------------------------------------ */

@@ -1,9 +1,7 @@
 /* checkpoint.c - from files to a clip_model, and back (see checkpoint.h). */
 #include "models/checkpoint.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include "files/json.h"
 #include "models/folder.h"
 #include "models/model.h"
 #include "models/tokens.h"

@@ -1,5 +1,4 @@
 /* config_open_clip.c - open_clip_config.json, and EVA-CLIP's bare JSON of the same words (see config.h). */
-#include <stdio.h>
 #include <string.h>
 #include "models/config_parts.h"
 #include "models/pixels.h"

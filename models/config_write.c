@@ -1,7 +1,6 @@
 /* config_write.c - a config in open_clip's form, whatever form it was read from (see config.h). */
 #include "models/config.h"
 #include <string.h>
-#include "models/config_parts.h"
 #include "models/names.h"
 #include "models/pixels.h"
 

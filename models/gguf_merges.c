@@ -5,7 +5,6 @@
  */
 #include "models/gguf.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { LETTERS = 512, SPECIALS = 2, PARTS = 256, TOKENS_MOST = 1 << 24 };

@@ -7,7 +7,6 @@
  * Arrays may be stored or deflated; deflated ones are inflated when one of their tensors is first used. The archive has
  * no config: it follows from the shapes.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include "files/files.h"

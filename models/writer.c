@@ -3,7 +3,6 @@
 #include "models/folder.h"
 #include <math.h>
 #include <string.h>
-#include <stdio.h>
 
 enum { PIECE = 4096 };
 typedef struct {

@@ -1,7 +1,6 @@
 /* tower.c - a CLIP's image side as leaves (see tower.h). */
 #include "parts/tower.h"
 #include "models/names.h"
-#include <stdio.h>
 
 bool tower_fits(const clip_config *c) {
     return !clip_is_resnet(c) && !clip_has_pooler(c) && c->vision.layers > 0 && c->vision.layers <= TOWER_MOST_LAYERS;

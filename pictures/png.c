@@ -2,7 +2,6 @@
 #include "pictures/png.h"
 #include "files/files.h"
 #include <setjmp.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- stb's compressor: its memory from our hook, its asserts a way out ------------------------------- */

@@ -1,7 +1,6 @@
 /* classes.c - lists of names: a published one, or a file (see segment.h). */
 #include "segment/segment.h"
 #include "files/files.h"
-#include "files/utf8.h"
 #include <string.h>
 
 enum { FILE_MOST = 1 << 22 };

@@ -3,7 +3,6 @@
  * Symbols are the vocabulary in order: 256 bytes, the same 256 ending a word ("a</w>"), then what each merge makes.
  */
 #include "text/kinds.h"
-#include <stdio.h>
 #include <string.h>
 #include "files/files.h"
 #include "files/json.h"

@@ -1,7 +1,6 @@
 /* stored.c - scenes embedded once (see stored.h). */
 #include "training/stored.h"
 #include "training/feed.h"
-#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
