@@ -1,5 +1,6 @@
 /* feed.c - scenes made into batches (see feed.h). */
 #include "training/feed.h"
+#include "training/loop.h"
 #include "files/files.h"
 #include "scenes/grammar.h"
 #include "sys/random.h"
@@ -7,7 +8,6 @@
 #include <string.h>
 
 enum { KINDS = 2, CAPTION = sizeof(((scene *)0)->caption) };
-static const uint64_t HELD_OUT_SEED = 0x48454C44; /* "HELD"; training seeds are keyed apart by mix64 */
 
 /* What is to be remembered of a scene once its pixels are patches. */
 typedef struct {
@@ -244,7 +244,7 @@ static void held_task(void *arg, size_t i) {
     const feed *f = j->f;
     const scene_source *s = f->source[j->h->kind];
     scene sc;
-    if (!scene_make(s, HELD_OUT_SEED, i, f->plan.config.image, 1, 1, &sc, &j->e[i])) return;
+    if (!scene_make(s, HELD_OUT, i, f->plan.config.image, 1, 1, &sc, &j->e[i])) return;
     j->e[i].text[0] = 0;
     feed_patches(&f->plan.config, &sc.image, j->h->patches + i * f->numbers);
     for (size_t k = 0; k < j->h->names; k++)

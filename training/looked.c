@@ -1,7 +1,6 @@
 /* looked.c - scenes seen once (see looked.h). */
 #include "training/looked.h"
 #include "training/feed.h"
-#include <stdatomic.h>
 #include <string.h>
 
 static bool boundary(const unsigned char *mask, size_t side, size_t x, size_t y) {
@@ -37,13 +36,9 @@ size_t most_of(const real *share, size_t classes) {
     return best;
 }
 
-enum { TOGETHER = 8 };
 typedef struct {
     looked *l;
     const looked_plan *plan;
-    size_t room;
-    atomic_int failed; /* a word: RISC-V has no exchange of one byte */
-    err *e;
 } looking;
 
 static bool one_scene(const looking *j, size_t i, real *patches, err *e) {
@@ -55,14 +50,13 @@ static bool one_scene(const looking *j, size_t i, real *patches, err *e) {
     if (!scene_make(p->source, p->seed, p->only ? p->only[i] : i, c->image, p->least, p->most, &sc, e)) return false;
     feed_patches(c, &sc.image, patches);
     if (p->names) cells_of(&sc, p->names, grid, l->share + i * l->cells * l->classes, l->edge + i * l->cells, l->depth + i * l->cells);
-    l->told[i].count = sc.count;
-    memcpy(l->told[i].object, sc.object, sizeof sc.object);
-    for (size_t k = 0; k < SCENE_MOST_OBJECTS; k++) l->told[i].object[k].mask = NULL;
+    stored_tell(&l->told[i], &sc);
     scene_free(&sc);
     return true;
 }
 
-static bool some_scenes(const looking *j, size_t first, size_t n, arena *memory, err *e) {
+static bool some_scenes(void *arg, size_t first, size_t n, arena *memory, err *e) {
+    const looking *j = arg;
     const clip_model *m = j->plan->model;
     looked *l = j->l;
     size_t grid = m->config.image / m->config.patch, each = l->cells * 3 * m->config.patch * m->config.patch;
@@ -79,20 +73,6 @@ static bool some_scenes(const looking *j, size_t first, size_t n, arena *memory,
     return true;
 }
 
-static void look_task(void *arg, size_t piece) {
-    looking *j = arg;
-    size_t first = piece * TOGETHER, n = j->l->count - first < TOGETHER ? j->l->count - first : TOGETHER;
-    err e = {{0}};
-    arena memory;
-    if (atomic_load(&j->failed)) return;
-    void *room = mem_reserve(j->room);
-    bool good = room || err_set(&e, "no memory for %zu pictures", n);
-    if (good) arena_init(&memory, room, j->room);
-    good = good && some_scenes(j, first, n, &memory, &e);
-    if (room) mem_release(room, j->room);
-    if (!good && !atomic_exchange(&j->failed, true)) *j->e = e;
-}
-
 bool looked_make(looked *l, const looked_plan *plan, pool *cores, err *e) {
     const clip_config *c = &plan->model->config;
     size_t grid = c->image / c->patch, N = plan->count;
@@ -105,9 +85,7 @@ bool looked_make(looked *l, const looked_plan *plan, pool *cores, err *e) {
         l->edge = mem_alloc(N, l->cells * sizeof(real)), l->depth = mem_alloc(N, l->cells * sizeof(real));
     }
     if (!l->tokens || !l->z || !l->told || (plan->names && (!l->share || !l->edge || !l->depth))) return err_set(e, "no memory for %zu scenes", N);
-    looking j = {l, plan, (size_t)1 << 30, false, e};
-    spread(cores, (N + TOGETHER - 1) / TOGETHER, look_task, &j);
-    return !atomic_load(&j.failed);
+    return stored_spread(cores, N, (size_t)1 << 30, some_scenes, &(looking){l, plan}, e);
 }
 
 void looked_free(looked *l) {

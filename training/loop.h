@@ -15,6 +15,8 @@
 #include "training/trainlog.h"
 
 enum { LOOP_PATH = 4096 };
+/* "HELD": the seed of the scenes that `valid` asks about and no training sees; mix64 keys the seeds of training apart from it. */
+enum { HELD_OUT = 0x48454C44 };
 typedef struct {
     double lr, lr_end, warmup; /* (9.2) */
     double batch;              /* samples a step */

@@ -32,6 +32,10 @@ typedef struct {
     stored_scene *told; /* [count] */
 } stored;
 
+/* Pieces of a few scenes over the cores, each with so much memory of its own (bytes of address space); the first failure ends all. */
+typedef bool stored_piece(void *arg, size_t first, size_t n, arena *memory, err *e);
+bool stored_spread(pool *cores, size_t count, size_t room, stored_piece *piece, void *arg, err *e);
+void stored_tell(stored_scene *t, const scene *sc);
 bool stored_make(stored *s, const stored_plan *plan, pool *cores, err *e);
 void stored_free(stored *s);
 #endif

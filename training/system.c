@@ -101,6 +101,11 @@ static void share_close(share *w) {
     mem_free(w->net);
 }
 
+void system_pick(const system_job *j, uint64_t key, uint64_t step, size_t count, uint32_t *pick) {
+    rng r = rng_start(mix64((uint64_t)j->s[T_SEED].value, key), step);
+    for (size_t b = 0; b < (size_t)j->s[T_BATCH].value; b++) pick[b] = (uint32_t)rng_below(&r, count);
+}
+
 /* ---- a step ------------------------------------------------------------------------------------------------ */
 static void share_task(void *arg, size_t i) {
     run *r = arg;
@@ -163,7 +168,8 @@ static bool run_valid(void *arg, log_line *line, err *e) {
 static bool run_write(void *arg, err *e) {
     run *r = arg;
     blend(r);
-    return r->system->write(&r->job, r->average.net, &r->average.list, r->out, e);
+    if (r->system->write) return r->system->write(&r->job, r->average.net, &r->average.list, r->out, e);
+    return part_write(&r->average.list, r->out, "F32", NULL, 0, e);
 }
 
 /* ---- a run ----------------------------------------------------------------------------------------------------- */

@@ -1,7 +1,9 @@
 /* system.h - what is trained on top of a CLIP: a system is its weights, its loss and its recipe.
  *
- *     const training_system caption_system = {"caption", "...", caption_recipe, C_COUNT, sizeof(data), sizeof(captioner_net),
- *                                             open_data, list_weights, next_batch, loss, valid, write, close_data};
+ *     const training_system safe_system = {
+ *         .name = "safe", .what = "...", .recipe = recipe, .settings = F_COUNT, .data_size = sizeof(data), .net_size = sizeof(safe_net),
+ *         .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+ *         .valid = valid, .close = close_data};
  *     if (!system_run(&caption_system, settings, &options, &e)) ...
  *
  * A new system is a file system_NAME.c of that shape and a row in train.c's table. Its loss is written for some rows of the
@@ -80,10 +82,14 @@ typedef struct {
     bool (*batch)(system_job *j, uint64_t step, err *e);                /* makes the step's batch, of (settings, step) alone */
     ag_tensor *(*loss)(const system_job *j, void *net, ag_tape *t, size_t first, size_t last, system_share *out);
     bool (*valid)(system_job *j, void *net, arena *memory, double *share, err *e); /* one share; NULL: nothing is asked */
-    bool (*write)(const system_job *j, void *net, const part_list *l, const char *path, err *e); /* FOLDER/NAME.safetensors */
+    /* FOLDER/NAME.safetensors; NULL: the weights as float32, nothing else */
+    bool (*write)(const system_job *j, void *net, const part_list *l, const char *path, err *e);
     void (*close)(system_job *j);
     int keep; /* the setting that says which share of the first weights stays in what is asked and written; 0: there is none */
 } training_system;
+
+/* A batch drawn with repeats, of (seed, key, step) alone: pick [batch], each below count. */
+void system_pick(const system_job *j, uint64_t key, uint64_t step, size_t count, uint32_t *pick);
 
 /* True when all steps are made. The folder then holds NAME.safetensors, checkpoint.safetensors and the one before it, loss.csv,
  * valid.csv and curve.png. */

@@ -25,7 +25,6 @@ static const setting recipe[L_COUNT] = {
     [L_BLOCKS] = {"blocks", 2, 1, MASKEMBED_MOST_BLOCKS, SET_SHAPE, "of the decoder", false, false},
     [L_MEASURE] = {"measure", 64, 1, 100000, SET_DATA, "pictures that the teacher's variance is measured on", false, false},
 };
-static const uint64_t HELD_OUT = 0x48454C44;
 
 typedef struct {
     tower student;
@@ -178,13 +177,13 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
 }
 
 static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
-    char folder[LOOP_PATH + 32];
     aligned *n = net;
-    snprintf(folder, sizeof folder, "%.*s", (int)(strlen(path) - strlen(".safetensors")), path);
-    return part_write(l, path, "F32", NULL, 0, e) && tuned_write(j, &n->student, folder, e);
+    return tuned_write(j, &n->student, l, "F32", path, e);
 }
 
 const training_system align_system = {
-    "align", "patches that tell of their own place (Locality Alignment)", recipe, L_COUNT, sizeof(data), sizeof(aligned),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
+    .name = "align", .what = "patches that tell of their own place (Locality Alignment)",
+    .recipe = recipe, .settings = L_COUNT, .data_size = sizeof(data), .net_size = sizeof(aligned),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .write = write_part, .close = close_data,
 };

@@ -34,7 +34,6 @@ static const setting recipe[A_COUNT] = {
     [A_KEEP] = {"keep", 0.2, 0, 1, SET_FREE, "share of the model's own weights that stays in the result", false, true},
 };
 enum { SENTENCE = 320 };
-static const uint64_t HELD_OUT = 0x48454C44;
 
 /* ---- data --------------------------------------------------------------------------------------------------- */
 typedef struct {
@@ -212,12 +211,12 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
 
 /* ---- the result: a model folder, with alpha.safetensors the learned plane alone ----------------------------------------- */
 static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
-    char folder[LOOP_PATH + 32];
-    snprintf(folder, sizeof folder, "%.*s", (int)(strlen(path) - strlen(".safetensors")), path);
-    return part_write(l, path, "F16", NULL, 0, e) && tuned_write(j, net, folder, e);
+    return tuned_write(j, net, l, "F16", path, e);
 }
 
 const training_system alpha_system = {
-    "alpha", "a region's plane beside the pixels (AlphaCLIP)", recipe, A_COUNT, sizeof(data), sizeof(tower),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, A_KEEP,
+    .name = "alpha", .what = "a region's plane beside the pixels (AlphaCLIP)",
+    .recipe = recipe, .settings = A_COUNT, .data_size = sizeof(data), .net_size = sizeof(tower),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .write = write_part, .close = close_data, .keep = A_KEEP,
 };

@@ -24,7 +24,6 @@ static const setting recipe[N_COUNT] = {
     [N_WIDTH] = {"width", 128, 4, 4096, SET_SHAPE, "of the decoder", false, false},
     [N_UNSEEN] = {"unseen", 4, 2, 1000, SET_DATA, "every so many-th name is unseen", false, false},
 };
-static const uint64_t HELD_OUT = 0x48454C44;
 enum { TEXT_ROOM = 256 << 20 };
 
 typedef struct {
@@ -85,9 +84,8 @@ static void close_data(system_job *j) {
 
 static bool next_batch(system_job *j, uint64_t step, err *e) {
     data *d = j->own;
-    rng r = rng_start(mix64((uint64_t)j->s[T_SEED].value, 92), step);
     (void)e;
-    for (size_t b = 0; b < (size_t)j->s[T_BATCH].value; b++) d->pick[b] = (uint32_t)rng_below(&r, d->seen.count);
+    system_pick(j, 92, step, d->seen.count, d->pick);
     return true;
 }
 
@@ -192,12 +190,9 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
     return good;
 }
 
-static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
-    (void)j, (void)net;
-    return part_write(l, path, "F32", NULL, 0, e);
-}
-
 const training_system anchors_system = {
-    "anchors", "class anchors and consensus for segmentation (after LDVC)", recipe, N_COUNT, sizeof(data), sizeof(anchors_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
+    .name = "anchors", .what = "class anchors and consensus for segmentation (after LDVC)",
+    .recipe = recipe, .settings = N_COUNT, .data_size = sizeof(data), .net_size = sizeof(anchors_net),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .close = close_data,
 };

@@ -31,7 +31,6 @@ static const setting recipe[C_COUNT] = {
 
 /* ---- data --------------------------------------------------------------------------------------------------- */
 enum { PAD, END, LONGEST = 36, SENTENCE = 320, SAID = SAY_COLOUR | SAY_TEXTURE };
-static const uint64_t HELD_OUT = 0x48454C44;
 
 typedef struct {
     scene_source *source;
@@ -237,6 +236,8 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 }
 
 const training_system caption_system = {
-    "caption", "a captioner: sentences from an embedding", recipe, C_COUNT, sizeof(data), sizeof(captioner_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
+    .name = "caption", .what = "a captioner: sentences from an embedding",
+    .recipe = recipe, .settings = C_COUNT, .data_size = sizeof(data), .net_size = sizeof(captioner_net),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .write = write_part, .close = close_data,
 };

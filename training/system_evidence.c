@@ -26,7 +26,6 @@ static const setting recipe[E_COUNT] = {
     [E_RISE] = {"rise", 300, 1, 1e9, SET_FREE, "steps until it has that weight", false, false},
     [E_UNSEEN] = {"unseen", 5, 2, 1000, SET_DATA, "every so many-th pair is unseen", false, false},
 };
-static const uint64_t HELD_OUT = 0x48454C44;
 enum { TEXT_ROOM = 256 << 20 };
 
 typedef struct {
@@ -266,12 +265,9 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
     return good;
 }
 
-static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
-    (void)j, (void)net;
-    return part_write(l, path, "F32", NULL, 0, e);
-}
-
 const training_system evidence_system = {
-    "evidence", "evidential two-path zero-shot classification", recipe, E_COUNT, sizeof(data), sizeof(paths),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
+    .name = "evidence", .what = "evidential two-path zero-shot classification",
+    .recipe = recipe, .settings = E_COUNT, .data_size = sizeof(data), .net_size = sizeof(paths),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .close = close_data,
 };

@@ -194,13 +194,13 @@ static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first,
 }
 
 static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
-    char folder[LOOP_PATH + 32];
     headed *n = net;
-    snprintf(folder, sizeof folder, "%.*s", (int)(strlen(path) - strlen(".safetensors")), path);
-    return part_write(l, path, "F32", NULL, 0, e) && tuned_write(j, &n->tower, folder, e);
+    return tuned_write(j, &n->tower, l, "F32", path, e);
 }
 
 const training_system heads_system = {
-    "heads", "contrast with heads on experts' labels (after CLIPTeX)", recipe, H_COUNT, sizeof(data), sizeof(headed),
-    open_data, list_weights, next_batch, loss, NULL, write_part, close_data, 0,
+    .name = "heads", .what = "contrast with heads on experts' labels (after CLIPTeX)",
+    .recipe = recipe, .settings = H_COUNT, .data_size = sizeof(data), .net_size = sizeof(headed),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .write = write_part, .close = close_data,
 };

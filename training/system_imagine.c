@@ -32,7 +32,6 @@ static const setting recipe[I_COUNT] = {
     [I_BLOCKS] = {"blocks", 3, 1, GENERATOR_MOST_BLOCKS, SET_SHAPE, "of the network", false, false},
 };
 enum { FREQUENCIES = 32, EVERY_HELD = 9 };
-static const uint64_t HELD_OUT = 0x48454C44;
 
 /* ---- data --------------------------------------------------------------------------------------------------- */
 typedef struct {
@@ -238,6 +237,8 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 }
 
 const training_system imagine_system = {
-    "imagine", "a generator: small pictures from an embedding", recipe, I_COUNT, sizeof(data), sizeof(generator_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
+    .name = "imagine", .what = "a generator: small pictures from an embedding",
+    .recipe = recipe, .settings = I_COUNT, .data_size = sizeof(data), .net_size = sizeof(generator_net),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .write = write_part, .close = close_data,
 };

@@ -21,7 +21,6 @@ static const setting recipe[J_COUNT] = {
     [J_COEFFICIENTS] = {"coefficients", 192, 1, 3072, SET_SHAPE, "of a picture", false, false},
     [J_HIDDEN] = {"width", 384, 1, 65536, SET_SHAPE, "hidden numbers", false, false},
 };
-static const uint64_t HELD_OUT = 0x48454C44;
 
 typedef struct {
     scene_source *source;
@@ -137,6 +136,8 @@ static bool write_part(const system_job *j, void *net, const part_list *l, const
 }
 
 const training_system judge_system = {
-    "judge", "a reader of small pictures, who judges those of imagine", recipe, J_COUNT, sizeof(data), sizeof(judge_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
+    .name = "judge", .what = "a reader of small pictures, who judges those of imagine",
+    .recipe = recipe, .settings = J_COUNT, .data_size = sizeof(data), .net_size = sizeof(judge_net),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .write = write_part, .close = close_data,
 };

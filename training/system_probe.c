@@ -26,7 +26,6 @@ static const setting recipe[P_COUNT] = {
     [P_OBJECTS] = {"objects", 3, 1, 8, SET_DATA, "in a scene", false, false},
     [P_UNSEEN] = {"unseen", 4, 0, 1000, SET_RUN, "every so many-th name is counted apart (0: none)", false, false},
 };
-static const uint64_t HELD_OUT = 0x48454C44;
 
 typedef struct {
     size_t in, hidden, out;
@@ -61,9 +60,8 @@ static void close_data(system_job *j) {
 
 static bool next_batch(system_job *j, uint64_t step, err *e) {
     data *d = j->own;
-    rng r = rng_start(mix64((uint64_t)j->s[T_SEED].value, 62), step);
     (void)e;
-    for (size_t b = 0; b < (size_t)j->s[T_BATCH].value; b++) d->pick[b] = (uint32_t)rng_below(&r, d->seen.count);
+    system_pick(j, 62, step, d->seen.count, d->pick);
     return true;
 }
 
@@ -236,12 +234,9 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
     return true;
 }
 
-static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
-    (void)j, (void)net;
-    return part_write(l, path, "F32", NULL, 0, e);
-}
-
 const training_system probe_system = {
-    "probe", "patch probes of a frozen model", recipe, P_COUNT, sizeof(data), sizeof(probe_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
+    .name = "probe", .what = "patch probes of a frozen model",
+    .recipe = recipe, .settings = P_COUNT, .data_size = sizeof(data), .net_size = sizeof(probe_net),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .close = close_data,
 };

@@ -30,7 +30,6 @@ static const setting recipe[F_COUNT] = {
     [F_CUTOUTS] = {"cutouts", 0, 0, 1, SET_DATA, "1: pictures of cut-outs, which have no texture", false, false},
     [F_ASK] = {"ask", 0, 0, 1, SET_RUN, "0: the task's classes; 1: names, whatever the task", false, false},
 };
-static const uint64_t HELD_OUT = 0x48454C44;
 static const char *const places[] = {"top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"};
 enum { PLACES = sizeof places / sizeof *places, TEXT_ROOM = 256 << 20, SENTENCE = 80 };
 
@@ -151,12 +150,10 @@ static void close_data(system_job *j) {
 
 static bool next_batch(system_job *j, uint64_t step, err *e) {
     data *d = j->own;
-    rng r = rng_start(mix64((uint64_t)j->s[T_SEED].value, 72), step);
     (void)e;
-    for (size_t b = 0; b < (size_t)j->s[T_BATCH].value; b++) {
-        d->pick[b] = (uint32_t)rng_below(&r, d->shots);
+    system_pick(j, 72, step, d->shots, d->pick);
+    for (size_t b = 0; b < (size_t)j->s[T_BATCH].value; b++)
         d->label[b] = (uint32_t)label_of(d, &d->learned, &d->seen.told[d->pick[b]].object[0]);
-    }
     return true;
 }
 
@@ -237,12 +234,9 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
     return true;
 }
 
-static bool write_part(const system_job *j, void *net, const part_list *l, const char *path, err *e) {
-    (void)j, (void)net;
-    return part_write(l, path, "F32", NULL, 0, e);
-}
-
 const training_system safe_system = {
-    "safe", "an attention pool, tuned on a few pictures (after SAFE)", recipe, F_COUNT, sizeof(data), sizeof(safe_net),
-    open_data, list_weights, next_batch, loss, valid, write_part, close_data, 0,
+    .name = "safe", .what = "an attention pool, tuned on a few pictures (after SAFE)",
+    .recipe = recipe, .settings = F_COUNT, .data_size = sizeof(data), .net_size = sizeof(safe_net),
+    .open = open_data, .weights = list_weights, .batch = next_batch, .loss = loss,
+    .valid = valid, .close = close_data,
 };

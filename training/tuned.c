@@ -3,6 +3,7 @@
 #include "files/files.h"
 #include "models/model.h"
 #include <stdio.h>
+#include <string.h>
 
 /* The text side is the model's own, so its merges are. */
 static bool copy_merges(const system_job *j, const char *folder, err *e) {
@@ -19,6 +20,8 @@ static bool copy_merges(const system_job *j, const char *folder, err *e) {
     return good;
 }
 
-bool tuned_write(const system_job *j, tower *w, const char *folder, err *e) {
-    return checkpoint_write(folder, &w->model, "F16", e) && copy_merges(j, folder, e);
+bool tuned_write(const system_job *j, tower *w, const part_list *l, const char *type, const char *path, err *e) {
+    char folder[LOOP_PATH + 32];
+    snprintf(folder, sizeof folder, "%.*s", (int)(strlen(path) - strlen(".safetensors")), path);
+    return part_write(l, path, type, NULL, 0, e) && checkpoint_write(folder, &w->model, "F16", e) && copy_merges(j, folder, e);
 }
