@@ -47,42 +47,60 @@ struct method { /* a row; what a family does not ask for is left out */
 
 /* The one list: the table of methods, the choices of --method and the help are made of it. After the six columns that all
  * read come the row's own functions and switches (methods.c). */
-#define METHOD_LIST(ROW)                                                                                               \
-    ROW("legrad", "relu of the score's gradient by attention, each layer alone", "LeGrad, eq. 5-8", LEGRAD, 2, true,   \
-        .map = legrad_map)                                                                                             \
-    ROW("attention", "how the pooled token attends in the last layer, no text", "DINO, fig. 1", ATTENTION, 1, false,   \
-        .row = last_attention, .map = map_of_grid)                                                                     \
-    ROW("rollout", "attention multiplied through the layers, no text", "Abnar & Zuidema 2020, sec. 3", ATTENTION, 0,   \
-        true, .row = rollout, .steer = rollout_weighted, .map = map_of_grid)                                           \
-    ROW("gradcam", "heads weighted by their mean gradient", "Chefer et al., generate_cam_attn", GRADIENT, 1, false,    \
-        .row = gradcam, .steer = gradcam, .map = map_of_unit_grid)                                                          \
-    ROW("chefer", "relu(gradient x attention) propagated through the layers",                                          \
-        "Transformer-MM-Explainability, eq. 5-6", GRADIENT, 1, true, .row = chefer, .steer = chefer,                   \
-        .map = map_of_grid)                                                                                            \
-    ROW("similarity", "cosine of patch and text", "raw CLIP", FEATURES, 0, false, .chain = true,                       \
-        .score = method_cosine_grids, .map = map_of_unit_grid)                                                                     \
-    ROW("maskclip", "values instead of attention in the last block", "MaskCLIP, sec. 3.2", FEATURES, 1, true,          \
-        .residual = true, .mlp = true, .position = POSITION_CUBIC, .cells = CELLS_BARE, .score = method_cosine_grids, .map = map_of_grid)                                      \
-    ROW("surgery", "a second path of v-v attention, redundant features removed", "CLIP Surgery, eq. 3-8", FEATURES, 6, \
-        true, .together = true, .templates = 85, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR, .cells = CELLS_PLACED,\
-        .score = surgery_grids, .map = map_of_unit_grid)                                                               \
-    ROW("sclip", "q-q plus k-k attention in the last block", "SCLIP, eq. 4", FEATURES, 1, true,                        \
-        .templates = 80, .attend = attend_qq_kk, .residual = true, .mlp = true, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)              \
-    ROW("clearclip", "q-q attention, no residual, no MLP", "ClearCLIP, eq. 6", FEATURES, 1, true,                      \
-        .templates = 80, .attend = attend_qq, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)                                                \
-    ROW("gem", "normalised self-self attention of q, k and v, a second path", "GEM, eq. 4-6", FEATURES, 6, true,       \
-        .attend = attend_gem, .chain = true, .score = method_cosine_grids, .map = map_of_grid)                                \
-    ROW("naclip", "k-k attention pulled to the neighbourhood, no residual, no MLP", "NACLIP, eq. 5-7", FEATURES, 1,    \
-        true, .templates = 80, .attend = attend_kk_near, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)        \
-    ROW("resclip", "NACLIP's attention with middle blocks' added, and labels that hold together", "ResCLIP, eq. 4-9",   \
-        FEATURES, 1, false, .templates = 80, .open = method_open_resclip, .position = POSITION_CLAMPED, .score = method_resclip_grids,  \
-        .map = map_of_grid)                                                                                            \
-    ROW("scclip", "outliers repaired, patches gathered by likeness, two passes", "SC-CLIP, eq. 3-10", FEATURES, 1,     \
-        false, .templates = 80, .open = method_open_scclip, .position = POSITION_CLAMPED, .score = method_cosine_grids,                 \
-        .map = map_of_grid)                                                                                            \
-    ROW("cliptrase", "q-q, k-k and v-v attention summed in the last block", "CLIPtrase, eq. 4", FEATURES, 1, false,    \
-        .clusters = true, .open = method_open_cliptrase, .attend = method_attend_qkv, .residual = true, .mlp = true, .position = POSITION_CLAMPED,                      \
-        .score = method_cosine_grids, .map = map_of_grid)
+#define METHOD_LIST(ROW)                                                                                          \
+    ROW("legrad", "relu of the score's gradient by attention, each layer alone",                                  \
+        "LeGrad, eq. 5-8", LEGRAD, 2, true,                                                                       \
+        .map = legrad_map)                                                                                        \
+    ROW("attention", "how the pooled token attends in the last layer, no text",                                   \
+        "DINO, fig. 1", ATTENTION, 1, false,                                                                      \
+        .row = last_attention, .map = map_of_grid)                                                                \
+    ROW("rollout", "attention multiplied through the layers, no text",                                            \
+        "Abnar & Zuidema 2020, sec. 3", ATTENTION, 0, true,                                                       \
+        .row = rollout, .steer = rollout_weighted, .map = map_of_grid)                                            \
+    ROW("gradcam", "heads weighted by their mean gradient",                                                       \
+        "Chefer et al., generate_cam_attn", GRADIENT, 1, false,                                                   \
+        .row = gradcam, .steer = gradcam, .map = map_of_unit_grid)                                                \
+    ROW("chefer", "relu(gradient x attention) propagated through the layers",                                     \
+        "Transformer-MM-Explainability, eq. 5-6", GRADIENT, 1, true,                                              \
+        .row = chefer, .steer = chefer, .map = map_of_grid)                                                       \
+    ROW("similarity", "cosine of patch and text",                                                                 \
+        "raw CLIP", FEATURES, 0, false,                                                                           \
+        .chain = true, .score = method_cosine_grids, .map = map_of_unit_grid)                                     \
+    ROW("maskclip", "values instead of attention in the last block",                                              \
+        "MaskCLIP, sec. 3.2", FEATURES, 1, true,                                                                  \
+        .residual = true, .mlp = true, .position = POSITION_CUBIC, .cells = CELLS_BARE,                           \
+        .score = method_cosine_grids, .map = map_of_grid)                                                         \
+    ROW("surgery", "a second path of v-v attention, redundant features removed",                                  \
+        "CLIP Surgery, eq. 3-8", FEATURES, 6, true,                                                               \
+        .together = true, .templates = 85, .attend = attend_vv, .chain = true, .position = POSITION_BILINEAR,     \
+        .cells = CELLS_PLACED, .score = surgery_grids, .map = map_of_unit_grid)                                   \
+    ROW("sclip", "q-q plus k-k attention in the last block",                                                      \
+        "SCLIP, eq. 4", FEATURES, 1, true,                                                                        \
+        .templates = 80, .attend = attend_qq_kk, .residual = true, .mlp = true, .position = POSITION_CLAMPED,     \
+        .score = method_cosine_grids, .map = map_of_grid)                                                         \
+    ROW("clearclip", "q-q attention, no residual, no MLP",                                                        \
+        "ClearCLIP, eq. 6", FEATURES, 1, true,                                                                    \
+        .templates = 80, .attend = attend_qq, .position = POSITION_CLAMPED, .score = method_cosine_grids,         \
+        .map = map_of_grid)                                                                                       \
+    ROW("gem", "normalised self-self attention of q, k and v, a second path",                                     \
+        "GEM, eq. 4-6", FEATURES, 6, true,                                                                        \
+        .attend = attend_gem, .chain = true, .score = method_cosine_grids, .map = map_of_grid)                    \
+    ROW("naclip", "k-k attention pulled to the neighbourhood, no residual, no MLP",                               \
+        "NACLIP, eq. 5-7", FEATURES, 1, true,                                                                     \
+        .templates = 80, .attend = attend_kk_near, .position = POSITION_CLAMPED, .score = method_cosine_grids,    \
+        .map = map_of_grid)                                                                                       \
+    ROW("resclip", "NACLIP's attention with middle blocks' added, and labels that hold together",                 \
+        "ResCLIP, eq. 4-9", FEATURES, 1, false,                                                                   \
+        .templates = 80, .open = method_open_resclip, .position = POSITION_CLAMPED,                               \
+        .score = method_resclip_grids, .map = map_of_grid)                                                        \
+    ROW("scclip", "outliers repaired, patches gathered by likeness, two passes",                                  \
+        "SC-CLIP, eq. 3-10", FEATURES, 1, false,                                                                  \
+        .templates = 80, .open = method_open_scclip, .position = POSITION_CLAMPED,                                \
+        .score = method_cosine_grids, .map = map_of_grid)                                                         \
+    ROW("cliptrase", "q-q, k-k and v-v attention summed in the last block",                                       \
+        "CLIPtrase, eq. 4", FEATURES, 1, false,                                                                   \
+        .clusters = true, .open = method_open_cliptrase, .attend = method_attend_qkv, .residual = true,           \
+        .mlp = true, .position = POSITION_CLAMPED, .score = method_cosine_grids, .map = map_of_grid)
 
 size_t method_count(void);
 const method *method_at(size_t i);

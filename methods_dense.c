@@ -24,7 +24,8 @@ static real *take(explainer *x, size_t rows, size_t cols) {
 static bool fits(explainer *x) {
     const clip_config *c = &x->model->config;
     if (c->vision.layers > 1) return true;
-    return fault_family(&x->tape.fault, x->how->name, "no map of a model of one block: it looks at the last two; legrad explains every model");
+    return fault_family(&x->tape.fault, x->how->name,
+                        "no map of a model of one block: it looks at the last two; legrad explains every model");
 }
 
 /* ---- walking the plain blocks ------------------------------------------------------------------------ */
@@ -283,9 +284,11 @@ static bool two_passes(explainer *x, const real *last, const levels *l, scclip_r
 
 static bool scclip_rooms(explainer *x, levels *l, scclip_room *r) {
     size_t L = x->model->config.vision.layers, D = x->model->config.vision.width, P = x->gh * x->gw, B = x->batch;
-    *l = (levels){take(x, B * x->n, D), take(x, B * x->n, D), take(x, B * x->n, D), at_depth(9, L), at_depth(4, L), at_depth(4, L), at_depth(10, L)};
-    *r = (scclip_room){take(x, P, P), take(x, B * P, P), take(x, B * P, P), take(x, P, P), take(x, P, D), take(x, B * P, D), take(x, B * P, D),
-                       arena_alloc(x->memory, B * P, sizeof(bool))};
+    *l = (levels){.middle = take(x, B * x->n, D), .low = take(x, B * x->n, D), .total = take(x, B * x->n, D),
+                  .middle_at = at_depth(9, L), .low_at = at_depth(4, L), .from = at_depth(4, L), .to = at_depth(10, L)};
+    *r = (scclip_room){.M = take(x, P, P), .N = take(x, B * P, P), .A = take(x, B * P, P), .weights = take(x, P, P),
+                       .scratch = take(x, P, D), .t = take(x, B * P, D), .y = take(x, B * P, D),
+                       .outlier = arena_alloc(x->memory, B * P, sizeof *r->outlier)};
     if (!r->outlier) fault_memory(&x->tape.fault, "LOF", x->memory, B * P);
     return x->tape.fault.code == FAULT_NONE;
 }

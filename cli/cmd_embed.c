@@ -194,7 +194,10 @@ static bool embed(cli *c, const options *o) {
     list.key = embed_key(embed_key(embed_key(0, model, strlen(model) + 1), list.kind, strlen(list.kind)), how, sizeof how);
     ok = ok && (!pictures || o->keep_going || look_at_pictures(c, &names)) && (!pictures || look_at_world(c, &names)) &&
          embedded_open(&out, &list, o->out, o->resume, &c->e) &&
-         (pictures && o->masks.count ? embed_regions(c, &o->masks, job.side, &out) : pictures ? embed_pictures(c, &job, &out) : !strcmp(list.kind, "text") ? embed_texts(c, &out) : embed_each_ids(c, &out)) &&
+         (pictures && o->masks.count   ? embed_regions(c, &o->masks, job.side, &out)
+          : pictures                   ? embed_pictures(c, &job, &out)
+          : !strcmp(list.kind, "text") ? embed_texts(c, &out)
+                                       : embed_each_ids(c, &out)) &&
          embedded_write(&out, &c->e);
     embedded_free(&out);
     list_free(&names);

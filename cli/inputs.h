@@ -14,28 +14,19 @@ typedef struct {
     text_list masks, boxes;
     bool labels, no_orient;
 } region_options;
-#define CLI_REGION_FLAGS(options)                                                                                      \
-    {"image",   'i',                                                                                                   \
-     FLAG_TEXT, offsetof(options, region.image),                                                                       \
-     "IMAGE",   .required = true,                                                                                      \
-     .help = "the photograph"},                                                                                        \
-        {"mask",                                                                                                       \
-         'k',                                                                                                          \
-         FLAG_LIST,                                                                                                    \
-         offsetof(options, region.masks),                                                                              \
-         "MASK",                                                                                                       \
-         .many = true,                                                                                                 \
-         .help = "a region: a picture, white on black, any size; an .npy of [h, w] or [masks, h, w]; FILE:7, the pixels of " \
-                 "one label (FILE:#ff8000 of a colour, FILE.npy:2 one of several); FILE:120,85, what lies under that point (its label, or of several masks the smallest); FILE:alpha; a folder of them; a .json of COCO's or SAM's regions (FILE.json:dog, those " \
-                 "called so)"},     \
-        {"box", 0, FLAG_LIST, offsetof(options, region.boxes), "X,Y,W,H",                                              \
-         .help = "a region: a rectangle, in pixels of the photograph"},                                                \
-        {"labels", 0, FLAG_SWITCH, offsetof(options, region.labels), NULL,                                             \
-         .help = "a region of every label in each mask file, but 0 and the border, 255"},                              \
-    {                                                                                                                  \
-        "no-orient", 0, FLAG_SWITCH, offsetof(options, region.no_orient), NULL,                                        \
-            .help = "take pictures as they are stored; otherwise EXIF orientation turns them upright"                  \
-    }
+#define CLI_REGION_FLAGS(options)                                                                                     \
+    {"image", 'i', FLAG_TEXT, offsetof(options, region.image), "IMAGE", .required = true, .help = "the photograph"},  \
+    {"mask", 'k', FLAG_LIST, offsetof(options, region.masks), "MASK", .many = true,                                   \
+     .help = "a region: a picture, white on black, any size; an .npy of [h, w] or [masks, h, w]; FILE:7, the pixels " \
+             "of one label (FILE:#ff8000 of a colour, FILE.npy:2 one of several); FILE:120,85, what lies under that " \
+             "point (its label, or of several masks the smallest); FILE:alpha; a folder of them; a .json of COCO's "  \
+             "or SAM's regions (FILE.json:dog, those called so)"},                                                    \
+    {"box", 0, FLAG_LIST, offsetof(options, region.boxes), "X,Y,W,H",                                                 \
+     .help = "a region: a rectangle, in pixels of the photograph"},                                                   \
+    {"labels", 0, FLAG_SWITCH, offsetof(options, region.labels), NULL,                                                \
+     .help = "a region of every label in each mask file, but 0 and the border, 255"},                                 \
+    {"no-orient", 0, FLAG_SWITCH, offsetof(options, region.no_orient), NULL,                                          \
+     .help = "take pictures as they are stored; otherwise EXIF orientation turns them upright"}
 
 /* A region for each mask, in report's order, with room for its result and loss_count losses. False: see c->e; inputs_close
  * all the same. */

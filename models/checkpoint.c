@@ -295,8 +295,9 @@ static bool check_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer
     weight_name n = names_find(&b->c->names, &b->c->model.config, b->c->weights, kind, layer);
     if (!find_odd(w, &at))
         return kind != W_LOGIT_SCALE || check_logit_scale(b, n.name, (double)clip_number(w, 0));
+    const char *what = isnan(clip_number(w, at)) ? "NaN" : w->type == CLIP_F64 ? "infinite, or too large for float32" : "infinite";
     return err_set(b->e, "%s: tensor \"%s\": number %zu is %s, expected finite ones", weights_file(b->c), n.name,
-                   at + n.part * rows * cols, isnan(clip_number(w, at)) ? "NaN" : w->type == CLIP_F64 ? "infinite, or too large for float32" : "infinite");
+                   at + n.part * rows * cols, what);
 }
 
 static bool check_finite(const checkpoint *c, check_side side, err *e) {

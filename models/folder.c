@@ -111,7 +111,8 @@ static bool find_any(model_files *f, err *e) {
     if (c.found > 1)
         return err_set(e, "%s: several models in this folder, name one of them: %s", f->folder, c.several);
     if (c.found == 1)
-        return model_file_path(f->weights, f->folder, c.weights, e) && (!*c.overlay || model_file_path(f->overlay, f->folder, c.overlay, e));
+        return model_file_path(f->weights, f->folder, c.weights, e) &&
+               (!*c.overlay || model_file_path(f->overlay, f->folder, c.overlay, e));
     if (*c.overlay)
         return err_set(e, "%s: %s is AlphaCLIP's image side alone: expected the CLIP that it was trained from beside it",
                        f->folder, c.overlay);
@@ -154,7 +155,8 @@ bool model_files_find(const char *path, model_files *f, err *e) {
         strcpy(f->folder, path);
         return find_in_folder(f, e);
     }
-    if (!file_exists(path)) return err_set(e, "%s: no such file or folder: expected a model (weights/get lists published ones and fetches them)", path);
+    if (!file_exists(path))
+        return err_set(e, "%s: no such file or folder: expected a model (weights/get lists published ones and fetches them)", path);
     const char *slash = os_last_slash(path);
     size_t n = slash ? (size_t)(slash - path) + 1 : 0;
     memcpy(f->folder, n ? path : "./", n ? n : 2);

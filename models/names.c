@@ -273,7 +273,8 @@ bool names_like_open_clip(const tensors *t) {
 const char *names_layout(const name_set *n) { return n->image->title; }
 
 /* ---- a weight's name -------------------------------------------------------------------------------------- */
-/* field: the kernel, or batch norm's gamma, beta, mean, variance. visual.conv1.weight, visual.bn1.running_mean, visual.layer2.0.conv3.weight, visual.layer2.0.downsample.0.weight... */
+/* visual.conv1.weight, visual.bn1.running_mean, visual.layer2.0.conv3.weight, visual.layer2.0.downsample.0.weight... field: the
+ * kernel, or batch norm's gamma, beta, mean, variance. */
 static void conv_name(const clip_config *c, int field, size_t index, char out[WEIGHT_NAME]) {
     static const char *const ends[CLIP_CONV_FIELDS] = {"weight", "weight", "bias", "running_mean", "running_var"};
     clip_conv at = clip_conv_at(c, index);

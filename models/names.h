@@ -2,7 +2,8 @@
  *
  *     name_set n;
  *     if (!names_recognise(t, &n, &e)) ...                       // by the tensors that are there
- *     weight_name w = names_find(&n, &m.config, t, W_BLOCK + B_Q, 3);   // "visual.transformer.resblocks.3.attn.in_proj_weight", part 0 of 3
+ *     weight_name w = names_find(&n, &m.config, t, W_BLOCK + B_Q, 3);
+ *     // "visual.transformer.resblocks.3.attn.in_proj_weight", part 0 of 3
  *
  * A new family is a layout: a table of rows here and its switches in the config. Where a layout has grown two names for
  * one weight, both have a row, and the tensor that is there decides.

@@ -90,12 +90,15 @@ static size_t merges_of(const clip_config *c, const cJSON *vocab, bool *known) {
     return *known ? PUBLISHED : all;
 }
 
+static bool has_merges(const clip_config *c, const char *name, err *e) {
+    return c->vocab > SYMBOLS + 2 || err_set(e, "%s: the vocabulary has %zu entries, expected more than %d for byte-pair merges", name,
+                                             c->vocab, SYMBOLS + 2);
+}
+
 tokenizer *tokens_parse(const char *merges, size_t length, const clip_config *c, const char *name, err *e) {
     bool known;
     size_t most = merges_of(c, NULL, &known);
-    if (c->vocab > SYMBOLS + 2) return fitting(tokenizer_parse(merges, length, name, most, e), c, known, name, e);
-    err_set(e, "%s: the vocabulary has %zu entries, expected more than 514 for byte-pair merges", name, c->vocab);
-    return NULL;
+    return has_merges(c, name, e) ? fitting(tokenizer_parse(merges, length, name, most, e), c, known, name, e) : NULL;
 }
 
 /* vocab.json beside the merges, NULL if there is none. */
@@ -137,9 +140,9 @@ tokenizer *tokens_open(const char *folder, const token_settings *s, const clip_c
         bool known = false;
         tokenizer *t = open_beside(within, i, path, c, &known, e);
         unsigned clean = 0;
-        if (t && t->kind == &clip_bpe_kind && c->vocab <= SYMBOLS + 2) {
+        if (t && t->kind == &clip_bpe_kind && !has_merges(c, name, e)) {
             tokenizer_free(t);
-            return (void)err_set(e, "%s: the vocabulary has %zu entries, expected more than 514 for byte-pair merges", name, c->vocab), NULL;
+            return NULL;
         }
         if (t && !find_cleaning(t, s, c, layout, &clean, e)) {
             err_prefix(e, "%s", name);

@@ -134,8 +134,8 @@ static bool write_all(const char *folder, clip_model *m, const token_settings *t
     char weights[PATH_ROOM], config[PATH_ROOM];
     if (strcmp(type, "F16") != 0 && strcmp(type, "F32") != 0 && strcmp(type, "BF16") != 0)
         return err_set(e, "%s: weights are written as F16, F32 or BF16, not \"%s\"", folder, type);
-    if (!model_file_path(weights, folder, "open_clip_model.safetensors", e) || !model_file_path(config, folder, "open_clip_config.json", e) ||
-        !folder_make(folder, e))
+    if (!model_file_path(weights, folder, "open_clip_model.safetensors", e) ||
+        !model_file_path(config, folder, "open_clip_config.json", e) || !folder_make(folder, e))
         return false;
     out_file f;
     if (!out_open(&f, config, e)) return false;
