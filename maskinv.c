@@ -41,31 +41,37 @@ bool target_make(target *t, const explained *x, const real *mask, size_t mh, siz
     return true;
 }
 
+/* (5.5)  sum(M m) = sum_j (R_j - low) mask_grid_j / range, sum M the same with one_grid */
+bool dice_measure(const explained *x, const target *t, const real *grid, dice_sums *sums, fault *f) {
+    *sums = (dice_sums){0};
+    if (!map_range(grid, x->gh, x->gw, x->unit_scale, x->options.layers, &sums->ends, f)) return false;
+    double low = (double)sums->ends.low, range = (double)sums->ends.high - low;
+    for (size_t j = 0; j < x->gh * x->gw; j++) {
+        double above = ((double)grid[j] - low) / range;
+        sums->inside += above * (double)t->mask_grid[j];
+        sums->all += above * (double)t->one_grid[j];
+    }
+    return true;
+}
+
 /* (5.2)  Dice = 1 - (2 sum(M m) + 1) / (sum M + sum m + 1)
- * (5.5)  on the grid: sum(M m) = sum_j (R_j - low) mask_grid_j / range, sum M the same with one_grid
  * (5.6)  dDice/dR_j = t_j = (num/den^2 one_grid_j - 2/den mask_grid_j) / range, and for the cells of low and high,
  *        with Q = sum_j (R_j - low) t_j:  dDice/dhigh = -Q/range,  dDice/dlow = Q/range - sum_j t_j */
 bool dice_loss(const explained *x, const target *t, const real *grid, double *loss, real *dgrid, fault *f) {
-    size_t cells = x->gh * x->gw, patch = x->unit_scale;
-    extremes e;
-    if (!map_range(grid, x->gh, x->gw, patch, x->options.layers, &e, f)) return false;
-    double range = (double)e.high - (double)e.low, inside = 0, all = 0, q = 0, sum = 0;
-    for (size_t j = 0; j < cells; j++) {
-        double above = ((double)grid[j] - (double)e.low) / range;
-        inside += above * (double)t->mask_grid[j];
-        all += above * (double)t->one_grid[j];
-    }
-    double num = 2 * inside + 1, den = all + t->mask_sum + 1;
+    dice_sums s;
+    if (!dice_measure(x, t, grid, &s, f)) return false;
+    double num = 2 * s.inside + 1, den = s.all + t->mask_sum + 1;
     *loss = 1 - num / den;
     if (!dgrid) return true;
-    for (size_t j = 0; j < cells; j++) {
+    double low = (double)s.ends.low, range = (double)s.ends.high - low, q = 0, sum = 0;
+    for (size_t j = 0; j < x->gh * x->gw; j++) {
         double tj = (num / den * (double)t->one_grid[j] - 2 * (double)t->mask_grid[j]) / den / range;
-        q += ((double)grid[j] - (double)e.low) * tj;
+        q += ((double)grid[j] - low) * tj;
         sum += tj;
         dgrid[j] = (real)tj;
     }
-    map_extremes_transpose(dgrid, x->gh, x->gw, patch, e.high_at, (real)(-q / range));
-    map_extremes_transpose(dgrid, x->gh, x->gw, patch, e.low_at, (real)(q / range - sum));
+    map_extremes_transpose(dgrid, x->gh, x->gw, x->unit_scale, s.ends.high_at, (real)(-q / range));
+    map_extremes_transpose(dgrid, x->gh, x->gw, x->unit_scale, s.ends.low_at, (real)(q / range - sum));
     return true;
 }
 

@@ -48,6 +48,12 @@ typedef struct {
     const real *mask; /* [mh,mw] the caller's */
 } target;
 bool target_make(target *t, const explained *x, const real *mask, size_t mh, size_t mw, fault *f);
+/* What Dice is made of: the map's ends, and (5.5) the sums of M m and of M. Fault: FLAT, NAN. */
+typedef struct {
+    extremes ends;
+    double inside, all;
+} dice_sums;
+bool dice_measure(const explained *x, const target *t, const real *grid, dice_sums *sums, fault *f);
 /* Dice of the map of this grid against the mask (5.2), and dgrid [gh,gw] = dDice/dgrid through min-max; dgrid may
  * be NULL. Fault: FLAT, NAN. */
 bool dice_loss(const explained *x, const target *t, const real *grid, double *loss, real *dgrid, fault *f);

@@ -97,17 +97,11 @@ static double distance(const float *a, const float *b, size_t n) {
     return sqrt(sum);
 }
 
-/* Dice's sums (5.5), as dice_loss takes them. */
 static bool sums(mi_session *s, mi_step *t, fault *f) {
-    extremes e;
-    if (!map_range(s->grid, s->j.x.gh, s->j.x.gw, s->j.x.unit_scale, s->j.x.options.layers, &e, f)) return false;
-    t->low = (double)e.low, t->high = (double)e.high, t->region = s->region.mask_sum;
-    t->inside = t->all = 0;
-    for (size_t i = 0; i < s->cells; i++) {
-        double above = ((double)s->grid[i] - t->low) / (t->high - t->low);
-        t->inside += above * (double)s->region.mask_grid[i];
-        t->all += above * (double)s->region.one_grid[i];
-    }
+    dice_sums d;
+    if (!dice_measure(&s->j.x, &s->region, s->grid, &d, f)) return false;
+    t->low = (double)d.ends.low, t->high = (double)d.ends.high, t->region = s->region.mask_sum;
+    t->inside = d.inside, t->all = d.all;
     return true;
 }
 
