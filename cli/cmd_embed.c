@@ -2,6 +2,7 @@
 #include "cli/inputs.h"
 #include "cli/listed.h"
 #include "cli/pictures.h"
+#include "models/identity.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -180,18 +181,28 @@ static bool look_at_world(cli *c, const item_list *names) {
     return true;
 }
 
+/* All that rows depend on but the names: the model and its pixels, whatever it is called, the flags, the masks. */
+static uint64_t key_of(const cli *c, const options *o, const char *kind, size_t side) {
+    const clip_config *m = &c->model->config;
+    const clip_pixels *p = &m->pixels;
+    const uint64_t how[] = {model_hash(c->model), side, o->squash, (uint64_t)p->resize, p->side, p->bilinear, p->crop_down,
+                            p->fill[0], p->fill[1], p->fill[2], (uint64_t)m->act_vision, (uint64_t)m->act_text};
+    const real numbers[] = {m->mean[0], m->mean[1], m->mean[2], m->std[0], m->std[1], m->std[2], m->vision.eps, m->text.eps};
+    uint64_t key = embed_key(embed_key(embed_key(0, kind, strlen(kind) + 1), how, sizeof how), numbers, sizeof numbers);
+    for (size_t i = 0; i < o->masks.count; i++) key = embed_key(key, o->masks.item[i], strlen(o->masks.item[i]) + 1);
+    return key;
+}
+
 static bool embed(cli *c, const options *o) {
     item_list names = {0};
     embedded out = {0};
     picture_job job = {.squash = o->squash, .keep_going = o->keep_going};
-    const char *model = o->common.model ? o->common.model : "";
     embed_list list = {.embed = c->model->config.embed};
     if (!cli_side(c, o->size, 1, &job.side) || (strcmp(o->out, "-") != 0 && !out_check(o->out, &c->e))) return false;
     bool ok = gather(c, o, &names, &list.kind);
     bool pictures = ok && !strcmp(list.kind, "image");
-    const size_t how[] = {job.side, job.squash};
     list.names = (const char *const *)names.item, list.count = names.count;
-    list.key = embed_key(embed_key(embed_key(0, model, strlen(model) + 1), list.kind, strlen(list.kind)), how, sizeof how);
+    if (ok && o->resume) list.key = key_of(c, o, list.kind, job.side);
     ok = ok && (!pictures || o->keep_going || look_at_pictures(c, &names)) && (!pictures || look_at_world(c, &names)) &&
          embedded_open(&out, &list, o->out, o->resume, &c->e) &&
          (pictures && o->masks.count   ? embed_regions(c, &o->masks, job.side, &out)

@@ -1,7 +1,7 @@
 /* embedded.c - rows of embed, kept in FILE.part, written as npy or jsonl (see embedded.h).
  *
- * FILE.part: 8 bytes "MIPART1\n", the key, then records of name's number, state, E numbers, as this machine writes them. A
- * record that was cut off by the end is dropped.
+ * FILE.part: 8 bytes "MIPART1\n", the key, then records of name's number, EMBED_GOOD, E numbers, as this machine writes them.
+ * What was cut off by the end is dropped.
  */
 #include "cli/embedded.h"
 #include <math.h>
@@ -28,35 +28,38 @@ static uint64_t key_of(const embed_list *l) {
 }
 
 /* ---- FILE.part ------------------------------------------------------------------------------------------------------ */
+/* A name that was left out is tried again: its file may have been mended, and if not, that is said again. */
 static bool take_record(embedded *out, const unsigned char *p) {
     uint32_t head[2];
     memcpy(head, p, sizeof head);
-    if (head[0] >= out->list->count || (head[1] != EMBED_GOOD && head[1] != EMBED_LEFT_OUT)) return false;
+    if (head[0] >= out->list->count || head[1] != EMBED_GOOD) return false;
     memcpy(out->rows + head[0] * out->list->embed, p + sizeof head, out->list->embed * sizeof *out->rows);
-    out->state[head[0]] = (unsigned char)head[1];
+    out->state[head[0]] = EMBED_GOOD;
     return true;
 }
 
-/* What an earlier run kept; *whole: bytes of it that are good. */
-static bool take_part(embedded *out, uint64_t key, uint64_t *whole, err *e) {
+/* What an earlier run kept; *whole: bytes of it that are good, 0 where it ended before its head was written. */
+static bool take_part(embedded *out, const unsigned char head[HEAD], uint64_t *whole, err *e) {
     file_map m;
     size_t each = 8 + out->list->embed * sizeof *out->rows;
     if (!file_map_open(out->part_path, &m, e)) return false;
-    bool ok = m.length >= HEAD && !memcmp(m.data, MAGIC, 8) && !memcmp(m.data + 8, &key, 8);
-    for (*whole = HEAD; ok && m.length - *whole >= each; *whole += each) ok = take_record(out, m.data + *whole);
+    bool ok = !memcmp(m.data, head, m.length < HEAD ? m.length : HEAD);
+    *whole = m.length < HEAD ? 0 : HEAD;
+    for (; ok && *whole && m.length - *whole >= each; *whole += each) ok = take_record(out, m.data + *whole);
     file_map_close(&m);
-    return ok || err_set(e, "%s: is of another model, size or list of names; without it, --resume begins anew", out->part_path);
+    return ok || err_set(e, "%s: is of another model, size, list of names or masks; without it, --resume begins anew", out->part_path);
 }
 
 static bool open_part(embedded *out, err *e) {
     uint64_t key = key_of(out->list), whole = 0;
+    unsigned char head[HEAD];
+    memcpy(head, MAGIC, 8), memcpy(head + 8, &key, 8);
     int n = snprintf(out->part_path, sizeof out->part_path, "%s.part", out->path);
     if (n < 0 || (size_t)n >= sizeof out->part_path) return err_set(e, "--out: the path is too long");
-    bool there = file_exists(out->part_path);
-    if (there && (!take_part(out, key, &whole, e) || !os_cut(out->part_path, whole)))
-        return e->text[0] ? false : err_set(e, "%s: cannot be written: %s", out->part_path, os_reason());
     if (!(out->part = os_open(out->part_path, "ab"))) return err_set(e, "%s: cannot be written: %s", out->part_path, os_reason());
-    if (!there && (fwrite(MAGIC, 8, 1, out->part) != 1 || fwrite(&key, 8, 1, out->part) != 1))
+    if (!os_hold(out->part)) return err_set(e, "%s: another run writes there, one at a time is expected", out->part_path);
+    if (!take_part(out, head, &whole, e)) return false;
+    if (!os_cut(out->part_path, whole) || (!whole && (fwrite(head, HEAD, 1, out->part) != 1 || fflush(out->part) != 0)))
         return err_set(e, "%s: writing failed: %s", out->part_path, os_reason());
     return true;
 }
@@ -75,7 +78,7 @@ bool embedded_put(embedded *out, size_t i, embed_state state, err *e) {
     uint32_t head[2] = {(uint32_t)i, state};
     out->state[i] = (unsigned char)state;
     for (size_t d = 0; state == EMBED_LEFT_OUT && d < out->list->embed; d++) row[d] = NAN;
-    if (!out->part) return true;
+    if (!out->part || state != EMBED_GOOD) return true;
     bool ok = fwrite(head, sizeof head, 1, out->part) == 1 &&
               fwrite(row, sizeof *row, out->list->embed, out->part) == out->list->embed && fflush(out->part) == 0;
     return ok || err_set(e, "%s: writing failed: %s", out->part_path, os_reason());

@@ -74,7 +74,8 @@ static bool found(void *arg, const char *name) {
     if (*name == '.' || (s->pattern ? !matches(s->pattern, name) : s->wanted && !s->wanted(name))) return true;
     size_t before = s->names.length;
     if (!add_name(&s->names, s->folder, name)) return s->full = true, false;
-    if (!file_exists(s->names.text + before)) s->names.length = before, s->names.count--;
+    os_kind kind = os_path_kind(s->names.text + before, NULL); /* NOTHING: a link that leads nowhere, which whoever reads it will say */
+    if (kind == OS_FOLDER || kind == OS_OTHER) s->names.length = before, s->names.count--;
     return true;
 }
 

@@ -27,6 +27,7 @@ bool os_rename(const char *from, const char *to);                  /* what stood
 bool os_remove(const char *path);
 bool os_cut(const char *path, uint64_t bytes);                     /* a file made as short as that */
 FILE *os_open(const char *path, const char *mode);                 /* fopen; bytes, never lines, and over 2 GB */
+bool os_hold(FILE *f);                                             /* ours alone until it is closed; false: somebody else's */
 bool os_seek(FILE *f, uint64_t at);                                /* from the beginning, also past 2 GB */
 bool os_tell(FILE *f, uint64_t *at);                               /* where it stands */
 /* visit(arg, name) for every name in a folder but "." and "..", in no order, until it says false. False: not read, or

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -44,6 +45,7 @@ bool os_rename(const char *from, const char *to) { return rename(from, to) == 0;
 bool os_remove(const char *path) { return remove(path) == 0; }
 bool os_cut(const char *path, uint64_t bytes) { return truncate(path, (off_t)bytes) == 0; }
 FILE *os_open(const char *path, const char *mode) { return fopen(path, mode); }
+bool os_hold(FILE *f) { return flock(fileno(f), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
 bool os_seek(FILE *f, uint64_t at) { return fseeko(f, (off_t)at, SEEK_SET) == 0; }
 bool os_tell(FILE *f, uint64_t *at) {
     off_t here = ftello(f);

@@ -100,7 +100,7 @@ bool os_remove(const char *path) {
 bool os_cut(const char *path, uint64_t bytes) {
     wide w;
     if (!widen(path, &w)) return false;
-    HANDLE h = CreateFileW(w.text, GENERIC_WRITE, 0, NULL, OPEN_EXISTING, 0, NULL);
+    HANDLE h = CreateFileW(w.text, GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_EXISTING, 0, NULL);
     if (h == INVALID_HANDLE_VALUE) return failed();
     bool ok = (SetFilePointerEx(h, (LARGE_INTEGER){.QuadPart = (LONGLONG)bytes}, NULL, FILE_BEGIN) && SetEndOfFile(h)) || failed();
     CloseHandle(h);
@@ -115,6 +115,13 @@ FILE *os_open(const char *path, const char *mode) {
     for (size_t i = 0; i < n; i++) how[i] = (wchar_t)mode[i];
     if (!strchr(mode, 'b')) how[n] = L'b'; /* bytes: lines end in one */
     return widen(path, &w) ? _wfopen(w.text, how) : NULL;
+}
+
+/* One byte far behind any end: locked bytes cannot be read by others. */
+bool os_hold(FILE *f) {
+    OVERLAPPED at = {.OffsetHigh = 0x7fffffff};
+    HANDLE h = (HANDLE)_get_osfhandle(_fileno(f));
+    return LockFileEx(h, LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &at) || GetLastError() != ERROR_LOCK_VIOLATION;
 }
 
 bool os_seek(FILE *f, uint64_t at) { return _fseeki64(f, (long long)at, SEEK_SET) == 0; }

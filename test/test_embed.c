@@ -1,6 +1,7 @@
 /* test_embed.c - maskinv embed of many: folders, lists, texts of a file; batches change no byte; what is kept and resumed. */
 #include "x_cli.h"
 #include "cli/embedded.h"
+#include "pictures/png.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -127,7 +128,7 @@ static void what_is_done_is_kept(void **state) {
     snprintf(part, sizeof part, "%s.part", path);
     assert_true(embedded_open(&out, &list, path, true, &e));
     for (size_t d = 0; d < 4; d++) out.rows[4 + d] = (float)d;
-    assert_true(embedded_put(&out, 1, EMBED_GOOD, &e) && embedded_put(&out, 2, EMBED_LEFT_OUT, &e));
+    assert_true(embedded_put(&out, 0, EMBED_LEFT_OUT, &e) && embedded_put(&out, 1, EMBED_GOOD, &e) && embedded_put(&out, 2, EMBED_GOOD, &e));
     embedded_free(&out); /* as if killed; and its last record cut */
     char *bytes = bytes_at(part, &n);
     put_bytes(part, bytes, n - 1);
@@ -145,6 +146,112 @@ static void what_is_done_is_kept(void **state) {
     npy_array a = array_at(path);
     assert_int_equal(a.shape[0], 3);
     npy_free(&a);
+}
+
+/* However early a run ended: its head may not have been written, or half of it. */
+static void a_run_that_ended_early_is_gone_on_with(void **state) {
+    (void)state;
+    const char *m = DATA "nano-openclip-f16";
+    char part[400];
+    err e = {{0}};
+    static const char *const names[] = {"a"};
+    embed_list list = {"image", names, 1, 4, 7};
+    embedded out;
+    must(run("embed", "-m", m, "-i", IMAGE, "-o", scratch("whole.npy"), NULL));
+    snprintf(part, sizeof part, "%s", scratch("early.npy.part"));
+    put_bytes(part, "", 0);
+    must(run("embed", "-m", m, "-i", IMAGE, "--resume", "-o", scratch("early.npy"), NULL));
+    assert_true(same_files(scratch("early.npy"), scratch("whole.npy")));
+    assert_true(embedded_open(&out, &list, scratch("early.npy"), true, &e));
+    embedded_free(&out);
+    size_t n;
+    char *bytes = bytes_at(part, &n);
+    assert_int_equal(n, 16);
+    put_bytes(part, bytes, 11);
+    mem_free(bytes);
+    assert_true(embedded_open(&out, &list, scratch("early.npy"), true, &e));
+    embedded_free(&out);
+    put_bytes(part, "a letter", 8);
+    assert_false(embedded_open(&out, &list, scratch("early.npy"), true, &e));
+    embedded_free(&out);
+    bytes = bytes_at(part, &n);
+    assert_int_equal(n, 8); /* what is not ours stays as it is */
+    mem_free(bytes);
+}
+
+static void only_one_run_writes(void **state) {
+    (void)state;
+    static const char *const names[] = {"a"};
+    embed_list list = {"image", names, 1, 4, 7};
+    embedded one, two;
+    err e = {{0}};
+    char path[400];
+    snprintf(path, sizeof path, "%s", scratch("one.npy"));
+    assert_true(embedded_open(&one, &list, path, true, &e));
+    assert_false(embedded_open(&two, &list, path, true, &e));
+    assert_non_null(strstr(e.text, "another run"));
+    embedded_free(&two);
+    embedded_free(&one);
+    assert_true(embedded_open(&two, &list, path, true, &e));
+    embedded_free(&two);
+}
+
+/* A PNG whose chunks are whole and whose pixels are not: it is found out when it is read. */
+static void spoil(const char *path) {
+    size_t n, at = 8;
+    unsigned char *p = (unsigned char *)bytes_at(path, &n);
+    for (; memcmp(p + at + 4, "IDAT", 4); at += 12 + ((size_t)p[at] << 24 | (size_t)p[at + 1] << 16 | (size_t)p[at + 2] << 8 | p[at + 3])) assert_true(at + 12 < n);
+    size_t length = (size_t)p[at] << 24 | (size_t)p[at + 1] << 16 | (size_t)p[at + 2] << 8 | p[at + 3];
+    p[at + 8] = 0xFF;
+    uint32_t crc = png_crc(0, p + at + 4, length + 4);
+    for (size_t i = 0; i < 4; i++) p[at + 8 + length + i] = (unsigned char)(crc >> (24 - 8 * i));
+    put_bytes(path, p, n);
+    mem_free(p);
+}
+
+/* Pictures of which the last one cannot be read: a batch is kept in FILE.part, the run ends with 1. */
+static void half_a_run(const char *dir, const char *model, const char *mask, const char *out) {
+    char last[400];
+    make_pictures(dir);
+    snprintf(last, sizeof last, "%s/p10.png", dir);
+    spoil(last);
+    assert_int_equal(run("embed", "-m", model, "-i", dir, "--resume", "-o", out, mask ? "-k" : NULL, mask, NULL), 1);
+    assert_non_null(strstr(said.err, "p10.png"));
+    make_pictures(dir);
+}
+
+/* The same name, other weights; the same model, other masks: what was kept is not of them. */
+static void another_model_or_mask_is_seen(void **state) {
+    (void)state;
+    char dir[300], out[400], folder[300], to[400], from[400];
+    err e = {{0}};
+    size_t n;
+    snprintf(dir, sizeof dir, "%s", scratch("two"));
+    snprintf(out, sizeof out, "%s", scratch("two.npy"));
+    snprintf(folder, sizeof folder, "%s", scratch("model"));
+    assert_true(folder_make(folder, &e));
+    static const char *const models[] = {"nano-openclip-f16", "nanogelu-openclip-bf16"}, *const files[] = {"open_clip_model.safetensors", "open_clip_config.json"};
+    for (size_t k = 0; k < 2; k++) {
+        for (size_t i = 0; i < 2; i++) {
+            snprintf(from, sizeof from, DATA "%s/%s", models[k], files[i]);
+            snprintf(to, sizeof to, "%s/%s", folder, files[i]);
+            char *bytes = bytes_at(from, &n);
+            put_bytes(to, bytes, n);
+            mem_free(bytes);
+        }
+        if (k == 0) half_a_run(dir, folder, NULL, out);
+    }
+    assert_int_equal(run("embed", "-m", folder, "-i", dir, "--resume", "-o", out, NULL), 1);
+    assert_non_null(strstr(said.err, "two.npy.part"));
+    /* the first one by its own name: gone on with */
+    must(run("embed", "-m", DATA "nano-openclip-f16", "-i", dir, "--resume", "-o", out, NULL));
+    must(run("embed", "-m", DATA "nano-openclip-f16", "-i", dir, "-o", scratch("one.npy"), NULL));
+    assert_true(same_files(out, scratch("one.npy")));
+    const char *alpha = DATA "checkpoints/alphaclip-pth";
+    half_a_run(dir, alpha, MASK0, out);
+    assert_int_equal(run("embed", "-m", alpha, "-i", dir, "-k", MASK1, "--resume", "-o", out, NULL), 1);
+    assert_non_null(strstr(said.err, "two.npy.part"));
+    must(run("embed", "-m", alpha, "-i", dir, "-k", MASK0, "--resume", "-o", out, NULL));
 }
 
 static void usage(void **state) {
@@ -165,6 +272,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_pictures_are_each_alone), cmocka_unit_test(damaged_pictures_are_left_out),
         cmocka_unit_test(many_texts_are_each_alone),    cmocka_unit_test(what_is_done_is_kept),
+        cmocka_unit_test(a_run_that_ended_early_is_gone_on_with), cmocka_unit_test(only_one_run_writes),
+        cmocka_unit_test(another_model_or_mask_is_seen),
         cmocka_unit_test(usage),
     };
     mem_hook_cjson();

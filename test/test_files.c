@@ -212,6 +212,28 @@ static void bad_places_to_write_are_errors(void **state) {
     }
 }
 
+/* Opening a pipe would wait for somebody to write; a link that leads nowhere is listed, so that whoever reads it says so. */
+static void folders_are_listed(void **state) {
+    (void)state;
+    file_list list;
+    char *bytes;
+    size_t n;
+    must(folder_make(in_folder("listed/folder"), &e));
+    write_text(in_folder("listed/file"), "x");
+    must(symlink("nowhere", in_folder("listed/link")) == 0);
+    must(mkfifo(in_folder("listed/pipe"), 0600) == 0);
+    must(folder_list(in_folder("listed"), NULL, &list, &e));
+    assert_int_equal(list.count, 2);
+    assert_string_equal(list.path[0], in_folder("listed/file"));
+    assert_string_equal(list.path[1], in_folder("listed/link"));
+    bytes = file_read(list.path[1], 10, &n, &e);
+    assert_null(bytes);
+    says("listed/link");
+    mem_free(list.path);
+    static const char *const made[] = {"listed/file", "listed/link", "listed/pipe", "listed/folder", "listed"};
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) must(remove(in_folder(made[i])) == 0);
+}
+
 static void a_full_disk_is_an_error(void **state) {
     (void)state;
     struct stat s;
@@ -579,6 +601,7 @@ int main(void) {
         cmocka_unit_test(cjson_uses_the_hook),
         cmocka_unit_test(files_appear_when_closed),
         cmocka_unit_test(bad_places_to_write_are_errors),
+        cmocka_unit_test(folders_are_listed),
         cmocka_unit_test(a_full_disk_is_an_error),
         cmocka_unit_test(a_failed_write_keeps_the_old_file),
         cmocka_unit_test(folders_are_made),
