@@ -2,6 +2,7 @@
  * interrupted; files that do not fit. */
 #include "x_part.h"
 #include "x_fixture.h"
+#include "os/os.h"
 #include "parts/alpha.h"
 #include "parts/anchors.h"
 #include "parts/evidence.h"
@@ -372,6 +373,9 @@ static void resumes(const training_system *t, const own_setting *own) {
     if (!train(t, b, own, 0, true, 1e-3, 2, &e)) fail_msg("%s: %s", t->name, e.text);
     snprintf(x, sizeof x, "%s/%s.safetensors", a, t->name), snprintf(y, sizeof y, "%s/%s.safetensors", b, t->name);
     part_same_file(x, y);
+    assert_int_equal(remove(y), 0); /* as if killed between the last checkpoint and the result */
+    if (!train(t, b, own, 0, true, 1e-3, 2, &e)) fail_msg("%s: %s", t->name, e.text);
+    part_same_file(x, y);
     assert_false(train(t, c, own, 0, false, 1e30, 1, &e));
     if (!strstr(e.text, "is not finite") || !strstr(e.text, "step")) fail_msg("%s: %s", t->name, e.text);
     snprintf(x, sizeof x, "rm -rf %s", folder);
@@ -394,6 +398,36 @@ static void test_alpha(void **state) {
     (void)state;
     const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"valid", 2}, {NULL, 0}};
     resumes(&alpha_system, own);
+}
+
+/* What would end in other bytes, or in the loss of some: another CLIP, a second run in the folder, a result without its checkpoint. */
+static void test_folder(void **state) {
+    (void)state;
+    const own_setting own[] = {{"batch", 4}, {"shares", 2}, {"scenes", 6}, {"kind", 1}, {"width", 8}, {NULL, 0}};
+    char folder[] = "/tmp/test_systems_XXXXXX", path[256], other[256];
+    err e = {{0}};
+    setting s[64];
+    assert_non_null(mkdtemp(folder));
+    assert_false(train(&probe_system, folder, own, 2, false, 1e-3, 1, &e));
+    memcpy(s, probe_system.recipe, probe_system.settings * sizeof *s);
+    assert_false(system_run(&probe_system, s, &(system_options){.folder = folder, .model = "test/data/nano-openclip-f16", .resume = true, .quiet = true}, &e));
+    if (!strstr(e.text, "another CLIP")) fail_msg("%s", e.text);
+    snprintf(path, sizeof path, "%s/loss.csv", folder);
+    FILE *held = fopen(path, "ab");
+    assert_true(held && os_hold(held));
+    assert_false(train(&probe_system, folder, own, 0, true, 1e-3, 1, &e));
+    if (!strstr(e.text, "another run")) fail_msg("%s", e.text);
+    fclose(held);
+    if (!train(&probe_system, folder, own, 0, true, 1e-3, 1, &e)) fail_msg("%s", e.text);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/checkpoint.safetensors%s", folder, i ? ".previous" : "");
+        snprintf(other, sizeof other, "%s/kept%d", folder, i);
+        assert_int_equal(rename(path, other), 0);
+    }
+    assert_false(train(&probe_system, folder, own, 0, false, 1e-3, 1, &e));
+    if (!strstr(e.text, "probe.safetensors: stands here already")) fail_msg("%s", e.text);
+    snprintf(path, sizeof path, "rm -rf %s", folder);
+    assert_int_equal(system(path), 0);
 }
 
 /* (14.3)  keep 1: the model as it was, the region's plane 0; keep 0: what was learned. */
@@ -575,7 +609,7 @@ int main(void) {
         cmocka_unit_test(test_maskembed), cmocka_unit_test(test_evidence), cmocka_unit_test(test_pool), cmocka_unit_test(test_anchors),
         cmocka_unit_test(test_heads),
 #ifndef MASKINV_DOUBLE
-        cmocka_unit_test(test_imagine), cmocka_unit_test(test_judge), cmocka_unit_test(test_alpha), cmocka_unit_test(test_keep), cmocka_unit_test(test_align),
+        cmocka_unit_test(test_imagine), cmocka_unit_test(test_judge), cmocka_unit_test(test_alpha), cmocka_unit_test(test_folder), cmocka_unit_test(test_keep), cmocka_unit_test(test_align),
         cmocka_unit_test(test_probe), cmocka_unit_test(test_probe_edges), cmocka_unit_test(test_safe),
         cmocka_unit_test(test_safe_asks), cmocka_unit_test(test_safe_refuses), cmocka_unit_test(test_expert), cmocka_unit_test(test_evidential),
         cmocka_unit_test(test_anchors_run), cmocka_unit_test(test_heads_run),

@@ -416,6 +416,40 @@ static void test_resume(void **state) {
     steps_in_order("parts", TINY_STEPS);
 }
 
+/* --steps counts the run's own batches, which a run that goes on knows from its checkpoint. */
+static void test_steps(void **state) {
+    (void)state;
+    err e = {{0}};
+    setting s[S_COUNT];
+    char room[256];
+    static const int as_before[] = {S_CHECKPOINT_EVERY, S_VALID_EVERY, S_VALID};
+    assert_false(train_tiny("steps", false, 2, 3, &e));
+    tiny(s);
+    double kept[3];
+    for (size_t i = 0; i < 3; i++) kept[i] = s[as_before[i]].value;
+    memcpy(s, train_settings, sizeof s);
+    for (size_t i = 0; i < 3; i++) s[as_before[i]].value = kept[i];
+    s[S_THREADS].value = 2;
+    train_options o = {.folder = path_of("steps", NULL, room), .steps = TINY_STEPS, .resume = true, .quiet = true};
+    if (!trainer_run(s, &o, &e)) fail_msg("%s", e.text);
+    same_run("whole", "steps");
+    steps_in_order("steps", TINY_STEPS);
+}
+
+/* Between the last checkpoint and the model the end may come; a model whose checkpoint is gone is not written over. */
+static void test_result(void **state) {
+    (void)state;
+    err e = {{0}};
+    char a[256], b[256];
+    assert_int_equal(remove(path_of("steps", "model/open_clip_model.safetensors", a)), 0);
+    if (!train_tiny("steps", true, 2, 0, &e)) fail_msg("%s", e.text);
+    same_run("whole", "steps");
+    assert_int_equal(rename(path_of("steps", "checkpoint.safetensors", a), path_of("steps", "kept", b)), 0);
+    assert_int_equal(remove(path_of("steps", "checkpoint.safetensors.previous", a)), 0);
+    assert_false(train_tiny("steps", false, 2, 0, &e));
+    if (!strstr(e.text, "stands here already")) fail_msg("%s", e.text);
+}
+
 /* On one core, or on another number of them later: the same bytes. */
 static void test_threads(void **state) {
     (void)state;
@@ -778,7 +812,8 @@ int main(void) {
         cmocka_unit_test(test_step_memory),
         cmocka_unit_test(test_cosine_patch),
         cmocka_unit_test(test_adamw),         cmocka_unit_test(test_schedule),
-        cmocka_unit_test(test_resume),        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_resume), cmocka_unit_test(test_steps), cmocka_unit_test(test_result),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_killed),        cmocka_unit_test(test_previous),
         cmocka_unit_test(test_no_run),
         cmocka_unit_test(test_other_shape),   cmocka_unit_test(test_broken_checkpoint),

@@ -30,19 +30,21 @@ bool loop_from(loop *l, bool resume, char *room, size_t size, const char **from,
 
 bool loop_begin(loop *l, const char *from, err *e) {
     l->saved = from ? l->best->step : 0;
+    if (!log_open(&l->log, l->folder, l->best->step, e)) return false;
     /* the settings are kept from the beginning on, so that a run killed at any moment goes on with them */
     if (!from && !optimiser_save(l->best, l->checkpoint, l->settings, l->setting_count, e)) return false;
-    if (!log_open(&l->log, l->folder, l->best->step, e)) return false;
     l->began = seconds_now() - log_seconds(&l->log);
     return true;
 }
 
 void loop_end(loop *l) { log_close(&l->log); }
 
+static bool write_result(loop *l, err *e) { return l->write(l->system, e) && log_curve(&l->log, l->curve, e); }
+
 static bool save(loop *l, err *e) {
     if (!optimiser_save(l->best, l->checkpoint, l->settings, l->setting_count, e)) return false;
     l->saved = l->best->step;
-    return l->write(l->system, e) && log_curve(&l->log, l->curve, e);
+    return write_result(l, e);
 }
 
 /* ---- one step ------------------------------------------------------------------------------------------ */
@@ -99,8 +101,11 @@ static bool turn(loop *l, err *e) {
     return (due(l, l->plan.checkpoint_every) || last || stopping) ? save(l, e) : true;
 }
 
+static bool over(const loop *l) { return l->best->pictures > 0 && (double)l->best->step * l->plan.batch >= l->best->pictures; }
+
 bool loop_run(loop *l, err *e) {
-    while (l->best->pictures == 0 || (double)l->best->step * l->plan.batch < l->best->pictures) {
+    if (over(l)) return write_result(l, e); /* its end may have come between the last checkpoint and the result */
+    while (!over(l)) {
         if (!turn(l, e)) return false;
         if (stopping) return err_set(e, "stopped after step %llu; --resume goes on", (unsigned long long)l->best->step);
     }

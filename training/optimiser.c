@@ -195,14 +195,15 @@ double schedule_lr(double peak, double end, uint64_t step, uint64_t warmup, doub
 
 /* ---- state on disk: a safetensors file, its settings as tensors of one number --------------------------- */
 
-enum { STATE_ARRAYS = 4, STATE_COUNTERS = 2, MOST_SETTINGS = 64 };
+enum { STATE_ARRAYS = 4, STATE_COUNTERS = 3, MOST_SETTINGS = 64 };
 static const char *const array_name[STATE_ARRAYS] = {"weights", "average", "first_moment", "second_moment"};
+static const char *const counter_name[STATE_COUNTERS] = {"step", "pictures", "model"};
 
 bool optimiser_save(const optimiser *o, const char *path, const setting *settings, size_t count, err *e) {
     st_tensor t[STATE_ARRAYS + STATE_COUNTERS + MOST_SETTINGS] = {0};
     char names[MOST_SETTINGS][48], fresh[4096], previous[4096];
     const real *array[STATE_ARRAYS] = {o->weights, o->average, o->first, o->second};
-    double counters[STATE_COUNTERS] = {(double)o->step, o->pictures};
+    double counters[STATE_COUNTERS] = {(double)o->step, o->pictures, o->beside};
     size_t n = 0;
     for (size_t i = 0; i < STATE_ARRAYS; i++)
         t[n++] = (st_tensor){array_name[i],
@@ -212,8 +213,7 @@ bool optimiser_save(const optimiser *o, const char *path, const setting *setting
                              (const unsigned char *)array[i],
                              o->params->numbers * sizeof(float)};
     for (size_t i = 0; i < STATE_COUNTERS; i++)
-        t[n++] =
-            (st_tensor){i ? "pictures" : "step", "F64", {0}, 0, (const unsigned char *)&counters[i], sizeof(double)};
+        t[n++] = (st_tensor){counter_name[i], "F64", {0}, 0, (const unsigned char *)&counters[i], sizeof(double)};
     for (size_t i = 0; i < count && i < MOST_SETTINGS; i++) {
         if (settings[i].part == SET_RUN) continue;
         snprintf(names[i], sizeof names[i], "setting.%s", settings[i].flag);
@@ -265,6 +265,14 @@ bool settings_load(const char *path, setting *settings, size_t count, err *e) {
     }
     st_free(s);
     return good;
+}
+
+bool beside_check(const char *path, double beside, err *e) {
+    double there = beside;
+    safetensors *s = st_open(path, e);
+    bool good = s && (!st_find(s, "model") || read_number(s, path, "model", &there, e)); /* older ones do not say it */
+    st_free(s);
+    return good && (there == beside || err_set(e, "%s: it was begun beside another CLIP: the same --model is expected", path));
 }
 
 bool optimiser_load(optimiser *o, const char *path, err *e) {

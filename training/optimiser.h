@@ -30,6 +30,7 @@ typedef struct {
     double *square;                           /* [count] each weight's share of the squared norm */
     uint64_t step;                            /* steps made */
     double pictures;                          /* the schedule's length; 0: not yet known */
+    double beside;                            /* which CLIP a system is trained beside: the weights' hash, as far as it fits; 0: none */
     bool cosine_patch;                        /* the patch projection is given, not learned */
 } optimiser;
 
@@ -65,5 +66,7 @@ bool optimiser_save(const optimiser *o, const char *path, const setting *setting
 bool settings_load(const char *path, setting *settings, size_t count, err *e);
 /* The checkpoint to go on from: path, or path.previous where that is missing. NULL: none. */
 const char *checkpoint_latest(const char *path, char *room, size_t size);
+/* A run goes on beside the CLIP that it was begun with. */
+bool beside_check(const char *path, double beside, err *e);
 bool optimiser_load(optimiser *o, const char *path, err *e);
 #endif

@@ -1,5 +1,7 @@
 /* system.c - a system's run from its settings to a part's file (see system.h). */
 #include "training/system.h"
+#include "files/files.h"
+#include "models/identity.h"
 #include "sys/random.h"
 #include "sys/threads.h"
 #include <math.h>
@@ -173,7 +175,7 @@ static bool run_write(void *arg, err *e) {
 }
 
 /* ---- a run ----------------------------------------------------------------------------------------------------- */
-static bool run_open(run *r, err *e) {
+static bool run_open(run *r, const char *from, err *e) {
     system_job *j = &r->job;
     const setting *s = j->s;
     if (s[T_BATCH].value < s[T_SHARES].value)
@@ -182,8 +184,11 @@ static bool run_open(run *r, err *e) {
     if (!(j->weights = j->options->model ? checkpoint_open(j->options->model, e) : checkpoint_builtin(e))) return false;
     if (!checkpoint_check_finite(j->weights, e)) return err_prefix(e, "--model");
     j->model = checkpoint_model(j->weights);
+    double beside = (double)(model_hash(j->model) >> 11);
+    if (from && !beside_check(from, beside, e)) return false;
     if (!(j->own = mem_alloc(1, r->system->data_size))) return err_set(e, "no memory for a run");
     if (!r->system->open(j, e) || !params_make(r, e) || !optimiser_new(&r->best, &r->params, j->cores, e)) return false;
+    r->best.beside = beside;
     r->best.rates = (optimiser_rates){(real)0.9, (real)0.98, (real)1e-6, (real)s[T_DECAY].value, (real)s[T_CLIP].value, (real)s[T_EMA].value};
     r->count = count_of(r, T_SHARES);
     r->gradient = mem_alloc(r->params.numbers, sizeof *r->gradient);
@@ -239,7 +244,9 @@ bool system_run(const training_system *system, setting *s, const system_options 
     r->system = system, r->job.s = s, r->job.options = o;
     bool good = loop_paths(&r->loop, o->folder, e) && loop_from(&r->loop, o->resume, room, sizeof room, &from, e);
     if (good) snprintf(r->out, sizeof r->out, "%.4000s/%s.safetensors", o->folder, system->name);
-    good = good && (!from || settings_load(from, s, system->settings, e)) && run_open(r, e);
+    if (good && !from && file_exists(r->out))
+        good = err_set(e, "%s: stands here already, without a checkpoint to go on from; another -o begins anew", r->out);
+    good = good && (!from || settings_load(from, s, system->settings, e)) && run_open(r, from, e);
     if (good) run_hooks(r);
     good = good && run_begin(r, from, e) && loop_run(&r->loop, e);
     run_close(r);

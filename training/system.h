@@ -54,7 +54,6 @@ enum {
 
 typedef struct {
     const char *folder, *model; /* model NULL: the one inside the binary */
-    const char *stamps;
     bool resume, quiet;
 } system_options;
 

@@ -48,7 +48,6 @@ static const own_flag system_flags[] = {
     {"-o", "FOLDER", "where the run lives"},
     {"--resume", NULL, "go on from the folder's last checkpoint, with its settings"},
     {"--model", "MODEL", "the CLIP beside which it is trained (the one inside the program)"},
-    {"--stamps", "FOLDER", "cut-outs (those of Debian's tuxpaint-stamps-default)"},
     {"--quiet", NULL, "no progress"},
 };
 enum { CLIP_FLAGS = sizeof clip_flags / sizeof *clip_flags, SYSTEM_FLAGS = sizeof system_flags / sizeof *system_flags };
@@ -240,8 +239,9 @@ static bool parse(int argc, char **argv, setting *s, command_line *c, err *e) {
         if (parse_switch(c, argv[i])) continue;
         if (!flag_and_value(argc, argv, &i, &flag, &value, e) || !parse_value(s, c, flag, value, &steps, e)) return false;
     }
-    if (c->overfit && c->run.from) return err_set(e, "--overfit begins anew, it does not go with --from");
-    if (steps > 0) give(s, S_IMAGES, steps * s[S_BATCH].value);
+    const char *beside = c->run.from ? "--from" : c->run.folder ? "-o" : c->run.resume ? "--resume" : NULL;
+    if (c->overfit && beside) return err_set(e, "--overfit begins anew and writes nothing, it does not go with %s", beside);
+    c->run.steps = steps;
     if (!c->help && !c->overfit && !c->run.folder) return err_set(e, "-o FOLDER is missing; see --help");
     return true;
 }
@@ -271,7 +271,6 @@ static int run_system(const training_system *t, int argc, char **argv, err *e) {
         if (!good) break;
         if (strcmp(flag, "o") == 0) o.folder = value;
         else if (strcmp(flag, "model") == 0) o.model = value;
-        else if (strcmp(flag, "stamps") == 0) o.stamps = value;
         else good = parse_setting(s, t->settings, flag, value, e);
     }
     if (good && !c.help && !o.folder) good = err_set(e, "-o FOLDER is missing; see --help");

@@ -392,12 +392,17 @@ static void run_tell(const run *r) {
 
 bool trainer_run(setting *s, const train_options *o, err *e) {
     run *r = mem_alloc(1, sizeof *r);
-    char room[PATH + 16];
+    char room[PATH + 16], there[PATH + 64];
     const char *from = NULL;
     if (!r) return err_set(e, "no memory for a run");
     r->s = s, r->options = o;
     bool good = paths_make(r, e) && loop_from(&r->loop, o->resume, room, sizeof room, &from, e) && folder_make(r->model, e);
-    good = good && (!from || settings_load(from, s, S_COUNT, e)) && run_open(r, from != NULL, e);
+    if (good) snprintf(there, sizeof there, "%.4000s/open_clip_model.safetensors", r->model);
+    if (good && !from && file_exists(there))
+        good = err_set(e, "%s: stands here already, without a checkpoint to go on from; another -o begins anew", there);
+    good = good && (!from || settings_load(from, s, S_COUNT, e));
+    if (o->steps > 0) s[S_IMAGES].value = o->steps * s[S_BATCH].value, s[S_IMAGES].given = true; /* the batch is known now */
+    good = good && run_open(r, from != NULL, e);
     if (good) run_hooks(r);
     good = good && run_begin(r, from, e);
     if (good) run_tell(r);

@@ -65,6 +65,7 @@ typedef struct {
     const char *folder;
     const char *stamps; /* NULL: where the package puts them */
     const char *from;   /* a model's folder whose weights and words the run begins with; NULL: none */
+    double steps;       /* instead of S_IMAGES, of whatever batch; 0: not given */
     bool resume;
     bool quiet;
 } train_options;

@@ -40,10 +40,19 @@ static bool take_valid(train_log *l, const double *r, err *e) {
     return true;
 }
 
+/* Two runs that write into one folder would each replace what the other made. */
+static bool alone(FILE *f, const char *path, err *e) {
+    return !f || os_hold(f) || err_set(e, "%s: another run writes there, one at a time is expected", path);
+}
+
 /* Keeps the file's rows up to `step`, drops what comes later, and opens it at its end. */
 static FILE *csv_open(train_log *l, const char *path, const char *header, size_t fields, uint64_t step, take_row *take,
                       err *e) {
     size_t length = 0;
+    FILE *before = file_exists(path) ? os_open(path, "ab") : NULL;
+    bool ours = alone(before, path, e);
+    if (before) fclose(before);
+    if (!ours) return NULL;
     char *text = step > 0 && file_exists(path) ? file_read(path, SIZE_MAX / 4, &length, e) : NULL;
     out_file f;
     if ((step > 0 && file_exists(path) && !text) || !out_open(&f, path, e)) return mem_free(text), NULL;
@@ -59,8 +68,10 @@ static FILE *csv_open(train_log *l, const char *path, const char *header, size_t
     if (!good) return out_abandon(&f), NULL;
     if (!out_close(&f, e)) return NULL;
     FILE *out = os_open(path, "ab");
-    if (!out) err_set(e, "%s: %s", path, os_reason());
-    return out;
+    if (!out) return (void)err_set(e, "%s: %s", path, os_reason()), NULL;
+    if (alone(out, path, e)) return out;
+    fclose(out);
+    return NULL;
 }
 
 bool log_open(train_log *l, const char *folder, uint64_t step, err *e) {
