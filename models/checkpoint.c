@@ -2,10 +2,14 @@
 #include "models/checkpoint.h"
 #include <math.h>
 #include <string.h>
+#include "files/json.h"
+#include "models/containers.h"
 #include "models/folder.h"
 #include "models/model.h"
+#include "models/pixels.h"
 #include "models/tokens.h"
 #include "models/unread.h"
+#include "os/os.h"
 
 struct checkpoint {
     clip_model model;
@@ -135,6 +139,17 @@ void checkpoint_free(checkpoint *c) {
 }
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
+/* Settings of pixels that no processor of a CLIP has are said, not obeyed. */
+static bool note_unknown(checkpoint *c, const char *json, size_t length, const char *name, err *e) {
+    char unknown[200];
+    const char *slash = os_last_slash(name);
+    cJSON *root = json_parse(json, length, name, e);
+    pixels_unknown(root, unknown, sizeof unknown);
+    bool ok = root && (!*unknown || tensors_add_note(c->weights, e, "%.60s: not obeyed, because unknown here: %s", slash ? slash + 1 : name, unknown));
+    json_free(root);
+    return ok;
+}
+
 static bool read_config(checkpoint *c, const model_files *f, err *e) {
     clip_config *out = &c->model.config;
     char name[PATH_ROOM], pixels_name[PATH_ROOM];
@@ -146,7 +161,7 @@ static bool read_config(checkpoint *c, const model_files *f, err *e) {
     mem_free(json);
     if (!ok) return false;
     char *pixels = model_files_pixels(f, c->weights, name, pixels_name, &length, &found, e);
-    ok = !found || (pixels && config_parse_preprocessor(pixels, length, pixels_name, out, e));
+    ok = !found || (pixels && config_parse_preprocessor(pixels, length, pixels_name, out, e) && note_unknown(c, pixels, length, pixels_name, e));
     mem_free(pixels);
     /* switches that no config has: the tensors say them */
     out->text_long = tensors_find(c->weights, "positional_embedding_res") != NULL;
@@ -162,7 +177,7 @@ checkpoint *checkpoint_open(const char *path, err *e) {
     checkpoint *c = f ? make(path, e) : NULL;
     if (!f) err_set(e, "%s: not enough memory", path);
     bool ok = c && model_files_find(path, f, e) && (c->weights = model_files_weights(f, e)) && read_config(c, f, e) &&
-              bind_all(c, e);
+              bind_all(c, e) && (!*f->others || tensors_add_note(c->weights, e, "beside it, not read: %s", f->others));
     if (c) memcpy(c->folder, f->folder, sizeof c->folder);
     if (ok && tensors_merges(c->weights))
         c->merges = (checkpoint_bytes){tensors_merges(c->weights), strlen(tensors_merges(c->weights))};

@@ -113,10 +113,11 @@ static void write_decoder(FILE *f, const clip_config *c) {
 /* open_clip has one quick_gelu for both sides; timm's towers have theirs by name, a ResNet none. */
 static bool own_act(const clip_config *c) { return names_with_timm(c) || clip_is_resnet(c); }
 
-static bool check_words(const clip_config *c, err *e) {
+static bool check_words(const clip_config *c, const token_settings *texts, err *e) {
     static const char *const names[] = {[ACT_QUICK_GELU] = "quick_gelu", [ACT_GELU] = "gelu", [ACT_GELU_TANH] = "tanh gelu"};
     bool quick = c->act_vision == ACT_QUICK_GELU;
     if (!c->text.layers) return err_set(e, "its text side was not read, so that the whole model cannot be written");
+    if (texts && *texts->other) return err_set(e, "%s is not obeyed, so that the whole model cannot be written", texts->other);
     if (!own_act(c) && quick != (c->act_text == ACT_QUICK_GELU))
         return err_set(
             e, "the image tower uses %s and the text tower %s: open_clip's config has one activation for both",
@@ -140,7 +141,7 @@ static void write_own(FILE *f, const clip_config *c, const char *layout) {
 }
 
 bool config_write(FILE *f, const clip_config *c, const token_settings *texts, err *e) {
-    if (!check_words(c, e)) return false;
+    if (!check_words(c, texts, e)) return false;
     bool quick = (own_act(c) ? c->act_text : c->act_vision) == ACT_QUICK_GELU;
     fprintf(f, "{\n  \"model_cfg\": {\n    \"embed_dim\": %zu,\n    \"quick_gelu\": %s,\n", c->embed, quick ? "true" : "false");
     if (names_custom_text(c)) fprintf(f, "    \"custom_text\": true,\n");

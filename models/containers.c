@@ -73,7 +73,7 @@ bool safetensors_read(tensors *t, const file_bytes *f, err *e) {
     if (!s || !tensors_keep(t, s, release, e)) return false;
     for (size_t i = 0; i < st_count(s); i++) {
         const st_tensor *from = st_at(s, i);
-        file_tensor w = {.name = from->name, .type = from->type, .rank = from->rank, .data = from->data};
+        file_tensor w = {.name = from->name + tensor_wrapping(from->name, strlen(from->name)), .type = from->type, .rank = from->rank, .data = from->data};
         w.bytes = from->bytes;
         memcpy(w.shape, from->shape, sizeof w.shape);
         if (!tensors_add(t, &w, e)) return false;

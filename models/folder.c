@@ -129,12 +129,20 @@ static bool find_any(model_files *f, err *e) {
                    b ? HUGGING_FACE : a ? "" : "none of them");
 }
 
+static void list_others(model_files *f, const char *const *names, const char *taken) {
+    for (; *names; names++) {
+        size_t used = strlen(f->others);
+        if (strcmp(*names, taken) && beside(f->folder, *names)) snprintf(f->others + used, sizeof f->others - used, "%s%s", used ? ", " : "", *names);
+    }
+}
+
 static bool find_in_folder(model_files *f, err *e) {
     const char *a = first_of(f->folder, OPEN_CLIP_WEIGHTS), *b = first_of(f->folder, HUGGING_FACE_WEIGHTS);
     const char *file = a && beside(f->folder, OPEN_CLIP) ? a : b && beside(f->folder, HUGGING_FACE) ? b : b ? b : a;
-    if (file && (beside(f->folder, OPEN_CLIP) || beside(f->folder, HUGGING_FACE)))
-        return model_file_path(f->weights, f->folder, file, e);
-    return find_any(f, e);
+    if (!file || !(beside(f->folder, OPEN_CLIP) || beside(f->folder, HUGGING_FACE))) return find_any(f, e);
+    list_others(f, OPEN_CLIP_WEIGHTS, file);
+    list_others(f, HUGGING_FACE_WEIGHTS, file);
+    return model_file_path(f->weights, f->folder, file, e);
 }
 
 /* ---- a file of weights --------------------------------------------------------------------------------------- */
@@ -223,13 +231,29 @@ char *model_files_config(const model_files *f, const tensors *t, char name[PATH_
     return NULL;
 }
 
+/* One object of a file beside the weights: transformers 5 keeps all of a processor in one file. */
+static char *read_inner(const model_files *f, const char *file, const char *key, char name[PATH_ROOM], size_t *length, bool *found, err *e) {
+    char *text = read_beside(f, file, name, length, e), *out = NULL;
+    cJSON *root = text ? json_parse(text, *length, name, e) : NULL;
+    const cJSON *inner = cJSON_GetObjectItemCaseSensitive(root, key);
+    mem_free(text);
+    *found = !root || cJSON_IsObject(inner);
+    char *printed = root && *found ? cJSON_PrintUnformatted(inner) : NULL;
+    if (printed && (out = mem_alloc((*length = strlen(printed)) + 1, 1))) memcpy(out, printed, *length);
+    if (root && *found && !out) err_set(e, "%s: not enough memory", name);
+    cJSON_free(printed);
+    json_free(root);
+    return out;
+}
+
 char *model_files_pixels(const model_files *f, const tensors *t, const char *config, char name[PATH_ROOM], size_t *length,
                          bool *found, err *e) {
     *found = true;
     if (tensors_pixels(t)) return copy_text(tensors_pixels(t), tensors_name(t), name, length, e);
     const char *slash = os_last_slash(config);
-    if (strcmp(slash ? slash + 1 : config, HUGGING_FACE) == 0 && beside(f->folder, "preprocessor_config.json"))
-        return read_beside(f, "preprocessor_config.json", name, length, e);
+    bool hugging_face = strcmp(slash ? slash + 1 : config, HUGGING_FACE) == 0;
+    if (hugging_face && beside(f->folder, "preprocessor_config.json")) return read_beside(f, "preprocessor_config.json", name, length, e);
+    if (hugging_face && beside(f->folder, "processor_config.json")) return read_inner(f, "processor_config.json", "image_processor", name, length, found, e);
     *found = false;
     return NULL;
 }

@@ -241,8 +241,9 @@ bool names_recognise(const tensors *t, name_set *n, err *e) {
         if (tensors_find(t, OTHERS[i].sign))
             return err_set(e, "%s: %s, which is not supported (it has a tensor \"%s\")", tensors_name(t), OTHERS[i].what,
                            OTHERS[i].sign);
-    return err_set(e, "%s: no CLIP ViT: expected a tensor \"%s\" (open_clip) or \"%s\" (Hugging Face)", tensors_name(t),
-                   IMAGES[OPEN_CLIP].sign, IMAGES[HUGGING_FACE].sign);
+    const char *first = tensors_count(t) ? tensors_at(t, 0)->name : "";
+    return err_set(e, "%s: no CLIP ViT: expected a tensor \"%s\" (open_clip) or \"%s\" (Hugging Face), found %zu others%s%.100s%s",
+                   tensors_name(t), IMAGES[OPEN_CLIP].sign, IMAGES[HUGGING_FACE].sign, tensors_count(t), *first ? ", the first \"" : "", first, *first ? "\"" : "");
 }
 
 bool names_with_timm(const clip_config *c) {

@@ -126,7 +126,7 @@ static bool read_map(tensors *t, const cJSON *map, err *e) {
         }
         if (!last || strcmp(last, v->valuestring) != 0) shard = open_shard(t, last = v->valuestring, e);
         if (!shard) return false;
-        const file_tensor *w = tensors_find(shard, v->string);
+        const file_tensor *w = tensors_find(shard, v->string + tensor_wrapping(v->string, strlen(v->string)));
         if (!w)
             return err_set(e, "%s: tensor \"%.200s\" is missing, weight_map of %s says that it is there", shard->name,
                            v->string, t->name);

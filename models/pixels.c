@@ -220,6 +220,31 @@ static bool check_steps(const json_scope *s) {
     return true;
 }
 
+/* What is read above, and what changes no pixel of an RGB picture. */
+static const char *const HUGGING_FACE_FIELDS[] = {
+    "size", "crop_size", "do_resize", "do_center_crop", "do_rescale", "do_normalize", "rescale_factor", "image_mean", "image_std",
+    "resample", "feature_extractor_type", "image_processor_type", "do_pad", "do_flip_channel_order", "do_thumbnail",
+    "do_align_long_axis", "do_convert_rgb", "processor_class", "tokenizer_class", "auto_map", "_valid_processor_keys", "_name_or_path",
+    "_commit_hash", "transformers_version", "return_tensors", "data_format", "input_data_format", "device", "use_fast",
+    "disable_grouping", "image_seq_length", "num_channels", "shortest_edge", "height", "width"};
+
+static void add_unknown(const cJSON *object, const char *before, char *out, size_t size) {
+    const cJSON *v;
+    cJSON_ArrayForEach(v, object) {
+        bool known = !v->string || config_is_off(v);
+        for (size_t i = 0; !known && i < sizeof HUGGING_FACE_FIELDS / sizeof *HUGGING_FACE_FIELDS; i++)
+            known = !strcmp(v->string, HUGGING_FACE_FIELDS[i]);
+        size_t used = strlen(out);
+        if (!known) snprintf(out + used, size - used, "%s%s%.40s", used ? ", " : "", before, v->string);
+    }
+}
+
+void pixels_unknown(const cJSON *root, char *out, size_t size) {
+    *out = 0;
+    if (cJSON_IsObject(root)) add_unknown(root, "", out, size);
+    if (cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(root, "size"))) add_unknown(cJSON_GetObjectItemCaseSensitive(root, "size"), "size.", out, size);
+}
+
 bool pixels_read_hugging_face(const json_scope *s, clip_config *c) {
     hf_plan p;
     return read_range(s, c) && read_filter(s, c) && check_steps(s) && read_plan(s, &p) && apply_plan(s, &p, c);

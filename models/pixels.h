@@ -17,6 +17,8 @@
 void pixels_defaults(clip_config *c); /* OpenAI's mean and std, the standard CLIP transform */
 bool pixels_read_open_clip(const json_scope *s, clip_config *c);
 bool pixels_read_hugging_face(const json_scope *s, clip_config *c);
+/* Settings of a preprocessor_config.json that ask for something and are not known here, one after another; "": none. */
+void pixels_unknown(const cJSON *root, char *out, size_t size);
 /* Two fields are our own where open_clip has no words: resize_side, and crop_rounding "down". */
 bool pixels_write(FILE *stream, const clip_config *c, err *e);
 /* In few words: "shorter side to 224, bicubic, centre crop". */

@@ -44,6 +44,16 @@ size_t tensor_size(const file_tensor *w) {
     return n;
 }
 
+size_t tensor_wrapping(const char *name, size_t length) {
+    static const char *const prefixes[] = {"module.", "_orig_mod."};
+    size_t at = 0;
+    for (size_t i = 0; i < 2; i++) {
+        size_t m = strlen(prefixes[i]);
+        if (length - at > m && !memcmp(name + at, prefixes[i], m)) at += m, i = (size_t)-1;
+    }
+    return at;
+}
+
 /* ---- what readers add ------------------------------------------------------------------------------- */
 bool tensors_keep(tensors *t, void *p, void (*release)(void *), err *e) {
     if (mem_grow(&t->kept, &t->kept_room, t->kept_count + 1, sizeof *t->kept)) {

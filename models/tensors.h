@@ -52,6 +52,8 @@ const char *tensors_merges(const tensors *t);
 size_t tensors_notes(const tensors *t);
 const char *tensors_note(const tensors *t, size_t i);
 
+/* Letters in front of a name by which training programs wrap a model: "module." and "_orig_mod.", none or several. */
+size_t tensor_wrapping(const char *name, size_t length);
 /* Numbers in the tensor: the product of its shape. */
 size_t tensor_size(const file_tensor *w);
 /* Numbers row-major, as their type stores them: the mapped file's where they lie so, else put in order once, in memory

@@ -2,6 +2,7 @@
 #include "models/tokens.h"
 #include "files/files.h"
 #include "files/json.h"
+#include "models/config_parts.h"
 #include "text/kinds.h"
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,16 @@ enum {
     SIGLIP = CLEAN_LOWER | CLEAN_BLOCK | CLEAN_PUNCTUATION | CLEAN_SPACES                           /* SiglipTokenizer */
 };
 
+/* The first member of kwargs that asks for something and is none of ours; open_clip's CLIPS has a tokenizer_mode. */
+static void find_other(const cJSON *text, const cJSON *kwargs, char out[64]) {
+    const cJSON *mode = cJSON_GetObjectItemCaseSensitive(text, "tokenizer_mode"), *v;
+    if (cJSON_IsString(mode)) snprintf(out, 64, "tokenizer_mode \"%.30s\"", mode->valuestring);
+    cJSON_ArrayForEach(v, kwargs)
+        if (!*out && v->string && strcmp(v->string, "clean") && strcmp(v->string, "strip_sep_token") && !config_is_off(v) &&
+            !(cJSON_IsString(v) && !*v->valuestring))
+            snprintf(out, 64, "tokenizer_kwargs.%.40s", v->string);
+}
+
 token_settings tokens_settings(const char *json, size_t length) {
     token_settings s = {.clean = ""};
     err ignored;
@@ -27,6 +38,7 @@ token_settings tokens_settings(const char *json, size_t length) {
     const cJSON *kwargs = cJSON_GetObjectItemCaseSensitive(text, "tokenizer_kwargs");
     const cJSON *clean = cJSON_GetObjectItemCaseSensitive(kwargs, "clean");
     if (cJSON_IsString(clean)) snprintf(s.clean, sizeof s.clean, "%s", clean->valuestring);
+    find_other(text, kwargs, s.other);
     const cJSON *layout = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "maskinv_cfg"), "texts");
     if (cJSON_IsString(layout)) snprintf(s.layout, sizeof s.layout, "%s", layout->valuestring);
     s.strip_sep = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(kwargs, "strip_sep_token"));
@@ -41,7 +53,10 @@ static bool find_cleaning(const tokenizer *t, const token_settings *s, const cli
         {"canonicalize", CANONICAL}, {"lower", CLEAN_UNESCAPE | CLEAN_LOWER | CLEAN_SPACES},
         {"whitespace", CLEAN_UNESCAPE | CLEAN_SPACES}, {"", CLEAN_UNESCAPE | CLEAN_SPACES}};
     *clean = 0;
-    if (t->kind == &clip_bpe_kind) return true;
+    if (*s->other) return err_set(e, "%s is not supported: its texts would get other ids than it was trained with", s->other);
+    if (t->kind == &clip_bpe_kind)
+        return !*s->clean || !strcmp(s->clean, "lower") ||
+               err_set(e, "tokenizer_kwargs.clean: \"%s\" found, CLIP's own, lower, expected", s->clean);
     if (!strcmp(layout, "big_vision")) return *clean = CANONICAL, true;
     if (!strcmp(layout, "Hugging Face")) {
         if (t->kind == &pairs_kind) *clean = CLEAN_LOWER;                            /* SigLIP 2 */

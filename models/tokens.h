@@ -11,6 +11,7 @@
 typedef struct {
     char clean[24];  /* open_clip's tokenizer_kwargs.clean; "": not said */
     bool strip_sep;  /* its strip_sep_token (CLIPA) */
+    char other[64];  /* what else it says of texts, which is not obeyed here: they are refused, pictures are not */
     char layout[16]; /* whose way with texts, where another's than the weights' names (maskinv_cfg.texts); "": theirs */
 } token_settings;
 token_settings tokens_settings(const char *json, size_t length);

@@ -206,18 +206,8 @@ static const pickle_value *unwrap(reader *r, const pickle_value *v) {
 }
 
 static bool read_name(const reader *r, const pickle_value *key, char path[NAME_MOST]) {
-    const char *text = key->text;
-    size_t n = key->length;
-    static const char *const prefixes[] = {"module.", "_orig_mod."};
-    for (bool stripped = true; stripped;) {
-        stripped = false;
-        for (size_t i = 0; i < 2; i++) {
-            size_t m = strlen(prefixes[i]);
-            if (n <= m || memcmp(text, prefixes[i], m) != 0) continue;
-            text += m, n -= m;
-            stripped = true;
-        }
-    }
+    size_t wrapping = tensor_wrapping(key->text, key->length), n = key->length - wrapping;
+    const char *text = key->text + wrapping;
     if (n == 0 || n >= NAME_MOST || memchr(text, 0, n))
         return err_set(r->e, "%s: a tensor's name of %zu letters, expected 1 to %d, none of them zero", r->name, n,
                        NAME_MOST - 1);

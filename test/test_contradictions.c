@@ -106,6 +106,107 @@ static void test_size_of_maskinv(void **state) {
     assert_non_null(strstr(e.text, "maskinv_cfg.size is 100, expected a multiple of the patch, 16"));
 }
 
+/* Names as training programs leave them: the same model. Other names are told. */
+static void test_wrapped_names(void **state) {
+    (void)state;
+    static const char *const wraps[] = {"module.", "_orig_mod.", "module._orig_mod.", "model."};
+    static char names[200][160];
+    st_tensor all[200];
+    char out[400];
+    safetensors *s = st_open(DATA "nano-openclip-f16/open_clip_model.safetensors", &e);
+    size_t length;
+    assert_non_null(s);
+    assert_true(st_count(s) <= 200 && folder_make(scratch("wrapped"), &e));
+    char *config = bytes_at(DATA "nano-openclip-f16/open_clip_config.json", &length);
+    put_bytes(scratch("wrapped/open_clip_config.json"), config, length);
+    mem_free(config);
+    assert_int_equal(run("embed", "-m", DATA "nano-openclip-f16", "-i", IMAGE, "-o", scratch("plain.npy"), NULL), 0);
+    for (size_t k = 0; k < sizeof wraps / sizeof *wraps; k++) {
+        for (size_t i = 0; i < st_count(s); i++) {
+            all[i] = *st_at(s, i);
+            snprintf(names[i], sizeof names[i], "%s%.120s", wraps[k], all[i].name);
+            all[i].name = names[i];
+        }
+        if (!st_write(scratch("wrapped/open_clip_model.safetensors"), all, st_count(s), NULL, &e)) fail_msg("%s", e.text);
+        snprintf(out, sizeof out, "%s", scratch("wrapped.npy"));
+        int code = run("embed", "-m", scratch("wrapped"), "-i", IMAGE, "-o", out, NULL);
+        if (k < 3 && code) fail_msg("%s", said.err);
+        if (k < 3) assert_true(same_files(out, scratch("plain.npy")));
+        else assert_non_null(strstr(said.err, "the first \"model."));
+    }
+    st_free(s);
+}
+
+/* A copy of a model in scratch; the first `find` of one of its files is replaced. */
+static const char *model_but(const char *name, const char *file, const char *find, const char *replace) {
+    static char kept[512];
+    size_t n;
+    snprintf(kept, sizeof kept, "%s", model_with_merges(name));
+    char path[600], text[8192];
+    snprintf(path, sizeof path, "%s/%s", kept, file);
+    char *bytes = bytes_at(path, &n), *at = strstr(bytes, find);
+    if (!at) fail_msg("%s: no %s", path, find);
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - bytes), bytes, replace, at + strlen(find));
+    put_bytes(path, text, strlen(text));
+    mem_free(bytes);
+    return kept;
+}
+
+/* What a config says of texts and is not obeyed: texts are refused, pictures are not, and no copy is made that has forgotten it. */
+static void test_ways_of_texts(void **state) {
+    (void)state;
+    static const struct { const char *words, *says; } rows[] = {
+        {"\"tokenizer_mode\": \"clips\",", "tokenizer_mode \"clips\" is not supported"},
+        {"\"tokenizer_kwargs\": {\"reduction_mask\": \"syntax\"},", "tokenizer_kwargs.reduction_mask is not supported"},
+        {"\"tokenizer_kwargs\": {\"clean\": \"whitespace\"},", "tokenizer_kwargs.clean: \"whitespace\" found"},
+        {"\"tokenizer_kwargs\": {\"clean\": \"lower\", \"reduction_mask\": \"\"}, \"tokenizer_mode\": null,", NULL}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char with[200];
+        snprintf(with, sizeof with, "\"text_cfg\": { %s", rows[i].words);
+        const char *m = model_but("nano-openclip-f16", "open_clip_config.json", "\"text_cfg\": {", with);
+        int code = run("embed", "-m", m, "-t", "a cat", "-o", scratch("t.npy"), NULL);
+        if (!rows[i].says && code) fail_msg("%s", said.err);
+        if (rows[i].says && (!code || !strstr(said.err, rows[i].says))) fail_msg("%s: %s", rows[i].words, said.err);
+        if (run("embed", "-m", m, "-i", IMAGE, "-o", scratch("t.npy"), NULL)) fail_msg("%s", said.err);
+        if (i < 2) assert_int_equal(run("convert", "-m", m, "-o", scratch("lost"), NULL), 1);
+    }
+}
+
+static void test_settings_of_pixels(void **state) {
+    (void)state;
+    char m[512], path[600], processor[600];
+    snprintf(m, sizeof m, "%s", model_with_merges("nano-hf-f32"));
+    snprintf(path, sizeof path, "%s/preprocessor_config.json", m);
+    static const char known[] = "{\"size\": 32, \"do_convert_rgb\": true, \"offset\": false, \"image_mean\": [0.1, 0.2, 0.3]}",
+                      unknown[] = "{\"size\": {\"shortest_edge\": 32, \"longest_edge\": 40}, \"crop_pct\": 0.9, \"image_mean\": [0.1, 0.2, 0.3]}";
+    put_bytes(path, known, sizeof known - 1);
+    if (run("info", "-m", m, NULL)) fail_msg("%s", said.err);
+    assert_null(strstr(said.out, "not obeyed"));
+    assert_non_null(strstr(said.out, "mean 0.1 0.2 0.3"));
+    put_bytes(path, unknown, sizeof unknown - 1);
+    if (run("info", "-m", m, NULL)) fail_msg("%s", said.err);
+    assert_non_null(strstr(said.out, "preprocessor_config.json: not obeyed, because unknown here: crop_pct, size.longest_edge"));
+    assert_int_equal(remove(path), 0);
+    /* transformers 5 writes one file for all of a processor */
+    snprintf(path, sizeof path, "%s/processor_config.json", m);
+    snprintf(processor, sizeof processor, "{\"image_processor\": %s, \"processor_class\": \"CLIPProcessor\"}", known);
+    put_bytes(path, processor, strlen(processor));
+    if (run("info", "-m", m, NULL)) fail_msg("%s", said.err);
+    assert_non_null(strstr(said.out, "mean 0.1 0.2 0.3"));
+    put_bytes(path, "{\"processor_class\": \"CLIPProcessor\"}", 36);
+    if (run("info", "-m", m, NULL)) fail_msg("%s", said.err);
+    assert_non_null(strstr(said.out, "mean 0.4815"));
+    put_bytes(path, "{\"image_processor\": {\"resample\": 0}}", 36);
+    assert_int_equal(run("info", "-m", m, NULL), 1);
+    assert_non_null(strstr(said.err, "processor_config.json"));
+    assert_int_equal(remove(path), 0);
+    /* other weights in the folder */
+    snprintf(path, sizeof path, "%s/pytorch_model.bin", m);
+    put_bytes(path, "x", 1);
+    if (run("info", "-m", m, NULL)) fail_msg("%s", said.err);
+    assert_non_null(strstr(said.out, "beside it, not read: pytorch_model.bin"));
+}
+
 static int end(void **state) {
     (void)state;
     scratch_remove();
@@ -118,6 +219,9 @@ int main(void) {
         cmocka_unit_test(test_logit_scale),
         cmocka_unit_test(test_sections_that_contradict),
         cmocka_unit_test(test_size_of_maskinv),
+        cmocka_unit_test(test_wrapped_names),
+        cmocka_unit_test(test_ways_of_texts),
+        cmocka_unit_test(test_settings_of_pixels),
     };
     return cmocka_run_group_tests(tests, NULL, end);
 }

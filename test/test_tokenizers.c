@@ -259,6 +259,70 @@ static void damaged_files_are_named(void **state) {
     mem_free(whole);
 }
 
+/* A published tokenizer.json with the member `key` of its object `of` (NULL: the root) replaced. mem_free it. */
+static char *changed(const char *model, const char *of, const char *key, const char *value) {
+    char path[200];
+    size_t n;
+    snprintf(path, sizeof path, "test/data/checkpoints/%s/tokenizer.json", model);
+    char *bytes = file_read(path, 1 << 20, &n, &e);
+    if (!bytes) fail_msg("%s", e.text);
+    cJSON *root = cJSON_Parse(bytes), *object = of ? cJSON_GetObjectItemCaseSensitive(root, of) : root, *item = cJSON_Parse(value);
+    assert_true(root && object && item);
+    cJSON_DeleteItemFromObjectCaseSensitive(object, key);
+    assert_true(cJSON_AddItemToObject(object, key, item));
+    mem_free(bytes);
+    bytes = cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    assert_non_null(bytes);
+    return bytes;
+}
+
+/* What a tokenizer.json asks for beside its lists is obeyed or refused by name: no text gets other ids than its makers' program gives. */
+static void other_steps_are_refused(void **state) {
+    static const struct { const char *model, *of, *key, *value, *says; } rows[] = {
+        {"siglip2-hf-sharded", NULL, "normalizer", "{\"type\":\"NFKC\"}", "normalizer is \"NFKC\""},
+        {"siglip2-hf-sharded", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"b\"}", "Replace.content is \"b\""},
+        {"siglip2-hf-sharded", NULL, "pre_tokenizer", "{\"type\":\"Digits\",\"individual_digits\":true}", "pre_tokenizer is \"Digits\""},
+        {"siglip2-hf-sharded", "model", "dropout", "0.1", "BPE.dropout is 0.1"},
+        {"siglip2-hf-sharded", "model", "ignore_merges", "true", "BPE.ignore_merges is true"},
+        {"siglip2-hf-sharded", "model", "type", "\"WordLevel\"", "model.type"},
+        {"siglip2-hf-sharded", NULL, "post_processor", "{\"type\":\"BertProcessing\",\"sep\":[\"a\",1],\"cls\":[\"b\",2]}", "post_processor is \"BertProcessing\""},
+        {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"},{\"type\":\"Lowercase\"}]}", "normalizer is \"Lowercase\""},
+        {"siglip-openclip", NULL, "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"always\"}", "Metaspace.replacement is \"_\""},
+        {"siglip-openclip", NULL, "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"never\"}", "Metaspace.prepend_scheme is \"never\""},
+        {"metaclip2-hf", NULL, "pre_tokenizer", "{\"type\":\"Whitespace\"}", "pre_tokenizer is \"Whitespace\""},
+        {"clipa-openclip", NULL, "normalizer", "{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true,\"strip_accents\":null,\"lowercase\":false}", "BertNormalizer.lowercase is false"},
+        {"clipa-openclip", NULL, "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Sequence\",\"normalizers\":[]}]}", "normalizer is \"Sequence\""},
+        {"clipa-openclip", "model", "continuing_subword_prefix", "\"@@\"", "WordPiece.continuing_subword_prefix is \"@@\""}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *text = changed(rows[i].model, rows[i].of, rows[i].key, rows[i].value);
+        tokenizer *t = tokenizer_parse(text, strlen(text), "tokenizer.json", 0, &e);
+        if (t) fail_msg("%s: %s %s was taken", rows[i].model, rows[i].key, rows[i].value);
+        if (!strstr(e.text, rows[i].says) || !strstr(e.text, "tokenizer.json")) fail_msg("'%s' expected in '%s'", rows[i].says, e.text);
+        mem_free(text);
+    }
+}
+
+/* The compiled normaliser may stand alone, or among others. */
+static void a_normaliser_alone_is_obeyed(void **state) {
+    static const char text[] = "\xEF\xAC\x81sh \xE2\x91\xA0 \xEF\xBC\xA1"; /* a ligature, a circled 1, a wide A */
+    size_t length, n = 0, m = 0;
+    uint32_t a[64], b[64];
+    (void)state;
+    char *bytes = file_read("test/data/checkpoints/metaclip2-hf/tokenizer.json", 1 << 20, &length, &e);
+    assert_non_null(bytes);
+    cJSON *root = cJSON_Parse(bytes), *steps = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), "normalizers");
+    char *alone = cJSON_PrintUnformatted(cJSON_GetArrayItem(steps, 0)), *text_alone = changed("metaclip2-hf", NULL, "normalizer", alone);
+    tokenizer *t = tokenizer_parse(bytes, length, "a", 0, &e), *u = tokenizer_parse(text_alone, strlen(text_alone), "b", 0, &e);
+    if (!t || !u) fail_msg("%s", e.text);
+    assert_true(tokenizer_encode(t, text, a, 64, &n, &e) && tokenizer_encode(u, text, b, 64, &m, &e));
+    assert_int_equal(n, m);
+    assert_memory_equal(a, b, n * sizeof *a);
+    tokenizer_free(t), tokenizer_free(u), cJSON_Delete(root);
+    mem_free(bytes), mem_free(alone), mem_free(text_alone);
+}
+
 /* Every allocation that fails is an error with the file's name. */
 static void every_allocation_may_fail(void **state) {
     static const char *const files[] = {"siglip-hf/spiece.model", "siglip2-hf-sharded/tokenizer.json", "clipa-openclip/vocab.txt", "metaclip2-hf/tokenizer.json"};
@@ -482,7 +546,8 @@ int main(void) {
         cmocka_unit_test(texts_embed_as_published),
         cmocka_unit_test(decodes),                 cmocka_unit_test(misread_texts_are_seen),
         cmocka_unit_test(added_tokens_shift_no_ids), cmocka_unit_test(a_larger_table_takes_no_further_merges),
-        cmocka_unit_test(damaged_files_are_named), cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(damaged_files_are_named), cmocka_unit_test(other_steps_are_refused), cmocka_unit_test(a_normaliser_alone_is_obeyed),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(cut_lists),               cmocka_unit_test(a_large_vocabulary_is_read_where_it_lies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
  * (XLM-V), are read element by element where they lie. */
 #include "files/json_cut.h"
 #include "text/kinds.h"
+#include <stdio.h>
 #include <string.h>
 
 enum { VOCAB, MERGES, LISTS };
@@ -14,6 +15,69 @@ typedef struct {
 
 static const cJSON *get(const cJSON *o, const char *name) { return cJSON_GetObjectItemCaseSensitive(o, name); }
 static bool is(const cJSON *o, const char *text) { return cJSON_IsString(o) && !strcmp(o->valuestring, text); }
+
+/* ---- what the file asks for beside its lists ---------------------------------------------------------------- */
+/* The steps that a kind takes here, whatever their order; and what follows the text's pieces. */
+typedef struct { const char *normalizers, *pre_tokenizers, *post_processors; } json_way;
+static const json_way CLIPS_WAY = {" NFC Replace Lowercase ", " Split ByteLevel ", " RobertaProcessing TemplateProcessing ByteLevel "},
+                      UNIGRAM_WAY = {" Precompiled Strip Replace ", " WhitespaceSplit Metaspace ", " TemplateProcessing "},
+                      PAIRS_WAY = {" Replace Lowercase ", " Split ", " TemplateProcessing "},
+                      WORDPIECE_WAY = {" BertNormalizer ", " BertPreTokenizer ", " TemplateProcessing "};
+
+/* Settings of these steps, and of models, that are obeyed with these values alone. */
+static const struct { const char *type, *key, *values; } ONLY[] = {
+    {"Replace", "content", " \" \" \"\342\226\201\" "}, {"BertNormalizer", "lowercase", " true "},
+    {"BertNormalizer", "strip_accents", " null true "}, {"BertNormalizer", "clean_text", " true "},
+    {"BertNormalizer", "handle_chinese_chars", " true "}, {"Metaspace", "replacement", " \"\342\226\201\" "},
+    {"Metaspace", "prepend_scheme", " \"always\" \"first\" "}, {"Metaspace", "add_prefix_space", " true "},
+    {"BPE", "dropout", " null 0 "}, {"BPE", "ignore_merges", " null false "}, {"WordPiece", "continuing_subword_prefix", " \"##\" "},
+    {"WordPiece", "max_input_chars_per_word", " 100 "}};
+
+static bool listed(const char *list, const char *word) {
+    char spaced[80];
+    return (size_t)snprintf(spaced, sizeof spaced, " %s ", word) < sizeof spaced && strstr(list, spaced);
+}
+
+static bool check_values(const cJSON *step, const char *where, const char *name, err *e) {
+    const cJSON *type = get(step, "type");
+    for (size_t i = 0; cJSON_IsString(type) && i < sizeof ONLY / sizeof *ONLY; i++) {
+        const cJSON *v = get(step, ONLY[i].key);
+        if (!is(type, ONLY[i].type) || !v) continue;
+        char *found = cJSON_PrintUnformatted(v);
+        bool good = found && listed(ONLY[i].values, found);
+        if (!found) err_set(e, "%s: no memory for %s", name, where);
+        else if (!good)
+            err_set(e, "%s: %s: %s.%s is %.40s, which is not supported, expected one of%s", name, where, ONLY[i].type, ONLY[i].key,
+                    found, ONLY[i].values);
+        cJSON_free(found);
+        if (!good) return false;
+    }
+    return true;
+}
+
+static bool check_step(const cJSON *step, const char *where, const char *allowed, const char *name, err *e) {
+    const cJSON *type = get(step, "type");
+    if (cJSON_IsString(type) && listed(allowed, type->valuestring)) return check_values(step, where, name, e);
+    return err_set(e, "%s: %s is \"%.40s\", which is not supported here, expected one of%s", name, where,
+                   cJSON_IsString(type) ? type->valuestring : "", allowed);
+}
+
+/* One step, or a Sequence of them, under `steps`. */
+static bool check_steps(const cJSON *root, const char *where, const char *steps, const char *allowed, const char *name, err *e) {
+    const cJSON *step = get(root, where), *part;
+    if (!step || cJSON_IsNull(step)) return true;
+    if (!is(get(step, "type"), "Sequence")) return check_step(step, where, allowed, name, e);
+    cJSON_ArrayForEach(part, get(step, steps))
+        if (!check_step(part, where, allowed, name, e)) return false;
+    return true;
+}
+
+static bool check_way(const cJSON *root, const json_way *way, const char *name, err *e) {
+    return check_steps(root, "normalizer", "normalizers", way->normalizers, name, e) &&
+           check_steps(root, "pre_tokenizer", "pretokenizers", way->pre_tokenizers, name, e) &&
+           check_steps(root, "post_processor", "processors", way->post_processors, name, e) &&
+           check_values(get(root, "model"), "model", name, e);
+}
 
 /* ---- start and end ------------------------------------------------------------------------------------- */
 /* post_processor.single: special tokens before and behind the text; their ids. */
@@ -60,18 +124,23 @@ static unsigned char *unbase64(const char *text, size_t *n, const char *name, er
     return out;
 }
 
+static bool take_charsmap(const cJSON *step, charsmap *m, const char *name, err *e) {
+    const cJSON *packed = get(step, "precompiled_charsmap");
+    size_t n;
+    if (!cJSON_IsString(packed) || !*packed->valuestring) return true;
+    unsigned char *bytes = unbase64(packed->valuestring, &n, name, e);
+    charsmap_free(m);
+    bool ok = bytes && charsmap_make(m, bytes, n, name, e);
+    mem_free(bytes);
+    return ok;
+}
+
+/* The normalizer's own, or that of one of its steps. */
 static bool read_charsmap(const cJSON *normalizer, charsmap *m, const char *name, err *e) {
-    const cJSON *list = get(normalizer, "normalizers"), *part;
-    cJSON_ArrayForEach(part, list) {
-        const cJSON *packed = get(part, "precompiled_charsmap");
-        size_t n;
-        if (!cJSON_IsString(packed) || !*packed->valuestring) continue;
-        unsigned char *bytes = unbase64(packed->valuestring, &n, name, e);
-        charsmap_free(m);
-        bool ok = bytes && charsmap_make(m, bytes, n, name, e);
-        mem_free(bytes);
-        if (!ok) return false;
-    }
+    const cJSON *part;
+    if (!take_charsmap(normalizer, m, name, e)) return false;
+    cJSON_ArrayForEach(part, get(normalizer, "normalizers"))
+        if (!take_charsmap(part, m, name, e)) return false;
     return true;
 }
 
@@ -238,13 +307,15 @@ tokenizer *tokenizer_json_parse(const char *bytes, size_t n, const char *name, s
         if (!is_clips(model) && byte_pairs_is_json(all.root))
             t = read_gpt2(bytes, n, name, e);
         else if (is_clips(model) || (!is(kind, "Unigram") && !is(kind, "WordPiece") && !cJSON_IsTrue(get(model, "byte_fallback"))))
-            t = read_clips(bytes, n, name, most_merges, e);
+            t = check_way(all.root, &CLIPS_WAY, name, e) ? read_clips(bytes, n, name, most_merges, e) : NULL;
         else if (is(kind, "Unigram"))
-            t = read_unigram(&all, name, clean, e);
+            t = check_way(all.root, &UNIGRAM_WAY, name, e) ? read_unigram(&all, name, clean, e) : NULL;
         else if (is(kind, "WordPiece"))
-            t = read_wordpiece(&all, name, clean, e);
+            t = check_way(all.root, &WORDPIECE_WAY, name, e) ? read_wordpiece(&all, name, clean, e) : NULL;
+        else if (kind && !is(kind, "BPE"))
+            err_set(e, "%s: model.type: BPE, Unigram or WordPiece expected", name);
         else
-            t = read_pairs(&all, name, clean, e);
+            t = check_way(all.root, &PAIRS_WAY, name, e) ? read_pairs(&all, name, clean, e) : NULL;
     }
     for (size_t i = 0; i < LISTS; i++) json_cut_close(&all.list[i]);
     json_free(all.root);
