@@ -87,6 +87,12 @@ bool cli_usage(cli *c, const char *format, ...) {
     return false;
 }
 
+bool cli_no_strays(cli *c, const cli_stray *list, size_t count, const char *why) {
+    for (size_t i = 0; i < count; i++)
+        if (list[i].given) return cli_usage(c, "%s: %s", list[i].flag, why);
+    return true;
+}
+
 bool cli_fault(cli *c, const fault *f) {
     err_fault(&c->e, f);
     return f->code == FAULT_MEMORY ? err_prefix(&c->e, "--memory") : false;

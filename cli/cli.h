@@ -88,6 +88,12 @@ bool cli_open_model_for(cli *c, const common_options *o, check_side side);
 int cli_flush(void);
 /* A usage error that the table cannot express; returns false. */
 bool cli_usage(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Flags that are given and would not be obeyed: a usage error that names the first, and why. True: none is given. */
+typedef struct {
+    const char *flag;
+    bool given;
+} cli_stray;
+bool cli_no_strays(cli *c, const cli_stray *list, size_t count, const char *why);
 bool cli_fault(cli *c, const fault *f);
 void cli_warn(cli *c, const char *format, ...) PRINTF_LIKE(2, 3);
 /* A line on standard error, with the time that is left: on a terminal only, and not in the first two seconds. of 0: unknown. */

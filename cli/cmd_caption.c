@@ -284,9 +284,12 @@ static bool settle(job *j, bool whole) {
     options *o = &j->o;
     if (whole && (o->method || o->length))
         return cli_usage(&j->c, "%s: it is for regions, and the whole picture is told; -k or --box gives a region", o->method ? "--method" : "--length");
+    const cli_stray photo[] = {{"--mask", o->region.masks.count}, {"--box", o->region.boxes.count}, {"--labels", o->region.labels}, {"--ids", o->ids}},
+                    scenes[] = {{"--count", o->count}}, files[] = {{"--labels", o->region.labels && !o->region.masks.count}};
+    if (o->scenes && !cli_no_strays(&j->c, photo, 4, "it is for --image; scenes bring their masks, and words are judged")) return false;
+    if (!o->scenes && (!cli_no_strays(&j->c, scenes, 1, "it is for --scenes") || !cli_no_strays(&j->c, files, 1, "it is of --mask's files"))) return false;
     if (o->scenes && o->length && !strcmp(o->length, "both")) return cli_usage(&j->c, "--length both: of a scene one sentence is judged");
     if (!o->method) o->method = "maskinv";
-    if (!o->length) o->length = "picture";
     return true;
 }
 
@@ -302,6 +305,9 @@ static bool caption(job *j) {
     }
     if (j->o.squash) return cli_usage(&j->c, "--squash: it is for CoCa's own decoder; other pictures are squashed as it is");
     j->says = j->o.captioner ? captioner_open(j->o.captioner, m->embed, &j->c.e) : captioner_builtin(m->embed, &j->c.e);
+    if (j->says && j->o.length && !captioner_reads_length(j->says))
+        return cli_usage(&j->c, "--length: it is for ClipCap's perceptron, this captioner hears no embedding's length");
+    if (!j->o.length) j->o.length = "picture";
     return j->says && embedder_open(&j->how, &j->c, j->o.method, j->o.size) &&
            (j->o.scenes ? tell_scenes(j) : whole ? tell_whole(j) : tell_regions(j));
 }

@@ -32,8 +32,7 @@ static const flag flags[] = {
              "and negative_image_embeds; takes the CLIP that it was made for, OpenCLIP's ViT-bigG-14 (E 1280)"},
     {"generator", 0, FLAG_TEXT, offsetof(options, generator), "FILE",
      .help = "what train imagine made; not given: the generator inside this binary"},
-    {"method", 0, FLAG_CHOICE, offsetof(options, method), REGION_EMBEDDERS, .standard = "maskinv",
-     .help = "how a region is embedded"},
+    {"method", 0, FLAG_CHOICE, offsetof(options, method), REGION_EMBEDDERS, .help = "how a region is embedded; not given: maskinv"},
     {"steps", 0, FLAG_COUNT, offsetof(options, steps), "N", 1, 1000, .standard = "25",
      .help = "of the walk from noise; 1: the mean of all pictures that fit"},
     {"guidance", 0, FLAG_NUMBER, offsetof(options, guidance), "W", 0, 100, .standard = "2",
@@ -282,11 +281,27 @@ static bool open_parts(job *j) {
                    3 * side * side);
 }
 
+/* What would not be obeyed is refused. */
+static bool settle(job *j) {
+    options *o = &j->o;
+    const region_options *r = &o->region;
+    bool whole = !r->masks.count && !r->boxes.count;
+    const cli_stray photo[] = {{"--mask", r->masks.count}, {"--box", r->boxes.count}, {"--labels", r->labels}, {"--out", o->out}, {"--export", o->export}},
+                    scenes[] = {{"--judge", o->judge}, {"--count", o->count}}, drawn[] = {{"--generator", o->generator}, {"--nearest", o->nearest}},
+                    files[] = {{"--labels", r->labels && !r->masks.count}}, regions[] = {{"--method", o->method && whole}};
+    bool ok = o->scenes ? cli_no_strays(&j->c, photo, 5, "it is for --image; scenes bring their masks, and pictures are judged")
+                        : cli_no_strays(&j->c, scenes, 2, "it is for --scenes") && (o->out || cli_no_strays(&j->c, drawn, 2, "it is for pictures, --out receives them")) &&
+                              cli_no_strays(&j->c, files, 1, "it is of --mask's files") &&
+                              cli_no_strays(&j->c, regions, 1, "it is for regions, and the whole picture is drawn; -k or --box gives a region");
+    if (!o->method) o->method = "maskinv";
+    return ok;
+}
+
 static bool imagine(job *j) {
     if (!j->o.region.image == !j->o.scenes) return cli_usage(&j->c, "one of --image and --scenes is needed");
     if (j->o.scenes && !j->o.judge) return cli_usage(&j->c, "--scenes needs --judge, which train judge makes");
     if (!j->o.scenes && !j->o.out && !j->o.export) return cli_usage(&j->c, "-o DIR or --export FILE is needed");
-    return cli_open_model(&j->c, &j->o.common) && open_parts(j) && embedder_open(&j->how, &j->c, j->o.method, j->o.size) &&
+    return settle(j) && cli_open_model(&j->c, &j->o.common) && open_parts(j) && embedder_open(&j->how, &j->c, j->o.method, j->o.size) &&
            (j->o.scenes ? imagine_scenes(j) : imagine_photo(j));
 }
 

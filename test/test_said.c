@@ -327,11 +327,36 @@ static void coca_captions(void **state) {
     assert_non_null(strstr(said.err, "the built-in captioner: it was trained for embeddings of 128 numbers, the model's have"));
 }
 
+/* A flag that would not be obeyed is refused by name. */
+static void flags_of_other_uses(void **state) {
+    (void)state;
+    static const struct { const char *command, *flag[8], *says; } rows[] = {
+        {"caption", {"--scenes", "none", "-k", MASK0}, "--mask: it is for --image"},
+        {"caption", {"--scenes", "none", "--box", "1,1,4,4"}, "--box: it is for --image"},
+        {"caption", {"--scenes", "none", "--ids"}, "--ids: it is for --image"},
+        {"caption", {"-i", IMAGE, "--count", "3"}, "--count: it is for --scenes"},
+        {"caption", {"-i", IMAGE, "--labels"}, "--labels: it is of --mask's files"},
+        {"caption", {"-i", IMAGE, "-k", MASK0, "--length", "own"}, "--length: it is for ClipCap's perceptron"},
+        {"imagine", {"--scenes", "none", "--judge", "none", "-o", "none"}, "--out: it is for --image"},
+        {"imagine", {"--scenes", "none", "--judge", "none", "-k", MASK0}, "--mask: it is for --image"},
+        {"imagine", {"-i", IMAGE, "-o", "none", "--judge", "none"}, "--judge: it is for --scenes"},
+        {"imagine", {"-i", IMAGE, "-o", "none", "--count", "3"}, "--count: it is for --scenes"},
+        {"imagine", {"-i", IMAGE, "-o", "none", "--method", "cls"}, "--method: it is for regions"},
+        {"imagine", {"-i", IMAGE, "--export", "none", "--nearest", "none"}, "--nearest: it is for pictures"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *const *f = rows[i].flag;
+        int code = run(rows[i].command, f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], NULL);
+        if (code != 2 || !strstr(said.err, rows[i].says)) fail_msg("%s: %d, '%s' expected in '%s'", rows[i].command, code, rows[i].says, said.err);
+    }
+    assert_false(folder_exists("none"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(result_holds_all),  cmocka_unit_test(auto_is_one_of_two),
         cmocka_unit_test(result_of_other_methods),
         cmocka_unit_test(other_runs),
+        cmocka_unit_test(flags_of_other_uses),
         cmocka_unit_test(sides_are_said),
         cmocka_unit_test(scenes_are_of_its_world),
         cmocka_unit_test(photographs_are_not),
