@@ -54,6 +54,7 @@ enum {
 
 typedef struct {
     const char *folder, *model; /* model NULL: the one inside the binary */
+    const char *stamps;         /* NULL: where the package puts them */
     bool resume, quiet;
 } system_options;
 

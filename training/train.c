@@ -49,8 +49,13 @@ static const own_flag system_flags[] = {
     {"--resume", NULL, "go on from the folder's last checkpoint, with its settings"},
     {"--model", "MODEL", "the CLIP beside which it is trained (the one inside the program)"},
     {"--quiet", NULL, "no progress"},
+    {"--stamps", "FOLDER", "cut-outs (those of Debian's tuxpaint-stamps-default)"},
 };
 enum { CLIP_FLAGS = sizeof clip_flags / sizeof *clip_flags, SYSTEM_FLAGS = sizeof system_flags / sizeof *system_flags };
+
+/* The last flag is for those alone that show cut-outs. */
+static bool shows_cutouts(const training_system *t) { return t == &safe_system; }
+static size_t flags_of(const training_system *t) { return SYSTEM_FLAGS - !shows_cutouts(t); }
 
 /* "tokens_mean" or "80": a setting's value when it is not given. */
 static const char *standard(const setting *s, char room[32]) {
@@ -73,7 +78,7 @@ static void system_help(const training_system *t) {
            "Trains %s, on scenes that it makes itself. FOLDER receives %s.safetensors, checkpoints, loss.csv,\n"
            "valid.csv and curve.png. Interrupted or killed, a run goes on with --resume to the same bytes.\n\n",
            t->name, t->what, t->name);
-    help_flags(system_flags, SYSTEM_FLAGS, t->recipe, t->settings);
+    help_flags(system_flags, flags_of(t), t->recipe, t->settings);
 }
 
 static void help(void) {
@@ -127,7 +132,7 @@ static void manual(void) {
     for (size_t i = 0; i < SYSTEMS; i++) {
         printf(".SS %s\n", systems[i]->name);
         roff_text(stdout, systems[i]->what), printf(".\n");
-        manual_flags(system_flags, SYSTEM_FLAGS, systems[i]->recipe, systems[i]->settings);
+        manual_flags(system_flags, flags_of(systems[i]), systems[i]->recipe, systems[i]->settings);
     }
     roff_examples(stdout, examples, sizeof examples / sizeof *examples);
     roff_names(stdout, "FILES", files, sizeof files / sizeof *files);
@@ -271,6 +276,7 @@ static int run_system(const training_system *t, int argc, char **argv, err *e) {
         if (!good) break;
         if (strcmp(flag, "o") == 0) o.folder = value;
         else if (strcmp(flag, "model") == 0) o.model = value;
+        else if (strcmp(flag, "stamps") == 0 && shows_cutouts(t)) o.stamps = value;
         else good = parse_setting(s, t->settings, flag, value, e);
     }
     if (good && !c.help && !o.folder) good = err_set(e, "-o FOLDER is missing; see --help");
