@@ -6,8 +6,8 @@
  *       edges: the same with the cell's share of boundary pixels; depth: squared distance from its order back to front (15.5).
  * Asked. The share of object patches (their class is not the background) that are named right; global: of pictures, the share of their
  *       objects that are among as many best names; edges: of pairs of cells of a picture, with a boundary and without, those in the right
- *       order; depth: so of pairs of things. On scenes of a seed that training does not see. Of names it says beside it the same for
- *       those that `train heads` leaves without labels, every --unseen-th, and for the others.
+ *       order; depth: so of pairs of things, those with one of them covered told apart. On scenes of a seed that training does not see.
+ *       Of names it says beside it the same for those that `train heads` leaves without labels, every --unseen-th, and for the others.
  */
 #include "training/systems.h"
 #include "training/looked.h"
@@ -67,7 +67,7 @@ static bool next_batch(system_job *j, uint64_t step, err *e) {
 
 /* ---- the kinds ------------------------------------------------------------------------------------------------- */
 typedef struct {
-    size_t asked[2], right[2]; /* [0]: of names that are unseen elsewhere; [1]: of the others, and of pairs */
+    size_t asked[2], right[2]; /* [0]: of names that are unseen elsewhere, of pairs one of which is covered; [1]: of the others */
 } answers;
 
 typedef struct {
@@ -160,13 +160,19 @@ static double depth_of(const data *d, size_t i, size_t k, const real *s) {
     return all > 0 ? sum / all : NAN;
 }
 
-/* Objects stand back to front. Two of one name share their cells: not asked. */
+static bool covered(const scene_object *o) { return o->visible < 0.99f; }
+
+/* Objects stand back to front. Two of one name share their cells: not asked. Where neither or both are covered, nothing need show which
+ * is nearer, so that the pairs with one covered are counted apart. */
 static void ask_depth(const system_job *j, size_t i, const real *s, answers *a) {
     const data *d = j->own;
     const stored_scene *told = &d->held.told[i];
     for (size_t k = 1; k < told->count; k++)
-        for (size_t m = 0; m < k; m++)
-            if (strcmp(told->object[k].name, told->object[m].name)) a->asked[1]++, a->right[1] += depth_of(d, i, k, s) > depth_of(d, i, m, s);
+        for (size_t m = 0; m < k; m++) {
+            const scene_object *near = &told->object[k], *far = &told->object[m];
+            size_t which = covered(near) == covered(far);
+            if (strcmp(near->name, far->name)) a->asked[which]++, a->right[which] += depth_of(d, i, k, s) > depth_of(d, i, m, s);
+        }
 }
 
 static const probe_kind kinds[KINDS] = {
@@ -210,11 +216,14 @@ static ag_tensor *loss(const system_job *j, void *net, ag_tape *t, size_t first,
     return sum;
 }
 
+static double of(size_t right, size_t asked) { return (double)right / fmax(1, (double)asked); }
+
 static void say(const answers *a, const probe_kind *kind) {
-    if (kind->single) printf("pairs in the right order: %.3f of %zu\n", (double)a->right[1] / fmax(1, (double)a->asked[1]), a->asked[1]);
-    else if (a->asked[0])
-        printf("of names unseen elsewhere %.3f of %zu, of the others %.3f of %zu\n", (double)a->right[0] / (double)a->asked[0], a->asked[0],
-               (double)a->right[1] / fmax(1, (double)a->asked[1]), a->asked[1]);
+    if (kind->single) printf("pairs in the right order: %.3f of %zu", of(a->right[0] + a->right[1], a->asked[0] + a->asked[1]), a->asked[0] + a->asked[1]);
+    if (kind->single && a->asked[0]) printf(", where one thing is covered %.3f of %zu", of(a->right[0], a->asked[0]), a->asked[0]);
+    if (!kind->single && a->asked[0])
+        printf("of names unseen elsewhere %.3f of %zu, of the others %.3f of %zu", of(a->right[0], a->asked[0]), a->asked[0], of(a->right[1], a->asked[1]), a->asked[1]);
+    if (kind->single || a->asked[0]) printf("\n");
 }
 
 static bool valid(system_job *j, void *net, arena *memory, double *share, err *e) {
@@ -229,7 +238,7 @@ static bool valid(system_job *j, void *net, arena *memory, double *share, err *e
         if (!s) return err_fault(e, &t.fault);
         kind_of(j)->ask(j, i, s->data, &a);
     }
-    *share = (double)(a.right[0] + a.right[1]) / fmax(1, (double)(a.asked[0] + a.asked[1]));
+    *share = of(a.right[0] + a.right[1], a.asked[0] + a.asked[1]);
     if (!j->options->quiet) say(&a, kind_of(j));
     return true;
 }
