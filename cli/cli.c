@@ -78,6 +78,22 @@ int cli_end(cli *c, void *options, bool ok) {
     return ok ? 0 : c->code;
 }
 
+int cli_run(const command *cmd, int argc, char **argv, size_t size, size_t options, bool (*work)(void *job),
+            void (*give_back)(void *job)) {
+    cli *c = mem_alloc(1, size); /* the job */
+    if (!c) return fprintf(stderr, "maskinv %s: no memory\n", cmd->name), 1;
+    int code;
+    if (cli_begin(c, cmd, argc, argv, (char *)c + options)) {
+        bool ok = work(c);
+        give_back(c);
+        code = cli_end(c, (char *)c + options, ok);
+    } else {
+        code = c->code;
+    }
+    mem_free(c);
+    return code;
+}
+
 bool cli_usage(cli *c, const char *format, ...) {
     va_list args;
     va_start(args, format);

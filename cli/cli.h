@@ -81,6 +81,10 @@ typedef struct {
 bool cli_begin(cli *c, const command *cmd, int argc, char **argv, void *options);
 /* Prints c->e when not ok, frees everything, returns the exit code. */
 int cli_end(cli *c, void *options, bool ok);
+/* All of a command whose work needs more than a few variables: a job of this size, zeroed, that begins with a cli and has its
+ * options at byte `options`. give_back frees what the job holds, however the work ended. Returns the exit code. */
+int cli_run(const command *cmd, int argc, char **argv, size_t size, size_t options, bool (*work)(void *job),
+            void (*give_back)(void *job));
 /* Model, pool and arena; the image side's numbers are looked at, the text side's when texts are first embedded. */
 bool cli_open_model(cli *c, const common_options *o);
 bool cli_open_model_for(cli *c, const common_options *o, check_side side);

@@ -293,7 +293,8 @@ static bool settle(job *j, bool whole) {
     return true;
 }
 
-static bool caption(job *j) {
+static bool caption(void *arg) {
+    job *j = arg;
     bool whole = j->o.region.image && !j->o.region.masks.count && !j->o.region.boxes.count;
     if (!j->o.region.image == !j->o.scenes) return cli_usage(&j->c, "one of --image and --scenes is needed");
     if (!settle(j, whole) || !cli_open_model(&j->c, &j->o.common)) return false;
@@ -312,19 +313,12 @@ static bool caption(job *j) {
            (j->o.scenes ? tell_scenes(j) : whole ? tell_whole(j) : tell_regions(j));
 }
 
-int cmd_caption(int argc, char **argv) {
-    job *j = mem_alloc(1, sizeof *j);
-    int code = 1;
-    if (!j) return fprintf(stderr, "maskinv caption: no memory\n"), code;
-    if (!cli_begin(&j->c, &caption_command, argc, argv, &j->o)) {
-        code = j->c.code;
-        mem_free(j);
-        return code;
-    }
-    bool ok = caption(j);
+static void give_back(void *arg) {
+    job *j = arg;
     captioner_free(j->says);
     mem_free(j->vectors);
-    code = cli_end(&j->c, &j->o, ok);
-    mem_free(j);
-    return code;
+}
+
+int cmd_caption(int argc, char **argv) {
+    return cli_run(&caption_command, argc, argv, sizeof(job), offsetof(job, o), caption, give_back);
 }

@@ -210,7 +210,8 @@ static void say_layers(const job *j) {
     }
 }
 
-static bool eval(job *j) {
+static bool eval(void *arg) {
+    job *j = arg;
     eval_options o = {.keep_going = j->o.keep_going, .progress = show, .broken = show_broken, .arg = j};
     if (!cli_open_model(&j->c, &j->o.common) || !make_head(j)) return false;
     say_sides(j);
@@ -225,20 +226,13 @@ static bool eval(job *j) {
     return eval_finish(j->o.out, stdout, &j->c.e);
 }
 
-int cmd_eval(int argc, char **argv) {
-    job *j = mem_alloc(1, sizeof *j);
-    int code = 1;
-    if (!j) return fprintf(stderr, "maskinv eval: no memory\n"), code;
-    if (!cli_begin(&j->c, &eval_command, argc, argv, &j->o)) {
-        code = j->c.code;
-        mem_free(j);
-        return code;
-    }
-    bool ok = eval(j);
+static void give_back(void *arg) {
+    job *j = arg;
     eval_bench_free(&j->bench);
     eval_head_free(&j->head);
     survey_free(&j->survey);
-    code = cli_end(&j->c, &j->o, ok);
-    mem_free(j);
-    return code;
+}
+
+int cmd_eval(int argc, char **argv) {
+    return cli_run(&eval_command, argc, argv, sizeof(job), offsetof(job, o), eval, give_back);
 }

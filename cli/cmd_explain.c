@@ -497,7 +497,8 @@ static void say_settings(const job *j) {
         if (j->methods[i] == legrad) cli_say_layers(j->o.layers ? j->o.layers : usual, j->o.layers ? "--layers" : "LeGrad's");
 }
 
-static bool explain(job *j) {
+static bool explain(void *arg) {
+    job *j = arg;
     if (!choose(j) || !cli_open_model(&j->c, &j->o.common) || !read_inputs(j)) return false;
     if (!open_sheet(j) || !begin_points(j) || !open_pamr(j)) return false;
     for (size_t i = 0; i < j->method_count; i++)
@@ -514,16 +515,8 @@ static bool explain(job *j) {
     return true;
 }
 
-int cmd_explain(int argc, char **argv) {
-    job *j = mem_alloc(1, sizeof *j);
-    int code = 1;
-    if (!j) return fprintf(stderr, "maskinv explain: no memory\n"), code;
-    if (!cli_begin(&j->c, &explain_command, argc, argv, &j->o)) {
-        code = j->c.code;
-        mem_free(j);
-        return code;
-    }
-    bool ok = explain(j);
+static void give_back(void *arg) {
+    job *j = arg;
     mem_free(j->rows);
     mem_free(j->own_rows[0]), mem_free(j->own_rows[1]);
     mem_free(j->empty);
@@ -534,7 +527,8 @@ int cmd_explain(int argc, char **argv) {
     cJSON_Delete(j->points);
     picture_free(&j->photo);
     sheet_free(&j->sheet);
-    code = cli_end(&j->c, &j->o, ok);
-    mem_free(j);
-    return code;
+}
+
+int cmd_explain(int argc, char **argv) {
+    return cli_run(&explain_command, argc, argv, sizeof(job), offsetof(job, o), explain, give_back);
 }

@@ -297,7 +297,8 @@ static bool settle(job *j) {
     return ok;
 }
 
-static bool imagine(job *j) {
+static bool imagine(void *arg) {
+    job *j = arg;
     if (!j->o.region.image == !j->o.scenes) return cli_usage(&j->c, "one of --image and --scenes is needed");
     if (j->o.scenes && !j->o.judge) return cli_usage(&j->c, "--scenes needs --judge, which train judge makes");
     if (!j->o.scenes && !j->o.out && !j->o.export) return cli_usage(&j->c, "-o DIR or --export FILE is needed");
@@ -305,19 +306,12 @@ static bool imagine(job *j) {
            (j->o.scenes ? imagine_scenes(j) : imagine_photo(j));
 }
 
-int cmd_imagine(int argc, char **argv) {
-    job *j = mem_alloc(1, sizeof *j);
-    int code = 1;
-    if (!j) return fprintf(stderr, "maskinv imagine: no memory\n"), code;
-    if (!cli_begin(&j->c, &imagine_command, argc, argv, &j->o)) {
-        code = j->c.code;
-        mem_free(j);
-        return code;
-    }
-    bool ok = imagine(j);
+static void give_back(void *arg) {
+    job *j = arg;
     generator_free(j->draws), judge_free(j->judges), tensors_free(j->bank);
     mem_free(j->vectors);
-    code = cli_end(&j->c, &j->o, ok);
-    mem_free(j);
-    return code;
+}
+
+int cmd_imagine(int argc, char **argv) {
+    return cli_run(&imagine_command, argc, argv, sizeof(job), offsetof(job, o), imagine, give_back);
 }

@@ -374,7 +374,8 @@ static bool results(job *j) {
     return report_print(&j->r, j->o.json, &j->c.e);
 }
 
-static bool invert(job *j) {
+static bool invert(void *arg) {
+    job *j = arg;
     j->r.last = j->c.start;
     if (!check_explainer(j) || !cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
     report_about(&j->r, &j->c, j->o.region.image, j->side, &j->o.text.texts);
@@ -388,22 +389,15 @@ static bool invert(job *j) {
     return (sees_regions(j) || forward(j, NULL)) && invert_all(j) && results(j);
 }
 
-int cmd_invert(int argc, char **argv) {
-    job *j = mem_alloc(1, sizeof *j);
-    int code = 1;
-    if (!j) return fprintf(stderr, "maskinv invert: no memory\n"), code;
-    if (!cli_begin(&j->c, &invert_command, argc, argv, &j->o)) {
-        code = j->c.code;
-        mem_free(j);
-        return code;
-    }
-    bool ok = invert(j);
+static void give_back(void *arg) {
+    job *j = arg;
     inputs_close(&j->r, &j->photo, &j->masks);
     mem_free(j->before);
     mem_free(j->texts);
     sheet_free(&j->sheet);
     trace_free(&j->trace);
-    code = cli_end(&j->c, &j->o, ok);
-    mem_free(j);
-    return code;
+}
+
+int cmd_invert(int argc, char **argv) {
+    return cli_run(&invert_command, argc, argv, sizeof(job), offsetof(job, o), invert, give_back);
 }

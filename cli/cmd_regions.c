@@ -195,7 +195,8 @@ static bool results(job *j) {
     return report_print(&j->r, j->o.json, &j->c.e);
 }
 
-static bool regions(job *j) {
+static bool regions(void *arg) {
+    job *j = arg;
     j->r.last = j->c.start;
     if (!cli_open_model(&j->c, &j->o.common) || !settings(j)) return false;
     report_about(&j->r, &j->c, j->o.region.image, j->side, &j->o.text.texts);
@@ -216,20 +217,13 @@ static bool regions(job *j) {
     return results(j);
 }
 
-int cmd_regions(int argc, char **argv) {
-    job *j = mem_alloc(1, sizeof *j);
-    int code = 1;
-    if (!j) return fprintf(stderr, "maskinv regions: no memory\n"), code;
-    if (!cli_begin(&j->c, &regions_command, argc, argv, &j->o)) {
-        code = j->c.code;
-        mem_free(j);
-        return code;
-    }
-    bool ok = regions(j);
+static void give_back(void *arg) {
+    job *j = arg;
     inputs_close(&j->r, &j->photo, &j->masks);
     mem_free(j->vectors);
     mem_free(j->texts);
-    code = cli_end(&j->c, &j->o, ok);
-    mem_free(j);
-    return code;
+}
+
+int cmd_regions(int argc, char **argv) {
+    return cli_run(&regions_command, argc, argv, sizeof(job), offsetof(job, o), regions, give_back);
 }

@@ -311,7 +311,8 @@ static void print_classes(const job *j) {
     }
 }
 
-static bool segment(job *j) {
+static bool segment(void *arg) {
+    job *j = arg;
     if (!read_inputs(j)) return false;
     cli_progress(&j->c, j->o.method, 0, 1);
     if (!segment_picture(&j->s, &j->photo, &j->out, &j->c.memory, j->c.cores, &j->c.e)) return false;
@@ -321,20 +322,13 @@ static bool segment(job *j) {
     return true;
 }
 
-int cmd_segment(int argc, char **argv) {
-    job *j = mem_alloc(1, sizeof *j);
-    int code = 1;
-    if (!j) return fprintf(stderr, "maskinv segment: no memory\n"), code;
-    if (!cli_begin(&j->c, &segment_command, argc, argv, &j->o)) {
-        code = j->c.code;
-        mem_free(j);
-        return code;
-    }
-    bool ok = segment(j);
+static void give_back(void *arg) {
+    job *j = arg;
     mem_free(j->queries), mem_free(j->empty), mem_free(j->pixels), mem_free(j->sure);
     segment_classes_free(&j->classes);
     picture_free(&j->photo);
-    code = cli_end(&j->c, &j->o, ok);
-    mem_free(j);
-    return code;
+}
+
+int cmd_segment(int argc, char **argv) {
+    return cli_run(&segment_command, argc, argv, sizeof(job), offsetof(job, o), segment, give_back);
 }
