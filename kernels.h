@@ -25,7 +25,7 @@ void k_exp(const real *x, real *y, size_t n); /* float: x is held within -87..88
 void k_softmax(const real *s, real *y, size_t rows, size_t cols, bool causal);
 /* d = y * (g - sum(g*y)) per row: the softmax's transposed Jacobian. d may be g. */
 void k_softmax_grad(const real *y, const real *g, real *d, size_t rows, size_t cols);
-/* y = (x - mean)/sqrt(var + eps) * gamma + beta per row. gamma/beta may be NULL. mean, rstd [rows] may be NULL. */
+/* (1.3)  y = (x - mean)/sqrt(var + eps) * gamma + beta per row. gamma/beta may be NULL. mean, rstd [rows] may be NULL. */
 void k_layernorm(const real *x, const real *gamma, const real *beta, real eps, real *y, real *mean, real *rstd,
                  size_t rows, size_t cols);
 /* dx = LN^T(g): (gamma*g - mean(gamma*g) - xhat*mean(gamma*g*xhat))*rstd; when dgamma/dbeta are not NULL they are

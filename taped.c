@@ -14,6 +14,7 @@ static void keep(explained *x, explain_layer *l, const clip_taps *taps, ag_tenso
 }
 
 /* ---- e -> G -> R, as nodes ------------------------------------------------------------------------------------------- */
+/* (4.2), (4.3)  of one layer: [1,cells,1] */
 static ag_tensor *layer_grid(explained *x, const explain_layer *l, ag_tensor *e_unit) {
     ag_tape *t = &x->tape;
     kept *own = l->own;

@@ -38,6 +38,7 @@ static bool list(void *arg, clip_weight *w, clip_kind kind, size_t layer, size_t
     return true;
 }
 
+/* (14.1)  The plane's kernel, which the model has not, begins as zeros. */
 void tower_weights(tower *w, const clip_model *from, bool alpha, double rate, part_list *l) {
     walk v = {.from = (clip_model *)(uintptr_t)from, .list = l, .rate = rate, .names = names_open_clip(&from->config)};
     w->model = *from; /* the text side's weights with it */

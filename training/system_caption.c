@@ -149,7 +149,7 @@ static bool next_batch(system_job *j, uint64_t step, err *e) {
         say_scene(&d->seen.told[i], &r, text);
         n = word_ids(d, text, d->ids + b * LONGEST);
         words += n, d->length = n > d->length ? n : d->length;
-        for (size_t k = 0; k < E; k++)
+        for (size_t k = 0; k < E; k++) /* (12.4) */
             d->z[b * E + k] = (real)(sqrt((double)E) * (double)d->seen.z[i * E + k] +
                                      j->s[C_NOISE].value * mix_normal(mix64(noise, step * batch + b), k));
     }
