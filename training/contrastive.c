@@ -305,7 +305,8 @@ static real *right_ones(contrastive *c, const contrastive_batch *b, bool transpo
 }
 
 /* loss = -(1/2n) sum_ij Y_ij log softmax(e^s I T^T)_ij - (1/2m) sum_ji Y'_ji log softmax(e^s T I^T)_ji (9.1)
- * with I [n,E] and T [m,E] unit rows; -1/2n stands before both, hence n/m before the second. Leaves dloss/dzi and dloss/dzt as the shares' seeds and dloss/ds in *ds. */
+ * with I [n,E] and T [m,E] unit rows; -1/2n stands before both, hence n/m before the second. Leaves dloss/dzi and dloss/dzt as the
+ * shares' seeds and dloss/ds in *ds. */
 static bool loss_task(contrastive *c, contrastive_result *out, real *scale, real *ds) {
     size_t n = c->batch->pictures, m = c->batch->captions, e = c->config.embed;
     ag_tape *t = &c->tape;

@@ -146,7 +146,7 @@ double optimiser_norm(optimiser *o, const real *gradient) {
     return sqrt(sum);
 }
 
-/* AdamW (Loshchilov & Hutter 2019, algorithm 2), decay first, eps after the bias correction; then the average. */
+/* (9.2)  AdamW (Loshchilov & Hutter 2019, algorithm 2), decay first, eps after the bias correction; then the average. */
 static void adamw_task(void *arg, size_t index) {
     const step_job *j = arg;
     optimiser *o = j->o;

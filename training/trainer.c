@@ -1,6 +1,7 @@
 /* trainer.c - a training run from its settings to a model folder (see trainer.h). */
 #include "training/trainer.h"
 #include "models/checkpoint.h"
+#include "models/pixels.h"
 #include "training/feed.h"
 #include "training/loop.h"
 #include "sys/threads.h"
@@ -86,9 +87,8 @@ static clip_config config_of(const setting *s) {
         .act_vision = ACT_QUICK_GELU,
         .act_text = ACT_QUICK_GELU,
         .pool = (clip_pool)count_of(s, S_POOL),
-        .mean = {(real)0.48145466, (real)0.4578275, (real)0.40821073},
-        .std = {(real)0.26862954, (real)0.26130258, (real)0.27577711}, /* CLIP's own */
     };
+    pixels_defaults(&c);
     return c;
 }
 
@@ -126,8 +126,6 @@ typedef struct {
     bool overfit; /* the same pictures in every step */
     char model[PATH], merges[PATH];
 } run;
-
-static bool faulty(err *e, const fault *why) { return err_fault(e, why); }
 
 static bool paths_make(run *r, err *e) {
     const char *d = r->options->folder;
@@ -179,7 +177,7 @@ static bool open_step(run *r, err *e) {
     arena_init(&r->memory, r->room, r->room_size);
     params = arena_alloc(&r->memory, 1, sizeof *params);
     if (!params) fault_memory(&why, "parameters", &r->memory, sizeof *params);
-    if (!params || !parameters_of(&r->config, &r->memory, params, &why)) return faulty(e, &why);
+    if (!params || !parameters_of(&r->config, &r->memory, params, &why)) return err_fault(e, &why);
     if (!optimiser_new(&r->best, params, r->cores, e)) return false;
     r->best.rates = (optimiser_rates){(real)0.9,
                                       (real)0.98,
@@ -193,7 +191,7 @@ static bool open_step(run *r, err *e) {
     r->average = contrastive_model(&r->config, r->best.average, &r->memory, &why);
     if (r->gradient && r->average)
         r->step = contrastive_new(&r->config, r->best.weights, r->cores, &plan, &r->memory, &why);
-    return r->step ? true : faulty(e, &why);
+    return r->step ? true : err_fault(e, &why);
 }
 
 static bool run_open(run *r, bool on, err *e) {
@@ -277,7 +275,7 @@ static bool take_weights(run *r, const char *folder, err *e) {
     void *room = mem_reserve(size);
     if (good && !room) good = err_set(e, "--from: no memory for %zu weights", r->best.params->numbers);
     if (good) arena_init(&g.memory, room, size);
-    if (good && !clip_each_weight(&m, take_weight, &g)) good = faulty(e, &g.why);
+    if (good && !clip_each_weight(&m, take_weight, &g)) good = err_fault(e, &g.why);
     if (room) mem_release(room, size);
     if (good) memcpy(r->best.average, r->best.weights, r->best.params->numbers * sizeof *r->best.average);
     checkpoint_free(c);
@@ -319,7 +317,7 @@ static bool name_share(run *r, const held_out *h, double *share, err *e) {
     if (!good) err_set(e, "no memory to name %zu pictures", h->count);
     if (good && !(contrastive_images(r->step, r->average, h->patches, h->count, z, &why) &&
                   contrastive_texts(r->step, r->average, h->ids, h->names, h->length, w, &why)))
-        good = faulty(e, &why);
+        good = err_fault(e, &why);
     if (good) unit_rows(w, h->names, dim);
     for (size_t i = 0; good && i < h->count; i++) {
         size_t best = 0;
@@ -357,7 +355,7 @@ static bool run_step(void *system, uint64_t n, double progress, real *gradient, 
     uint64_t first = r->overfit ? 0 : n * (uint64_t)r->s[S_BATCH].value;
     if (!feed_batch(r->feed, first, progress, &b, e)) return false;
     bool good = contrastive_step(r->step, &b, gradient, &out, &why);
-    if (!good && why.code != FAULT_NAN) return faulty(e, &why);
+    if (!good && why.code != FAULT_NAN) return err_fault(e, &why);
     line->loss = good ? (double)out.loss : NAN, line->accuracy = (double)out.accuracy;
     return true;
 }
