@@ -128,7 +128,8 @@ static bool write_json(job *j) {
     return file_write(path, j->json.text, j->json.length, &j->c.e);
 }
 
-static bool anomaly(job *j) {
+static bool anomaly(void *arg) {
+    job *j = arg;
     if (!cli_open_model(&j->c, &j->o.common) || !cli_side(&j->c, j->o.size, 1, &j->how.side)) return false;
     if (j->o.out && !cli_folder(&j->c, j->o.out, "anomaly.json")) return false;
     for (size_t i = 0, w, h; i < j->o.images.count; i++)
@@ -151,12 +152,12 @@ static bool anomaly(job *j) {
     return write_json(j);
 }
 
+static void give_back(void *arg) {
+    job *j = arg;
+    anovl_texts_free(&j->texts);
+    mem_free(j->json.text);
+}
+
 int cmd_anomaly(int argc, char **argv) {
-    job j;
-    memset(&j, 0, sizeof j);
-    if (!cli_begin(&j.c, &anomaly_command, argc, argv, &j.o)) return j.c.code;
-    bool ok = anomaly(&j);
-    anovl_texts_free(&j.texts);
-    mem_free(j.json.text);
-    return cli_end(&j.c, &j.o, ok);
+    return cli_run(&anomaly_command, argc, argv, sizeof(job), offsetof(job, o), anomaly, give_back);
 }
