@@ -5,8 +5,6 @@
 
 /* ---- weights as one flat block ------------------------------------------------------------------- */
 
-enum { PLACE = ARENA_ALIGN / sizeof(real) };
-
 typedef struct {
     parameter *list;
     size_t count, numbers;
@@ -17,7 +15,7 @@ static bool place_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer
     (void)w;
     if (l->list) l->list[l->count] = (parameter){kind, layer, rows, cols, l->numbers, 0};
     l->count++;
-    l->numbers += (rows * cols + PLACE - 1) / PLACE * PLACE;
+    l->numbers += parameter_place(rows, cols);
     return true;
 }
 
@@ -65,7 +63,7 @@ static bool bind_weight(void *arg, clip_weight *w, clip_kind kind, size_t layer,
     bind_walk *b = arg;
     (void)kind, (void)layer;
     *w = (clip_weight){.data = b->flat + b->numbers, .type = CLIP_REAL, .rows = rows, .cols = cols};
-    b->numbers += (rows * cols + PLACE - 1) / PLACE * PLACE;
+    b->numbers += parameter_place(rows, cols);
     return true;
 }
 

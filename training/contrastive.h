@@ -27,6 +27,11 @@ typedef struct {
     parameter *list;
     size_t count, numbers;
 } parameters; /* numbers: the block's length */
+/* How far the next weight lies from one of this shape. */
+static inline size_t parameter_place(size_t rows, size_t cols) {
+    size_t line = ARENA_ALIGN / sizeof(real);
+    return (rows * cols + line - 1) / line * line;
+}
 /* The list for a config, in clip_each_weight's order, in the arena. */
 bool parameters_of(const clip_config *config, arena *memory, parameters *out, fault *why);
 /* Where the logit scale lies in the block; SIZE_MAX: there is none. */

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { NODES = 1 << 15, PLACE = ARENA_ALIGN / sizeof(real) };
+enum { NODES = 1 << 15 };
 static const size_t SHARE_ROOM = (size_t)2 << 30; /* address space; pages come when they are touched */
 
 typedef struct {
@@ -50,7 +50,7 @@ static bool params_make(run *r, err *e) {
     r->params = (parameters){list, l.count, 0};
     for (size_t i = 0; good && i < l.count; i++) {
         list[i] = (parameter){W_KINDS, 0, l.list[i].rows, l.list[i].cols, r->params.numbers, (real)l.list[i].rate};
-        r->params.numbers += (l.list[i].rows * l.list[i].cols + PLACE - 1) / PLACE * PLACE;
+        r->params.numbers += parameter_place(l.list[i].rows, l.list[i].cols);
     }
     part_list_free(&l);
     mem_free(net);
