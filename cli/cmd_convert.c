@@ -87,7 +87,7 @@ static bool convert(cli *c, const options *o) {
         return false;
     const tensors *t = checkpoint_tensors(c->weights);
     printf("%s: %s (%s) as %s in open_clip's layout\n", o->out, checkpoint_name(c->weights), tensors_container(t), o->type);
-    for (size_t i = 0; i < tensors_notes(t); i++) printf("not taken over: %s\n", tensors_note(t, i));
+    for (size_t i = 0; i < tensors_notes(t); i++) printf("note: %s\n", tensors_note(t, i));
     return true;
 }
 

@@ -76,10 +76,15 @@ static bool list(const char *folder, const char *const *endings, listing *l, err
 
 /* ---- one checkpoint under any name ------------------------------------------------------------------------- */
 typedef struct {
-    char weights[NAME_ROOM], overlay[NAME_ROOM], several[400];
-    size_t found;
+    char weights[NAME_ROOM], overlay[NAME_ROOM], several[400], overlays[400];
+    size_t found, sides; /* how many models, and image sides of AlphaCLIP's */
     err refusal; /* the first file's that looked like weights and was refused */
 } candidates;
+
+static void add_name(char *list, size_t size, const char *name) {
+    size_t used = strlen(list);
+    snprintf(list + used, size - used, "%s%s", used ? ", " : "", name);
+}
 
 /* What is not the model's weights may lie beside them: a trainer's state, embeddings. */
 static void consider(candidates *c, const char *folder, const char *file) {
@@ -88,28 +93,33 @@ static void consider(candidates *c, const char *folder, const char *file) {
     tensors *t = model_file_path(path, folder, file, &e) ? tensors_open(path, &e) : NULL;
     name_set names;
     if (t && tensors_find(t, "conv1_alpha.weight")) {
-        snprintf(c->overlay, sizeof c->overlay, "%s", file);
+        if (!c->sides++) snprintf(c->overlay, sizeof c->overlay, "%s", file);
+        add_name(c->overlays, sizeof c->overlays, file);
     } else if (t && names_recognise(t, &names, &e)) {
         if (!c->found++) snprintf(c->weights, sizeof c->weights, "%s", file);
-        size_t used = strlen(c->several);
-        snprintf(c->several + used, sizeof c->several - used, "%s%s", used ? ", " : "", file);
+        add_name(c->several, sizeof c->several, file);
     } else if (!t && !c->refusal.text[0]) {
         c->refusal = e;
     }
     tensors_free(t);
 }
 
-static bool find_any(model_files *f, err *e) {
-    static const char *const endings[] = {".safetensors", ".safetensors.index.json", ".bin.index.json", ".bin", ".pt", ".pth",
-                                          ".npz", ".gguf", ".onnx", ".msgpack", ".h5", ".ckpt", NULL};
+static const char *const WEIGHTS[] = {".safetensors", ".safetensors.index.json", ".bin.index.json", ".bin", ".pt", ".pth",
+                                      ".npz", ".gguf", ".onnx", ".msgpack", ".h5", ".ckpt", NULL};
+
+/* overlay: the path of AlphaCLIP's image side that was named; NULL: the folder's, if there is one. */
+static bool find_any(model_files *f, const char *overlay, err *e) {
     listing l = {0};
     candidates c = {0};
-    bool ok = list(f->folder, endings, &l, e);
+    bool ok = list(f->folder, WEIGHTS, &l, e);
     for (size_t i = 0; ok && i < l.count; i++) consider(&c, f->folder, l.names[i]);
     mem_free(l.names);
     if (!ok) return false;
     if (c.found > 1)
         return err_set(e, "%s: several models in this folder, name one of them: %s", f->folder, c.several);
+    if (c.found == 1 && c.sides > 1 && !overlay)
+        return err_set(e, "%s: several image sides of AlphaCLIP in this folder, name one of them: %s", f->folder, c.overlays);
+    if (c.found == 1 && overlay) return strcpy(f->overlay, overlay), model_file_path(f->weights, f->folder, c.weights, e);
     if (c.found == 1)
         return model_file_path(f->weights, f->folder, c.weights, e) &&
                (!*c.overlay || model_file_path(f->overlay, f->folder, c.overlay, e));
@@ -129,20 +139,21 @@ static bool find_any(model_files *f, err *e) {
                    b ? HUGGING_FACE : a ? "" : "none of them");
 }
 
-static void list_others(model_files *f, const char *const *names, const char *taken) {
-    for (; *names; names++) {
-        size_t used = strlen(f->others);
-        if (strcmp(*names, taken) && beside(f->folder, *names)) snprintf(f->others + used, sizeof f->others - used, "%s%s", used ? ", " : "", *names);
-    }
+/* Other files of weights in the folder, a sharded model's own left out. */
+static bool list_others(model_files *f, const char *taken, err *e) {
+    listing l = {0};
+    bool ok = list(f->folder, WEIGHTS, &l, e);
+    for (size_t i = 0; ok && i < l.count; i++)
+        if (strcmp(l.names[i], taken) && !strstr(l.names[i], "-of-")) add_name(f->others, sizeof f->others, l.names[i]);
+    mem_free(l.names);
+    return ok;
 }
 
 static bool find_in_folder(model_files *f, err *e) {
     const char *a = first_of(f->folder, OPEN_CLIP_WEIGHTS), *b = first_of(f->folder, HUGGING_FACE_WEIGHTS);
     const char *file = a && beside(f->folder, OPEN_CLIP) ? a : b && beside(f->folder, HUGGING_FACE) ? b : b ? b : a;
-    if (!file || !(beside(f->folder, OPEN_CLIP) || beside(f->folder, HUGGING_FACE))) return find_any(f, e);
-    list_others(f, OPEN_CLIP_WEIGHTS, file);
-    list_others(f, HUGGING_FACE_WEIGHTS, file);
-    return model_file_path(f->weights, f->folder, file, e);
+    if (!file || !(beside(f->folder, OPEN_CLIP) || beside(f->folder, HUGGING_FACE))) return find_any(f, NULL, e);
+    return list_others(f, file, e) && model_file_path(f->weights, f->folder, file, e);
 }
 
 /* ---- a file of weights --------------------------------------------------------------------------------------- */
@@ -152,7 +163,7 @@ static bool find_base(model_files *f, const char *path, err *e) {
     bool overlay = t && tensors_find(t, "conv1_alpha.weight");
     bool opened = t != NULL;
     tensors_free(t);
-    return opened && (!overlay || find_any(f, e));
+    return opened && (!overlay || find_any(f, path, e));
 }
 
 bool model_files_find(const char *path, model_files *f, err *e) {

@@ -19,7 +19,7 @@ typedef struct {
     char folder[PATH_ROOM];  /* where its files lie, "./" for a bare name */
     char weights[PATH_ROOM]; /* the file of weights, or an index of shards */
     char overlay[PATH_ROOM]; /* AlphaCLIP's image side, over the weights; empty: none */
-    char others[200];        /* weights of published names that lie there too and are not read; empty: none */
+    char others[200];        /* files of weights that lie there too and are not read; empty: none */
 } model_files;
 
 /* FOLDER/FILE; an error where it is too long. */

@@ -207,6 +207,35 @@ static void test_settings_of_pixels(void **state) {
     assert_non_null(strstr(said.out, "beside it, not read: pytorch_model.bin"));
 }
 
+/* Of two image sides of AlphaCLIP in a folder the one that is named is taken, none by itself. */
+static void test_two_overlays(void **state) {
+    (void)state;
+    static const char *const files[] = {"ViT.pt", "clip_alpha.pth"};
+    char folder[300], path[400];
+    size_t n;
+    snprintf(folder, sizeof folder, "%s", scratch("overlays"));
+    assert_true(folder_make(folder, &e));
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, DATA "checkpoints/alphaclip-pth/%s", files[i > 0]);
+        char *bytes = bytes_at(path, &n);
+        snprintf(path, sizeof path, "%s/%s", folder, i == 2 ? "second.pth" : files[i]);
+        if (i == 2) bytes[n / 2] ^= 1; /* a number of it */
+        put_bytes(path, bytes, n);
+        mem_free(bytes);
+    }
+    assert_int_equal(run("info", "-m", folder, NULL), 1);
+    assert_non_null(strstr(said.err, "several image sides of AlphaCLIP in this folder, name one of them: clip_alpha.pth, second.pth"));
+    char hash[2][2000];
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, i ? "second.pth" : "clip_alpha.pth");
+        if (run("embed", "-m", path, "-i", IMAGE, "-o", scratch("side%zu.jsonl", i), NULL)) fail_msg("%s", said.err);
+        char *text = bytes_at(scratch("side%zu.jsonl", i), &n);
+        snprintf(hash[i], sizeof hash[i], "%.1990s", text);
+        mem_free(text);
+    }
+    assert_string_not_equal(hash[0], hash[1]);
+}
+
 static int end(void **state) {
     (void)state;
     scratch_remove();
@@ -222,6 +251,7 @@ int main(void) {
         cmocka_unit_test(test_wrapped_names),
         cmocka_unit_test(test_ways_of_texts),
         cmocka_unit_test(test_settings_of_pixels),
+        cmocka_unit_test(test_two_overlays),
     };
     return cmocka_run_group_tests(tests, NULL, end);
 }
