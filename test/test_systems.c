@@ -412,6 +412,8 @@ static void test_folder(void **state) {
     memcpy(s, probe_system.recipe, probe_system.settings * sizeof *s);
     assert_false(system_run(&probe_system, s, &(system_options){.folder = folder, .model = "test/data/nano-openclip-f16", .resume = true, .quiet = true}, &e));
     if (!strstr(e.text, "another CLIP")) fail_msg("%s", e.text);
+    assert_false(system_run(&probe_system, s, &(system_options){.folder = folder, .model = "test/data/checkpoints/alphaclip-pth", .resume = true, .quiet = true}, &e));
+    if (!strstr(e.text, "AlphaCLIP")) fail_msg("%s", e.text);
     snprintf(path, sizeof path, "%s/loss.csv", folder);
     FILE *held = fopen(path, "ab");
     assert_true(held && os_hold(held));

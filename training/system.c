@@ -184,6 +184,7 @@ static bool run_open(run *r, const char *from, err *e) {
     if (!(j->weights = j->options->model ? checkpoint_open(j->options->model, e) : checkpoint_builtin(e))) return false;
     if (!checkpoint_check_finite(j->weights, e)) return err_prefix(e, "--model");
     j->model = checkpoint_model(j->weights);
+    if (j->model->config.alpha) return err_set(e, "--model: AlphaCLIP sees a region's plane beside the pixels, a CLIP of pixels alone is expected");
     double beside = (double)(model_hash(j->model) >> 11);
     if (from && !beside_check(from, beside, e)) return false;
     if (!(j->own = mem_alloc(1, r->system->data_size))) return err_set(e, "no memory for a run");
