@@ -57,6 +57,7 @@ static bool check_folder(cli *c, const char *out) {
     for (size_t i = 0; there && i < tensors_count(t); i++)
         if (os_path_real(tensors_at(t, i)->file, other, sizeof other) && !strcmp(mine, other))
             return err_set(&c->e, "--out: %s is the model that is read, expected another folder", path);
+    if (there) cli_warn(c, "--out: the model in %s is replaced", out);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", out, names[i]);
         snprintf(other, sizeof other, "%s/%s", folder, names[i]);

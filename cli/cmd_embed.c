@@ -101,6 +101,7 @@ static bool parse_ids(cli *c, const char *text, uint32_t *ids, size_t most, size
 
 static bool embed_ids(cli *c, const char *text, float *out) {
     size_t most = c->model->config.context, count;
+    if (!c->model->config.text.layers) return err_set(&c->e, "--ids: the model has no text side that is read: pictures only");
     uint32_t *ids = mem_alloc(most, sizeof *ids);
     if (!ids) return err_set(&c->e, "no memory for %zu ids", most);
     bool ok =

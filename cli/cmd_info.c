@@ -94,12 +94,18 @@ static void print_text(const clip_config *c) {
     static const char *const reads[] = {[CLIP_READ_LARGEST] = "the largest id", [CLIP_READ_EOS] = "the end mark",
                                         [CLIP_READ_LAST] = "the last place", [CLIP_READ_FIRST] = "the first place"};
     if (!c->text.layers) {
-        printf("text       another network's, not read: pictures only\n");
+        printf("text       none, or another network's that is not read: pictures only\n");
         return;
     }
     print_tower("text", &c->text, c->act_text);
     printf("vocabulary %zu tokens, %zu a text, read at %s%s\n", c->vocab, c->context,
            c->text_class ? "a class token" : reads[c->read], c->text_unmasked ? ", every token sees all" : "");
+}
+
+static void print_logits(const clip_model *m) {
+    printf("logits     similarity times %.4g", (double)clip_logit_scale(m));
+    if (m->config.logit_bias) printf(", %+.4g; their sigmoid is a probability", (double)clip_logit_bias(m));
+    printf("\n");
 }
 
 /* What the file is, how it is stored, and what in it was not read. */
@@ -149,9 +155,7 @@ static bool info(cli *c, const options *o) {
     printf("pixels     %s; mean %.4g %.4g %.4g, std %.4g %.4g %.4g\n", pixels, (double)m->mean[0], (double)m->mean[1],
            (double)m->mean[2], (double)m->std[0], (double)m->std[1], (double)m->std[2]);
     print_text(m);
-    printf("logits     similarity times %.4g", (double)clip_logit_scale(c->model));
-    if (m->logit_bias) printf(", %+.4g; their sigmoid is a probability", (double)clip_logit_bias(c->model));
-    printf("\n");
+    if (m->text.layers) print_logits(c->model);
     printf("weights    %zu tensors, %.2f million numbers (%.2f in the image side), %.2f MB as stored\n", t.tensors,
            (double)t.numbers / 1e6, (double)t.vision / 1e6, (double)t.bytes / 1e6);
     for (size_t i = 0; i < tensors_notes(checkpoint_tensors(c->weights)); i++)

@@ -232,6 +232,8 @@ token_settings checkpoint_texts(const checkpoint *c) {
 
 const tokenizer *checkpoint_tokenizer(checkpoint *c, err *e) {
     if (c->words) return c->words;
+    if (!c->model.config.text.layers)
+        return (void)err_set(e, "%s: it has no text side, or another network's that is not read: pictures only", c->name), NULL;
     c->words = c->merges.data ? tokens_parse(c->merges.data, c->merges.length, &c->model.config, c->name, e)
                               : tokens_open(c->folder, &c->speech, &c->model.config, speaker(c), c->name, e);
     if (c->words) c->model.config.pad = tokens_pad(c->words, &c->model.config);

@@ -107,6 +107,17 @@ static void consider(candidates *c, const char *folder, const char *file) {
 static const char *const WEIGHTS[] = {".safetensors", ".safetensors.index.json", ".bin.index.json", ".bin", ".pt", ".pth",
                                       ".npz", ".gguf", ".onnx", ".msgpack", ".h5", ".ckpt", NULL};
 
+/* Other files of weights in the folder, a sharded model's own left out. */
+static bool list_others(model_files *f, const char *taken, const char *overlay, err *e) {
+    listing l = {0};
+    bool ok = list(f->folder, WEIGHTS, &l, e);
+    for (size_t i = 0; ok && i < l.count; i++)
+        if (strcmp(l.names[i], taken) && strcmp(l.names[i], overlay) && !strstr(l.names[i], "-of-"))
+            add_name(f->others, sizeof f->others, l.names[i]);
+    mem_free(l.names);
+    return ok;
+}
+
 /* overlay: the path of AlphaCLIP's image side that was named; NULL: the folder's, if there is one. */
 static bool find_any(model_files *f, const char *overlay, err *e) {
     listing l = {0};
@@ -119,10 +130,10 @@ static bool find_any(model_files *f, const char *overlay, err *e) {
         return err_set(e, "%s: several models in this folder, name one of them: %s", f->folder, c.several);
     if (c.found == 1 && c.sides > 1 && !overlay)
         return err_set(e, "%s: several image sides of AlphaCLIP in this folder, name one of them: %s", f->folder, c.overlays);
-    if (c.found == 1 && overlay) return strcpy(f->overlay, overlay), model_file_path(f->weights, f->folder, c.weights, e);
+    const char *slash = overlay ? os_last_slash(overlay) : NULL, *side = !overlay ? c.overlay : slash ? slash + 1 : overlay;
     if (c.found == 1)
-        return model_file_path(f->weights, f->folder, c.weights, e) &&
-               (!*c.overlay || model_file_path(f->overlay, f->folder, c.overlay, e));
+        return list_others(f, c.weights, side, e) && model_file_path(f->weights, f->folder, c.weights, e) &&
+               (!*side || model_file_path(f->overlay, f->folder, side, e));
     if (*c.overlay)
         return err_set(e, "%s: %s is AlphaCLIP's image side alone: expected the CLIP that it was trained from beside it",
                        f->folder, c.overlay);
@@ -139,21 +150,11 @@ static bool find_any(model_files *f, const char *overlay, err *e) {
                    b ? HUGGING_FACE : a ? "" : "none of them");
 }
 
-/* Other files of weights in the folder, a sharded model's own left out. */
-static bool list_others(model_files *f, const char *taken, err *e) {
-    listing l = {0};
-    bool ok = list(f->folder, WEIGHTS, &l, e);
-    for (size_t i = 0; ok && i < l.count; i++)
-        if (strcmp(l.names[i], taken) && !strstr(l.names[i], "-of-")) add_name(f->others, sizeof f->others, l.names[i]);
-    mem_free(l.names);
-    return ok;
-}
-
 static bool find_in_folder(model_files *f, err *e) {
     const char *a = first_of(f->folder, OPEN_CLIP_WEIGHTS), *b = first_of(f->folder, HUGGING_FACE_WEIGHTS);
     const char *file = a && beside(f->folder, OPEN_CLIP) ? a : b && beside(f->folder, HUGGING_FACE) ? b : b ? b : a;
     if (!file || !(beside(f->folder, OPEN_CLIP) || beside(f->folder, HUGGING_FACE))) return find_any(f, NULL, e);
-    return list_others(f, file, e) && model_file_path(f->weights, f->folder, file, e);
+    return list_others(f, file, "", e) && model_file_path(f->weights, f->folder, file, e);
 }
 
 /* ---- a file of weights --------------------------------------------------------------------------------------- */

@@ -287,6 +287,9 @@ static void nothing_is_lost(void **state) {
     snprintf(out, sizeof out, "%s", scratch("kept"));
     snprintf(weights, sizeof weights, "%s/open_clip_model.safetensors", out);
     assert_int_equal(run("convert", "-m", model, "-o", out, "--type", "F32", NULL), 0);
+    assert_string_equal(said.err, "");
+    assert_int_equal(run("convert", "-m", model, "-o", out, "--type", "F32", NULL), 0);
+    assert_non_null(strstr(said.err, "is replaced"));
 
     keep(weights); /* onto itself: by its folder, its file, a link */
     snprintf(link, sizeof link, "%s", scratch("link"));
