@@ -4,6 +4,7 @@
 #   make test            every test, ends in "N passed, N failed"
 #   make backends        which BLAS can be had here, and which one is taken
 #   make BLAS=none       our own products instead of OpenBLAS (openblas, cblas, accelerate, none)
+#   make DOUBLE=1        all of it in double: build/openblas-double/maskinv and train
 #   make asan            ./maskinv-asan, with AddressSanitizer and UBSan
 #   make fuzz            ./fuzz-*, libFuzzer targets (needs clang)
 #   make bench           the speed figures, as ratios to this machine's sgemm rate
@@ -76,7 +77,8 @@ LIBS      = $(BLAS_LIBS_$(BLAS)) $(shell $(PKG_CONFIG) --libs libcjson libutf8pr
 VARIANT   = $(BLAS)$(if $(DOUBLE),-double)$(if $(SAN),-$(SAN))
 B         = build/$(VARIANT)
 
-# DOUBLE=1: the core in double, for tests against central differences and PyTorch's float64.
+# DOUBLE=1: the programs in double, whose rounding hides no wrong constant: for tests, and to see what rounding does. They
+# stay in $(B).
 ifdef DOUBLE
 REAL = -DMASKINV_DOUBLE
 endif
@@ -121,20 +123,24 @@ MAINS   = cli/main training/train
 # Of os/ one file alone: the system's that is built for.
 SYSTEM ?= posix
 SOURCES = $(filter-out $(MAINS) $(filter-out os/$(SYSTEM),$(basename $(wildcard os/*.c))),$(basename $(wildcard *.c $(ROOMS:%=%/*.c))))
-# In double: the core, and of what stands above it only what its tests need.
-DOUBLED = $(filter $(CORE) training/contrastive os/% sys/% files/% text/% models/% parts/% pictures/%,$(SOURCES))
-# For other machines without ./train (cross/).
-OBJECTS = $(patsubst %,$(B)/%.o,$(if $(DOUBLE),$(DOUBLED),$(if $(CROSS),$(filter-out training/%,$(SOURCES)),$(SOURCES))))
+# In double without face/, whose numbers are float by contract; for other machines without ./train (cross/).
+OBJECTS = $(patsubst %,$(B)/%.o,$(filter-out $(if $(DOUBLE),face/%) $(if $(CROSS),training/%),$(SOURCES)))
 LIB     = $(B)/libmaskinv.a
 
 PROGRAMS  = maskinv train
 LIBRARIES = $(if $(filter Darwin,$(shell uname -s)),,libmaskinv.a libmaskinv.so.1)
+ifdef DOUBLE
+all: $(PROGRAMS:%=$(B)/%)
+$(PROGRAMS) $(LIBRARIES): always
+	@echo "$@ is float's; DOUBLE=1 makes $(PROGRAMS:%=$(B)/%)" >&2; false
+else
 all: $(PROGRAMS) $(LIBRARIES)
+$(PROGRAMS): %: $(B)/%
+	cp -f $< $@
+$(LIBRARIES): %: $(B)/lib/%
+	cp -f $< $@
+endif
 
-maskinv: $(B)/maskinv
-	cp -f $< $@
-train: $(B)/train
-	cp -f $< $@
 $(B)/maskinv: $(B)/cli/main.o $(LIB)
 	$(call say,link $@)
 	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -167,8 +173,6 @@ $(L)/libmaskinv.a: $(L)/maskinv.o
 	$(Q)$(AR) rcs $@ $<
 $(L)/$(SO): $(L)/maskinv.o
 	$(Q)$(CC) $(SANITIZE) $(LDFLAGS) -shared -Wl,-soname,$(SO) -Wl,--version-script=$(L)/exports.map -o $@ $< $(LIBS)
-libmaskinv.a $(SO): %: $(L)/%
-	cp -f $< $@
 
 # Objects are made again when their flags change (another CC or CFLAGS, a model that appeared). flags.txt does not name what
 # is some file's own: make would hand that on to flags.txt, and what it says would hang on who asks first.

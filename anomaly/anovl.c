@@ -15,8 +15,8 @@ static method two_paths(const clip_model *m) {
     return how;
 }
 
-bool anovl_tokens(const clip_model *m, const float *pixels, size_t side, arena *memory, pool *cores, float *class_token,
-                  float *patches, err *e) {
+bool anovl_tokens(const clip_model *m, const real *pixels, size_t side, arena *memory, pool *cores, real *class_token,
+                  real *patches, err *e) {
     size_t mark = arena_mark(memory), E = m->config.embed;
     method how = two_paths(m);
     explainer x;
@@ -29,18 +29,18 @@ bool anovl_tokens(const clip_model *m, const float *pixels, size_t side, arena *
 }
 
 /* ---- map (11.3) ---------------------------------------------------------------------------------------------- */
-void anovl_shares(const float *rows, size_t n, size_t embed, const float *pair, float *out) {
+void anovl_shares(const real *rows, size_t n, size_t embed, const real *pair, real *out) {
     for (size_t i = 0; i < n; i++) {
         double length = 0, logit = 0;
         for (size_t k = 0; k < embed; k++) {
             double v = (double)rows[i * embed + k];
             length += v * v, logit += v * ((double)pair[embed + k] - (double)pair[k]);
         }
-        out[i] = (float)(1 / (1 + exp(-logit / sqrt(length))));
+        out[i] = (real)(1 / (1 + exp(-logit / sqrt(length))));
     }
 }
 
-static double mean_around(const float *grid, size_t gh, size_t gw, size_t y, size_t x) {
+static double mean_around(const real *grid, size_t gh, size_t gw, size_t y, size_t x) {
     double sum = 0;
     for (size_t k = 0; k < 9; k++) {
         size_t r = y + k / 3, c = x + k % 3; /* one more than it is */
@@ -56,7 +56,7 @@ static void corner_cell(size_t i, size_t n, size_t cells, size_t *low, size_t *h
     *low = (size_t)at, *high = *low + 1 < cells ? *low + 1 : *low, *part = at - floor(at);
 }
 
-void anovl_map(const float *grid, size_t gh, size_t gw, float *map, size_t h, size_t w) {
+void anovl_map(const real *grid, size_t gh, size_t gw, real *map, size_t h, size_t w) {
     for (size_t y = 0; y < h; y++)
         for (size_t x = 0; x < w; x++) {
             size_t r[2], c[2];
@@ -64,7 +64,7 @@ void anovl_map(const float *grid, size_t gh, size_t gw, float *map, size_t h, si
             corner_cell(y, h, gh, &r[0], &r[1], &a), corner_cell(x, w, gw, &c[0], &c[1], &b);
             double up = (1 - b) * mean_around(grid, gh, gw, r[0], c[0]) + b * mean_around(grid, gh, gw, r[0], c[1]);
             double down = (1 - b) * mean_around(grid, gh, gw, r[1], c[0]) + b * mean_around(grid, gh, gw, r[1], c[1]);
-            map[y * w + x] = (float)((1 - a) * up + a * down);
+            map[y * w + x] = (real)((1 - a) * up + a * down);
         }
 }
 
@@ -76,7 +76,7 @@ static double reflected(double x, double span) {
 }
 
 /* Output (x, y) in -1..1, corner pixels at +-1, samples input m (x, y, 1), bilinear. */
-static void warp(const float *in, size_t side, const double m[6], float *out) {
+static void warp(const real *in, size_t side, const double m[6], real *out) {
     double span = (double)(side - 1);
     for (size_t i = 0; i < side * side; i++) {
         double x = 2 * (double)(i % side) / span - 1, y = 2 * (double)(i / side) / span - 1;
@@ -85,10 +85,10 @@ static void warp(const float *in, size_t side, const double m[6], float *out) {
         size_t c = (size_t)u, r = (size_t)v, right = c + 1 < side ? c + 1 : c, below = r + 1 < side ? r + 1 : r;
         double a = u - floor(u), b = v - floor(v);
         for (size_t k = 0; k < 3; k++) {
-            const float *p = in + k * side * side;
+            const real *p = in + k * side * side;
             double up = (1 - a) * (double)p[r * side + c] + a * (double)p[r * side + right];
             double down = (1 - a) * (double)p[below * side + c] + a * (double)p[below * side + right];
-            out[k * side * side + i] = (float)((1 - b) * up + b * down);
+            out[k * side * side + i] = (real)((1 - b) * up + b * down);
         }
     }
 }
@@ -101,7 +101,7 @@ static size_t turned(size_t turns, size_t y, size_t x, size_t side) {
                                                                                             : (last - x) * side + y;
 }
 
-void anovl_view(const float *pixels, size_t side, size_t k, float *out) {
+void anovl_view(const real *pixels, size_t side, size_t k, real *out) {
     size_t plane = side * side;
     if (k == 0) {
         memcpy(out, pixels, 3 * plane * sizeof *out);
@@ -114,7 +114,7 @@ void anovl_view(const float *pixels, size_t side, size_t k, float *out) {
     } else if (k == 18) { /* grey */
         for (size_t i = 0; i < plane; i++)
             out[i] = out[plane + i] = out[2 * plane + i] =
-                (float)(.299 * (double)pixels[i] + .587 * (double)pixels[plane + i] + .114 * (double)pixels[2 * plane + i]);
+                (real)(.299 * (double)pixels[i] + .587 * (double)pixels[plane + i] + .114 * (double)pixels[2 * plane + i]);
     } else { /* mirrored, or turned by quarters */
         for (size_t i = 0; i < 3 * plane; i++)
             out[i] = pixels[i / plane * plane + turned(k == 17 ? 0 : k - 18, i % plane / side, i % side, side)];
@@ -130,8 +130,8 @@ typedef struct {
     pool *cores;
     err *e;
     size_t E, patches, tiles;
-    float *pixels, *seen; /* [tiles,3,side,side], [3,side,side] */
-    float *class_token, *x;
+    real *pixels, *seen; /* [tiles,3,side,side], [3,side,side] */
+    real *class_token, *x;
 } work;
 
 static bool no_room(work *w) { return err_set(w->e, "--memory: %zu bytes are too little for the picture", w->memory->size); }
@@ -142,9 +142,9 @@ static bool score(work *w, double *out) {
     double sum = 0;
     for (size_t i = 0; i < w->tiles; i++)
         for (size_t k = 0; k < views; k++) {
-            float share;
+            real share;
             anovl_view(w->pixels + i * numbers, w->o->side, k, w->seen);
-            float *patches = k ? NULL : w->x + i * w->patches * w->E;
+            real *patches = k ? NULL : w->x + i * w->patches * w->E;
             size_t mark = arena_mark(w->memory);
             if (!patches && !(patches = arena_alloc(w->memory, w->patches * w->E, sizeof *patches))) return no_room(w);
             if (!anovl_tokens(w->m, w->seen, w->o->side, w->memory, w->cores, w->class_token, patches, w->e)) return false;
@@ -157,11 +157,11 @@ static bool score(work *w, double *out) {
 }
 
 /* Standard normal numbers in pairs (Box and Muller). */
-static void draw_noise(rng *r, float *out, size_t n, double deviation) {
+static void draw_noise(rng *r, real *out, size_t n, double deviation) {
     for (size_t i = 0; i < n; i += 2) {
         double length = sqrt(-2 * log(1 - (double)rng_unit(r))), angle = 4 * half_pi * (double)rng_unit(r);
-        out[i] = (float)(deviation * length * cos(angle));
-        if (i + 1 < n) out[i + 1] = (float)(deviation * length * sin(angle));
+        out[i] = (real)(deviation * length * cos(angle));
+        if (i + 1 < n) out[i + 1] = (real)(deviation * length * sin(angle));
     }
 }
 
@@ -171,7 +171,7 @@ static bool adapt(work *w, const anovl_result *r) {
                        w->o->side, r->shift};
     rng random = rng_start(w->o->seed, 0xA40);
     float bound = 1 / sqrtf((float)w->E);
-    float *W = arena_alloc(w->memory, rows * w->E, sizeof *W), *b = arena_alloc(w->memory, rows, sizeof *b),
+    real *W = arena_alloc(w->memory, rows * w->E, sizeof *W), *b = arena_alloc(w->memory, rows, sizeof *b),
           *noise = arena_alloc(w->memory, steps * n, sizeof *noise), *out = arena_alloc(w->memory, n, sizeof *out);
     if (!W || !b || !noise || !out) return no_room(w);
     for (size_t i = 0; i < rows * w->E; i++) W[i] = rng_range(&random, -bound, bound);
@@ -185,7 +185,7 @@ static bool adapt(work *w, const anovl_result *r) {
 }
 
 /* Columns first.. of pixels [3,h,w] (upright: rows), as a square [3,side,side]. */
-static void cut_tile(const float *pixels, size_t h, size_t w, size_t side, size_t first, bool upright, float *out) {
+static void cut_tile(const real *pixels, size_t h, size_t w, size_t side, size_t first, bool upright, real *out) {
     for (size_t i = 0; i < 3 * side * side; i++) {
         size_t y = i / side % side, x = i % side;
         out[i] = pixels[i / (side * side) * h * w + (y + (upright ? first : 0)) * w + x + (upright ? 0 : first)];
@@ -206,7 +206,7 @@ static bool take_pixels(work *w, const picture *photo, anovl_result *r) {
         *(r->upright ? &high : &wide) = across;
         r->shift = across - side;
     }
-    float *all = pixels_bilinear(photo, wide, high, c->mean, c->std, w->e);
+    real *all = pixels_bilinear(photo, wide, high, c->mean, c->std, w->e);
     if (!all) return false;
     w->pixels = arena_alloc(w->memory, w->tiles * numbers, sizeof *w->pixels);
     for (size_t i = 0; w->pixels && i < w->tiles; i++)
@@ -216,7 +216,7 @@ static bool take_pixels(work *w, const picture *photo, anovl_result *r) {
 }
 
 /* Tiles one below the other are the same problem with the picture turned over its diagonal. */
-static void swap_axes(float *x, size_t gh, size_t gw, size_t E, float *room) {
+static void swap_axes(real *x, size_t gh, size_t gw, size_t E, real *room) {
     for (size_t i = 0; i < gh * gw; i++) memcpy(room + (i % gw * gh + i / gw) * E, x + i * E, E * sizeof *x);
     memcpy(x, room, gh * gw * E * sizeof *x);
 }
@@ -228,9 +228,9 @@ static bool measure(work *w, const picture *photo, anovl_result *r) {
     w->patches = r->gh * r->gw;
     if (!take_pixels(w, photo, r)) return false;
     size_t each = w->patches * w->E;
-    w->seen = arena_alloc(w->memory, numbers, sizeof(float)), w->class_token = arena_alloc(w->memory, w->E, sizeof(float)),
-    w->x = arena_alloc(w->memory, w->tiles * each, sizeof(float));
-    float *room = arena_alloc(w->memory, each, sizeof(float));
+    w->seen = arena_alloc(w->memory, numbers, sizeof(real)), w->class_token = arena_alloc(w->memory, w->E, sizeof(real)),
+    w->x = arena_alloc(w->memory, w->tiles * each, sizeof(real));
+    real *room = arena_alloc(w->memory, each, sizeof(real));
     r->grid = mem_alloc(w->tiles * w->patches, sizeof *r->grid);
     if (!w->seen || !w->class_token || !w->x || !room || !r->grid) return no_room(w);
     bool turn = w->tiles > 1 && r->upright;
@@ -258,11 +258,11 @@ void anovl_sides(const anovl_result *r, size_t *h, size_t *w) {
 }
 
 /* Two tiles: pixel by pixel, the mean where both lie. */
-bool anovl_whole_map(const anovl_result *r, float *out) {
+bool anovl_whole_map(const anovl_result *r, real *out) {
     size_t side = r->side, h, w;
     anovl_sides(r, &h, &w);
     if (h == side && w == side && !r->shift) return anovl_map(r->grid, r->gh, r->gw, out, side, side), true;
-    float *tile = mem_alloc(2 * side * side, sizeof *tile);
+    real *tile = mem_alloc(2 * side * side, sizeof *tile);
     if (!tile) return false;
     for (size_t i = 0; i < 2; i++) anovl_map(r->grid + i * r->gh * r->gw, r->gh, r->gw, tile + i * side * side, side, side);
     for (size_t i = 0; i < h * w; i++) {
@@ -274,7 +274,7 @@ bool anovl_whole_map(const anovl_result *r, float *out) {
             size_t at = r->upright ? (along - first) * side + over : over * side + along - first;
             sum += (double)tile[k * side * side + at], n += 1;
         }
-        out[i] = (float)(sum / n);
+        out[i] = (real)(sum / n);
     }
     mem_free(tile);
     return true;

@@ -13,17 +13,17 @@ typedef struct {
 
 /* ---- enlarging, corners aligned, as matrices ------------------------------------------------------------- */
 /* Row i of n taken from `cells` of them: cell c's weight. */
-static float corner_weight(size_t i, size_t n, size_t c, size_t cells) {
+static real corner_weight(size_t i, size_t n, size_t c, size_t cells) {
     double at = n > 1 ? (double)i * (double)(cells - 1) / (double)(n - 1) : 0, away = fabs(at - (double)c);
-    return away < 1 ? (float)(1 - away) : 0;
+    return away < 1 ? (real)(1 - away) : 0;
 }
 
 /* Tile `which` of two in a row of side + shift pixels: where both lie, each counts by half. */
-static float tile_weight(const anovl_problem *p, size_t which, size_t i, size_t c) {
+static real tile_weight(const anovl_problem *p, size_t which, size_t i, size_t c) {
     size_t first = which * p->shift;
     if (i < first || i >= first + p->side) return 0;
     bool both = i >= p->shift && i < p->side;
-    return corner_weight(i - first, p->side, c, p->gw) * (both ? 0.5f : 1);
+    return corner_weight(i - first, p->side, c, p->gw) * (both ? (real).5 : 1);
 }
 
 static bool make_matrices(fitting *f) {
@@ -51,7 +51,7 @@ static ag_tensor *adapted(fitting *f, ag_tensor *x) {
 }
 
 /* Logit of "anomalous" against "normal" for each patch, or of two tiles for each pixel. */
-static ag_tensor *field(fitting *f, const float *x) {
+static ag_tensor *field(fitting *f, const real *x) {
     const anovl_problem *p = f->p;
     ag_tape *t = &f->tape;
     size_t n = p->patches;
@@ -82,7 +82,7 @@ static ag_tensor *loss_of(fitting *f, ag_tensor *d, ag_tensor *noisy) {
 
 /* ---- AdamW, as PyTorch has it ------------------------------------------------------------------------------------ */
 typedef struct {
-    float *value;
+    real *value;
     double *m, *v;
     size_t n;
 } parameter;
@@ -93,18 +93,18 @@ static void step(parameter *p, const real *g, size_t t) {
     for (size_t i = 0; i < p->n; i++) {
         double d = (double)g[i];
         p->m[i] = b1 * p->m[i] + (1 - b1) * d, p->v[i] = b2 * p->v[i] + (1 - b2) * d * d;
-        p->value[i] = (float)((double)p->value[i] * (1 - lr * decay) - lr * (p->m[i] / c1) / (sqrt(p->v[i] / c2) + eps));
+        p->value[i] = (real)((double)p->value[i] * (1 - lr * decay) - lr * (p->m[i] / c1) / (sqrt(p->v[i] / c2) + eps));
     }
 }
 
 /* ---- together --------------------------------------------------------------------------------------------------- */
-static bool fitting_open(fitting *f, const anovl_problem *p, const float *W, const float *b, arena *memory, pool *cores) {
+static bool fitting_open(fitting *f, const anovl_problem *p, const real *W, const real *b, arena *memory, pool *cores) {
     memset(f, 0, sizeof *f);
     f->p = p;
     if (!ag_tape_init(&f->tape, memory, cores, 512)) return false;
     ag_tape *t = &f->tape;
-    f->W = ag_leaf(t, (float *)(uintptr_t)W, NULL, 1, p->rows, p->embed);
-    f->b = ag_leaf(t, (float *)(uintptr_t)b, NULL, 1, 1, p->rows);
+    f->W = ag_leaf(t, (real *)(uintptr_t)W, NULL, 1, p->rows, p->embed);
+    f->b = ag_leaf(t, (real *)(uintptr_t)b, NULL, 1, 1, p->rows);
     f->texts = p->texts ? ag_constant(t, p->texts, 1, p->rows, p->embed) : NULL;
     f->towards = ag_new(t, 1, 1, p->embed);
     if (!f->W || !f->b || !f->towards || (p->texts && !f->texts)) return false;
@@ -112,7 +112,7 @@ static bool fitting_open(fitting *f, const anovl_problem *p, const float *W, con
     return make_matrices(f);
 }
 
-static bool fit(fitting *f, parameter each[2], const float *noise, size_t steps, float *noisy, float *losses) {
+static bool fit(fitting *f, parameter each[2], const real *noise, size_t steps, real *noisy, real *losses) {
     const anovl_problem *p = f->p;
     size_t n = p->tiles * p->patches * p->embed;
     for (size_t s = 0; s < steps; s++) {
@@ -127,12 +127,12 @@ static bool fit(fitting *f, parameter each[2], const float *noise, size_t steps,
     return true;
 }
 
-bool anovl_adapt(const anovl_problem *p, float *W, float *b, const float *noise, size_t steps, arena *memory, pool *cores,
-                 float *losses, err *e) {
+bool anovl_adapt(const anovl_problem *p, real *W, real *b, const real *noise, size_t steps, arena *memory, pool *cores,
+                 real *losses, err *e) {
     size_t mark = arena_mark(memory), many = p->rows * p->embed, n = p->tiles * p->patches * p->embed;
     fitting f;
     double *moments = arena_alloc(memory, 2 * (many + p->rows), sizeof *moments);
-    float *noisy = arena_alloc(memory, n, sizeof *noisy);
+    real *noisy = arena_alloc(memory, n, sizeof *noisy);
     if (!moments || !noisy) return err_set(e, "--memory: %zu bytes are too little for the adapter", memory->size);
     memset(moments, 0, 2 * (many + p->rows) * sizeof *moments);
     parameter each[2] = {{W, moments, moments + many, many}, {b, moments + 2 * many, moments + 2 * many + p->rows, p->rows}};
@@ -142,7 +142,7 @@ bool anovl_adapt(const anovl_problem *p, float *W, float *b, const float *noise,
     return ok;
 }
 
-bool anovl_adapted(const anovl_problem *p, const float *W, const float *b, arena *memory, pool *cores, float *out, err *e) {
+bool anovl_adapted(const anovl_problem *p, const real *W, const real *b, arena *memory, pool *cores, real *out, err *e) {
     size_t mark = arena_mark(memory), rows = p->tiles * p->patches;
     fitting f;
     ag_tensor *a = NULL;

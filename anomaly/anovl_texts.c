@@ -61,15 +61,15 @@ void anovl_sentence(const char *name, size_t i, char *out, size_t size) {
     fill(frames[frame % FRAMES], kinds_of(spelt)[frame / FRAMES], named, out, size);
 }
 
-bool anovl_texts_of(const float *raw, size_t count, size_t embed, anovl_texts *t, err *e) {
-    *t = (anovl_texts){.pair = mem_alloc(2 * embed, sizeof(float)), .all = mem_alloc(count, embed * sizeof(float)), .count = count};
+bool anovl_texts_of(const real *raw, size_t count, size_t embed, anovl_texts *t, err *e) {
+    *t = (anovl_texts){.pair = mem_alloc(2 * embed, sizeof(real)), .all = mem_alloc(count, embed * sizeof(real)), .count = count};
     if (!t->pair || !t->all) return err_set(e, "no memory for %zu texts", count);
-    memcpy(t->all, raw, count * embed * sizeof(float));
+    memcpy(t->all, raw, count * embed * sizeof(real));
     for (size_t s = 0; s < 2; s++) { /* (11.2): the mean of the raw ones */
         for (size_t k = 0; k < embed; k++) {
             double sum = 0;
             for (size_t i = 0; i < count / 2; i++) sum += (double)raw[(s * (count / 2) + i) * embed + k];
-            t->pair[s * embed + k] = (float)(sum / (double)(count / 2));
+            t->pair[s * embed + k] = (real)(sum / (double)(count / 2));
         }
         if (!(unit(t->pair + s * embed, embed) > 0)) return err_set(e, "the texts' mean has no direction");
     }
@@ -83,7 +83,7 @@ bool anovl_texts_make(checkpoint *weights, const char *name, arena *memory, pool
     size_t embed = checkpoint_model(weights)->config.embed;
     char *room = mem_alloc(COUNT, LONGEST);
     const char **texts = mem_alloc(COUNT, sizeof *texts);
-    float *raw = mem_alloc(COUNT, embed * sizeof *raw);
+    real *raw = mem_alloc(COUNT, embed * sizeof *raw);
     *t = (anovl_texts){0};
     bool ok = (room && texts && raw) || err_set(e, "no memory for the texts");
     for (size_t i = 0; ok && i < COUNT; i++) anovl_sentence(name, i, room + i * LONGEST, LONGEST), texts[i] = room + i * LONGEST;

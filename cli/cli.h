@@ -67,7 +67,7 @@ typedef struct {
     const char *side_from, *layers_from; /* "--size", "the model's config"... */
     const char **templates; /* those that the texts stood in, till the end; NULL: they stood alone */
     size_t template_count;
-    float *usual; /* cli_usual's */
+    real *usual; /* cli_usual's */
     bool asked_usual;
     const char *command_line; /* its part without the version */
     double progress_since;    /* for the time that is left: when this job began, with how much done, of how much */
@@ -137,11 +137,11 @@ bool cli_say_text(cli *c, const tokenizer *tokens, const char *text, const char 
 /* Names, once, words of texts that the built-in model was never trained on. */
 void cli_say_words(cli *c, const char *const *texts, size_t count);
 /* texts_usual's embedding in *out, made once and kept; what it says of a model without a tokenizer is warned of. */
-bool cli_usual(cli *c, const float **out);
+bool cli_usual(cli *c, const real **out);
 /* Unit embeddings [count, E] of texts within templates, in *out (mem_free it). */
-bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out);
+bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, real **out);
 /* The texts of the flags, [texts, E] in *out (mem_free it); NULL where there are none. */
-bool cli_texts(cli *c, const text_options *o, float **out);
+bool cli_texts(cli *c, const text_options *o, real **out);
 
 /* ---- the program ---------------------------------------------------------------------------------- */
 int cli_main(int argc, char **argv);

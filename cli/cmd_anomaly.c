@@ -78,16 +78,16 @@ static bool path_for(job *j, size_t i, const char *ending, char path[4096]) {
 }
 
 /* The map as it is, and over the picture from its lowest value to its highest. */
-static bool write_map(job *j, size_t i, const picture *photo, float *map, size_t h, size_t w) {
+static bool write_map(job *j, size_t i, const picture *photo, real *map, size_t h, size_t w) {
     char path[4096];
-    float low = map[0], high = map[0];
+    real low = map[0], high = map[0];
     if (!path_for(j, i, "npy", path) || !npy_write(path, map, (size_t[]){h, w}, 2, &j->c.e) || !path_for(j, i, "png", path)) return false;
-    for (size_t k = 0; k < h * w; k++) low = fminf(low, map[k]), high = fmaxf(high, map[k]);
+    for (size_t k = 0; k < h * w; k++) low = (real)fmin((double)low, (double)map[k]), high = (real)fmax((double)high, (double)map[k]);
     for (size_t k = 0; k < h * w; k++) map[k] = high > low ? (map[k] - low) / (high - low) : 0;
     return overlay_write(path, photo, map, h, w, NULL, &j->c.e);
 }
 
-static void say_picture(job *j, size_t i, const anovl_result *r, const float *map, size_t h, size_t w) {
+static void say_picture(job *j, size_t i, const anovl_result *r, const real *map, size_t h, size_t w) {
     size_t peak = 0;
     double sum = 0;
     for (size_t k = 0; k < h * w; k++) peak = map[k] > map[peak] ? k : peak, sum += (double)map[k];
@@ -107,7 +107,7 @@ static bool judge(job *j, size_t i) {
     bool ok = picture_read(j->o.images.item[i], &photo, &j->c.e) &&
               anovl_measure(j->c.model, &j->texts, &photo, &j->how, &j->c.memory, j->c.cores, &r, &j->c.e);
     anovl_sides(&r, &h, &w);
-    float *map = ok ? mem_alloc(h * w, sizeof *map) : NULL;
+    real *map = ok ? mem_alloc(h * w, sizeof *map) : NULL;
     if (ok && !(map && anovl_whole_map(&r, map))) ok = err_set(&j->c.e, "%s: no memory for its map", j->o.images.item[i]);
     if (ok) say_picture(j, i, &r, map, h, w);
     ok = ok && (!j->o.out || write_map(j, i, &photo, map, h, w));

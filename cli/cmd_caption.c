@@ -65,7 +65,7 @@ typedef struct {
     options o;
     region_embedder how;
     captioner *says;
-    float *vectors; /* [SCENE_MOST_OBJECTS or masks, E] */
+    real *vectors; /* [SCENE_MOST_OBJECTS or masks, E] */
 } job;
 
 /* ---- regions ----------------------------------------------------------------------------------------------- */
@@ -76,7 +76,7 @@ static bool picture_length(job *j, const picture *photo, double *length) {
     region_embedder whole = j->how;
     mask_image none = {0};
     size_t E = j->c.model->config.embed;
-    float *z = mem_alloc(E, sizeof *z);
+    real *z = mem_alloc(E, sizeof *z);
     whole.method = region_method_find("cls");
     bool ok = (z || err_set(&j->c.e, "no memory for an embedding")) && embed_regions(&whole, photo, no_mask, &none, 1, z);
     *length = ok ? sqrt((double)k_dot(z, z, E)) : 0;
@@ -85,12 +85,12 @@ static bool picture_length(job *j, const picture *photo, double *length) {
 }
 
 /* (12.6)  e |c|/|e|, where the captioner reads lengths and e is no picture's embedding */
-static void set_length(float *e, size_t E, double length) {
+static void set_length(real *e, size_t E, double length) {
     double own = sqrt((double)k_dot(e, e, E));
-    for (size_t i = 0; own > 0 && i < E; i++) e[i] = (float)((double)e[i] * length / own);
+    for (size_t i = 0; own > 0 && i < E; i++) e[i] = (real)((double)e[i] * length / own);
 }
 
-static bool tell(job *j, const float *embedding, captioner_said *said) {
+static bool tell(job *j, const real *embedding, captioner_said *said) {
     captioner_way way = {j->o.beams, j->o.most};
     return captioner_say(j->says, embedding, &way, &j->c.memory, j->c.cores, said, &j->c.e);
 }
@@ -156,7 +156,7 @@ static bool tell_regions(job *j) {
 
 /* ---- CoCa: its decoder reads the picture's tokens (MODEL.md 1.26) ------------------------------------------- */
 /* The picture as the model's own files say it, through the tower, to what the decoder looks at. */
-static ag_tensor *coca_image(ag_tape *t, const clip_model *m, const float *pixels, size_t side) {
+static ag_tensor *coca_image(ag_tape *t, const clip_model *m, const real *pixels, size_t side) {
     size_t gh, gw;
     if (!clip_grid(&m->config, side, side, &gh, &gw)) return NULL;
     clip_run run = clip_image_run(t, m, gh, gw);
@@ -164,7 +164,7 @@ static ag_tensor *coca_image(ag_tape *t, const clip_model *m, const float *pixel
     return clip_caption_image(t, m, clip_blocks(t, &run, m->blocks, x, 0, m->config.vision.layers));
 }
 
-static bool coca_say(job *j, const float *pixels, size_t side, uint32_t *ids, size_t *count) {
+static bool coca_say(job *j, const real *pixels, size_t side, uint32_t *ids, size_t *count) {
     const clip_model *m = j->c.model;
     clip_caption_options o = clip_caption_defaults(&m->config);
     ag_tape t;
@@ -188,7 +188,7 @@ static bool tell_coca(job *j) {
     if (!checkpoint_check_side(c->weights, CHECK_TEXT, &c->e) || !cli_side(c, j->o.size, 1, &side) ||
         !picture_read(j->o.region.image, &photo, &c->e))
         return false;
-    float *pixels = j->o.squash ? pixels_squash(&photo, side, m->mean, m->std, &c->e) : pixels_own(&photo, side, m, &c->e);
+    real *pixels = j->o.squash ? pixels_squash(&photo, side, m->mean, m->std, &c->e) : pixels_own(&photo, side, m, &c->e);
     picture_free(&photo);
     bool ok = pixels && coca_say(j, pixels, side, ids, &count) && (j->o.ids || (said = tokenizer_decode(words, ids, count, &c->e)));
     if (said) captioner_line(said, line, sizeof line);

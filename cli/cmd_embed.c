@@ -52,13 +52,13 @@ const command embed_command = {
 
 /* ---- pictures with regions (AlphaCLIP), one by one ---------------------------------------------------- */
 /* With a region the picture is squashed too: the plane is the mask squashed (MODEL.md 1.15). */
-static bool embed_region(cli *c, const char *path, const char *mask, size_t side, float *out) {
+static bool embed_region(cli *c, const char *path, const char *mask, size_t side, real *out) {
     const clip_config *config = &c->model->config;
     picture p;
-    float *alpha = NULL;
+    real *alpha = NULL;
     if (!picture_read(path, &p, &c->e)) return false;
     if (!inputs_alpha(c, mask, path, &p, side, &alpha)) return picture_free(&p), false;
-    float *pixels = pixels_squash(&p, side, config->mean, config->std, &c->e);
+    real *pixels = pixels_squash(&p, side, config->mean, config->std, &c->e);
     picture_free(&p);
     fault f = {0};
     bool ok = pixels && (clip_image_embed(c->model, pixels, alpha, side, side, &c->memory, c->cores, out, &f) || cli_fault(c, &f));
@@ -99,7 +99,7 @@ static bool parse_ids(cli *c, const char *text, uint32_t *ids, size_t most, size
     }
 }
 
-static bool embed_ids(cli *c, const char *text, float *out) {
+static bool embed_ids(cli *c, const char *text, real *out) {
     size_t most = c->model->config.context, count;
     if (!c->model->config.text.layers) return err_set(&c->e, "--ids: the model has no text side that is read: pictures only");
     uint32_t *ids = mem_alloc(most, sizeof *ids);
@@ -128,7 +128,7 @@ static bool embed_texts(cli *c, embedded *out) {
     size_t E = out->list->embed, most = out->list->count < CHUNK ? out->list->count : CHUNK, next = 0;
     const char **texts = tokens ? mem_alloc(most, sizeof *texts) : NULL;
     size_t *at = texts ? mem_alloc(most, sizeof *at) : NULL;
-    float *rows = at ? mem_alloc(most, E * sizeof *rows) : NULL;
+    real *rows = at ? mem_alloc(most, E * sizeof *rows) : NULL;
     bool ok = rows || (tokens && err_set(&c->e, "no memory for %zu texts", most));
     for (size_t count = 1; ok && count;) {
         for (count = 0; next < out->list->count && count < most; next++)

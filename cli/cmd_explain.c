@@ -83,11 +83,11 @@ typedef struct {
     size_t side, count;
     const method *methods[METHODS_MOST];
     size_t method_count;
-    float *pixels;       /* [3,side,side] */
-    float *alpha;        /* [side,side] of --mask; NULL: none */
-    float *rows;         /* [count,E] unit: the texts, or the embeddings */
-    float *own_rows[2];  /* the same in the 80 or 85 templates of methods that have their own (OWN), unless told otherwise */
-    float *empty;        /* [E] the empty text, for Surgery of one text; NULL: not to be had, no_empty says why */
+    real *pixels;       /* [3,side,side] */
+    real *alpha;        /* [side,side] of --mask; NULL: none */
+    real *rows;         /* [count,E] unit: the texts, or the embeddings */
+    real *own_rows[2];  /* the same in the 80 or 85 templates of methods that have their own (OWN), unless told otherwise */
+    real *empty;        /* [E] the empty text, for Surgery of one text; NULL: not to be had, no_empty says why */
     err no_empty;
     const char **names;  /* [count] */
     char (*numbers)[32]; /* names of embeddings */
@@ -162,7 +162,7 @@ static bool read_embeddings(job *j) {
     npy_free(&a);
     if (!j->rows) return err_set(&j->c.e, "%s: no memory for %zu rows", path, j->count);
     for (size_t i = 0; i < j->count; i++) {
-        float length = unit(j->rows + i * embed, embed);
+        real length = unit(j->rows + i * embed, embed);
         if (!(isfinite(length) && length > 0))
             return err_set(&j->c.e, "%s: row %zu is of length %g, a direction expected", path, i, (double)length);
     }
@@ -271,7 +271,7 @@ static bool add_to_sheet(job *j, const run *r, size_t i, bool flat) {
 static bool open_pamr_there(job *j, pamr *refine) {
     size_t w = j->photo.width, h = j->photo.height, side = j->side * j->side;
     fault f = {0};
-    float *guide = mem_alloc(3 * w, h * sizeof *guide);
+    real *guide = mem_alloc(3 * w, h * sizeof *guide);
     if (!guide) return err_set(&j->c.e, "no memory for PAMR of %zu x %zu pixels", w, h);
     for (size_t c = 0; c < 3; c++) map_resize(j->pixels + c * side, j->side, j->side, guide + c * w * h, h, w);
     bool ok = pamr_open(refine, guide, 3, h, w, j->dilations, j->dilation_count, 1, &j->c.memory, j->c.cores, &f);
@@ -283,7 +283,7 @@ static bool open_pamr_there(job *j, pamr *refine) {
 static bool write_argmax(job *j, const run *r) {
     size_t w = j->photo.width, h = j->photo.height, n = w * h;
     unsigned char palette[CLASS_MOST][3], *index = mem_alloc(n, 1);
-    float *here = mem_alloc(n, sizeof *here), *best = mem_alloc(n, sizeof *best);
+    real *here = mem_alloc(n, sizeof *here), *best = mem_alloc(n, sizeof *best);
     char path[4096];
     pamr refine;
     bool ok = index && here && best;
@@ -372,7 +372,7 @@ static bool write_grids(job *j, const run *r) {
 }
 
 /* The texts' rows for this method. */
-static const float *rows_of(const job *j, const method *how) {
+static const real *rows_of(const job *j, const method *how) {
     for (size_t i = 0; i < 2; i++)
         if (how->templates == OWN[i] && j->own_rows[i]) return j->own_rows[i];
     return j->rows;
@@ -401,7 +401,7 @@ static bool open_run(job *j, run *r) {
     size_t blocks = r->how->family == FAMILY_LEGRAD ? j->o.layers : r->how->free ? j->o.blocks : 0;
     method_settings settings = method_defaults();
     cli_method_settings(&j->o.method_flags, &settings);
-    const float *usual = NULL;
+    const real *usual = NULL;
     if (r->how->family == FAMILY_LEGRAD && !cli_usual(&j->c, &usual)) return false;
     const method_options with = {.blocks = blocks, .settings = &settings, .usual = usual, .alpha = j->alpha};
     bool ok = !(r->how->together && j->no_empty.text[0]) &&

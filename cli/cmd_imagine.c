@@ -72,11 +72,11 @@ typedef struct {
     const float *bank_z; /* [bank_count, E] unit */
     const unsigned char *bank_pixels;
     size_t bank_count;
-    float *vectors; /* [regions, E] */
+    real *vectors; /* [regions, E] */
 } job;
 
 /* ---- a picture for an embedding ------------------------------------------------------------------------------ */
-static void nearest(const job *j, const float *embedding, unsigned char *rgb) {
+static void nearest(const job *j, const real *embedding, unsigned char *rgb) {
     size_t E = j->c.model->config.embed, side = generator_side(j->draws), best = 0;
     double most = -INFINITY;
     for (size_t i = 0; i < j->bank_count; i++) {
@@ -87,7 +87,7 @@ static void nearest(const job *j, const float *embedding, unsigned char *rgb) {
     memcpy(rgb, j->bank_pixels + best * 3 * side * side, 3 * side * side);
 }
 
-static bool draw(job *j, const float *embedding, size_t n, picture *out) {
+static bool draw(job *j, const real *embedding, size_t n, picture *out) {
     generator_way how = {j->o.steps, j->o.guidance, j->o.seed + n};
     if (!picture_new(generator_side(j->draws), generator_side(j->draws), out, &j->c.e)) return false;
     if (!j->bank) return generator_draw(j->draws, embedding, &how, &j->c.memory, j->c.cores, out->rgb, &j->c.e);
@@ -121,7 +121,7 @@ static bool tile(picture *page, const picture *p, long x, long y, const char *ti
 }
 
 /* The region's pictures beside each other: by the class token, by the method. */
-static bool row_of(job *j, picture *page, long y, const char *name, const float *before, const float *after) {
+static bool row_of(job *j, picture *page, long y, const char *name, const real *before, const real *after) {
     picture a = {0}, b = {0};
     char title[300];
     bool ok = draw(j, before, 0, &a) && draw(j, after, 0, &b);
@@ -167,14 +167,15 @@ static bool export_vectors(job *j, size_t count) {
     if (!ag_tape_init(&t, &j->c.memory, j->c.cores, 1)) return cli_fault(&j->c, &t.fault);
     t.recording = false;
     real *pixels = arena_alloc(&j->c.memory, 3 * side * side, sizeof *pixels);
-    float *none = arena_alloc(&j->c.memory, E, sizeof *none);
-    if (!pixels || !none || !clip_grid(m, side, side, &gh, &gw)) return err_set(&j->c.e, "no memory for a picture of side %zu", side);
+    float *rows = arena_alloc(&j->c.memory, count + 1, E * sizeof *rows);
+    if (!pixels || !rows || !clip_grid(m, side, side, &gh, &gw)) return err_set(&j->c.e, "no memory for a picture of side %zu", side);
     memset(pixels, 0, 3 * side * side * sizeof *pixels);
     ag_tensor *z = clip_image(&t, j->c.model, clip_patches(&t, j->c.model, pixels, side, side), gh, gw);
     if (!z) return cli_fault(&j->c, &t.fault);
-    for (size_t k = 0; k < E; k++) none[k] = (float)z->data[k];
-    st_tensor out[] = {{"image_embeds", "F32", {count, E}, 2, (const unsigned char *)j->vectors, count * E * sizeof(float)},
-                       {"negative_image_embeds", "F32", {1, E}, 2, (const unsigned char *)none, E * sizeof(float)}};
+    for (size_t k = 0; k < count * E; k++) rows[k] = (float)j->vectors[k];
+    for (size_t k = 0; k < E; k++) rows[count * E + k] = (float)z->data[k];
+    st_tensor out[] = {{"image_embeds", "F32", {count, E}, 2, (const unsigned char *)rows, count * E * sizeof *rows},
+                       {"negative_image_embeds", "F32", {1, E}, 2, (const unsigned char *)(rows + count * E), E * sizeof *rows}};
     bool ok = st_write(j->o.export, out, 2, NULL, &j->c.e);
     arena_reset(&j->c.memory, mark);
     if (ok && E != 1280)

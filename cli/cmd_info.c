@@ -125,9 +125,9 @@ static void print_memory(const clip_config *c, size_t side) {
     const clip_tower *t = clip_has_pooler(c) ? &c->pooler : &c->vision;
     double n = (double)(clip_first(c) + side / c->patch * (side / c->patch)), rows = clip_has_pooler(c) ? 1 : n;
     double heads = (double)t->heads, width = (double)t->width, mlp = (double)t->mlp;
-    double own = clip_has_pooler(c) ? n * width + 2 * mlp : n * (2 * mlp + 2 * width);
+    double each = sizeof(real), own = clip_has_pooler(c) ? n * width + 2 * mlp : n * (2 * mlp + 2 * width);
     printf("at %zu     %.0f tokens; an explained layer keeps %.1f MB factored, %.1f MB decomposed (dz/dA)\n", side, n,
-           (4 * own + 2 * heads * rows * n) / 1e6, 4 * (double)c->embed * heads * rows * n / 1e6);
+           (each * own + 2 * heads * rows * n) / 1e6, each * (double)c->embed * heads * rows * n / 1e6);
 }
 
 static void print_invert(const clip_config *c) {

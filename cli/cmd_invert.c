@@ -7,6 +7,7 @@
 #include "maskinv.h"
 #include "methods.h"
 #include "cli/inputs.h"
+#include "files/longtext.h"
 #include "os/os.h"
 #include "pictures/sheet.h"
 #include "cli/trace.h"
@@ -72,7 +73,7 @@ typedef struct {
     picture photo;
     masks masks; /* [r.count] */
     report r;
-    float *texts; /* [texts, E] unit */
+    real *texts; /* [texts, E] unit */
     size_t side;
     invert_options invert;
     size_t layers;
@@ -84,7 +85,7 @@ typedef struct {
     sheet sheet;
     char label[64];        /* of the progress line */
     size_t steps_before;   /* of the masks before this */
-    float *before, *after; /* [largest mask] */
+    real *before, *after; /* [largest mask] */
 } job;
 
 /* ---- inputs ----------------------------------------------------------------------------------------- */
@@ -146,7 +147,7 @@ static const char *cheaper_gradient(const job *j) {
 static bool forward(job *j, const mask_image *region) {
     const clip_config *m = &j->c.model->config;
     fault f = {0};
-    float *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
+    real *pixels = pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e);
     if (!pixels) return false;
     if (!region) report_time(&j->r, "pixels");
     explain_options eo = {.layers = j->layers, .gradient = gradient_of(j->o.gradient), .steps = j->invert.iters};
@@ -156,7 +157,7 @@ static bool forward(job *j, const mask_image *region) {
         eo.watch = &j->watch;
         trace_add(&j->trace, "pixels", pixels, (size_t[]){3, j->side, j->side}, 3);
     }
-    float *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
+    real *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
     if ((region && !alpha) || !cli_usual(&j->c, &eo.usual)) return mem_free(alpha), mem_free(pixels), false;
     eo.alpha = alpha;
     bool ok = explain_open(&j->x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f);
@@ -357,9 +358,9 @@ static bool invert_all(job *j) {
 static bool write_trace(job *j) {
     char lr[32], alpha[32], decay[32], layers[32], iters[32];
     if (!j->o.trace) return true;
-    snprintf(lr, sizeof lr, "%.9g", (double)j->invert.lr);
-    snprintf(alpha, sizeof alpha, "%.9g", (double)j->invert.alpha);
-    snprintf(decay, sizeof decay, "%.9g", (double)j->invert.decay);
+    snprintf(lr, sizeof lr, "%.*g", REAL_DIGITS, (double)j->invert.lr);
+    snprintf(alpha, sizeof alpha, "%.*g", REAL_DIGITS, (double)j->invert.alpha);
+    snprintf(decay, sizeof decay, "%.*g", REAL_DIGITS, (double)j->invert.decay);
     snprintf(layers, sizeof layers, "%zu", j->layers);
     snprintf(iters, sizeof iters, "%zu", j->invert.iters);
     const char *metadata[] = {"lr", lr, "alpha", alpha, "decay", decay, "layers", layers, "iters", iters, NULL};

@@ -64,9 +64,9 @@ typedef struct {
     picture photo;
     masks masks; /* [r.count] */
     report r;
-    float *texts;   /* [texts, E] unit */
-    float *vectors; /* [masks, E] */
-    float *image;   /* [E] */
+    real *texts;   /* [texts, E] unit */
+    real *vectors; /* [masks, E] */
+    real *image;   /* [E] */
     size_t side;
     invert_options invert;
     size_t layers;
@@ -104,7 +104,7 @@ static bool write_seen(job *j) {
     return true;
 }
 
-static bool write_map(job *j, size_t i, const mask_image *m, const float *map) {
+static bool write_map(job *j, size_t i, const mask_image *m, const real *map) {
     char path[4096];
     const char *name = j->r.regions[i].name;
     if (!path_in(j, name, "map.npy", path) || !npy_write(path, map, (size_t[]){m->height, m->width}, 2, &j->c.e))
@@ -153,8 +153,8 @@ static bool open_picture(job *j, const mask_image *region, explained *x) {
     const clip_config *m = &j->c.model->config;
     fault f = {0};
     explain_options eo = {.layers = j->layers, .steps = j->invert.iters};
-    float *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
-    float *pixels = alpha || !region ? pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e) : NULL;
+    real *alpha = region ? pixels_alpha(region, j->side, &j->c.e) : NULL;
+    real *pixels = alpha || !region ? pixels_squash(&j->photo, j->side, m->mean, m->std, &j->c.e) : NULL;
     eo.alpha = alpha;
     bool ok = pixels && cli_usual(&j->c, &eo.usual) &&
               (explain_open(x, j->c.model, pixels, j->side, j->side, &eo, &j->c.memory, j->c.cores, &f) || cli_fault(&j->c, &f));

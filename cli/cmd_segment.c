@@ -91,7 +91,7 @@ typedef struct {
     segmenter s;
     size_t templates;
     picture photo;
-    float *queries, *empty;
+    real *queries, *empty;
     segmentation out;
     size_t *pixels;   /* [count] */
     double *sure;     /* [count] sums */
@@ -177,7 +177,7 @@ static bool read_rows(job *j) {
     if (ok) memcpy(j->queries, a.data, count * E * sizeof *j->queries);
     npy_free(&a);
     for (size_t i = 0; ok && i < count; i++) {
-        float length = unit(j->queries + i * E, E);
+        real length = unit(j->queries + i * E, E);
         if (!(isfinite(length) && length > 0))
             ok = err_set(&j->c.e, "%s: row %zu is of length %g, a direction expected", path, i, (double)length);
     }

@@ -38,8 +38,9 @@ int cli_main(int argc, char **argv) {
         return cli_flush();
     }
     if (!strcmp(argv[1], "--version")) {
-        printf("maskinv %s (%s; weights are multiplied by %s%s)\n", MASKINV_VERSION, gemm_backend(),
-               gemm_is_own() ? "our own product, " : "it", gemm_is_own() ? gemm_own_name() : "");
+        printf("maskinv %s (%s; %s; weights are multiplied by %s%s)\n", MASKINV_VERSION,
+               sizeof(real) == sizeof(float) ? "float" : "double", gemm_backend(), gemm_is_own() ? "our own product, " : "it",
+               gemm_is_own() ? gemm_own_name() : "");
         return cli_flush();
     }
     if (!strcmp(argv[1], "--man")) {

@@ -74,7 +74,7 @@ bool embedded_open(embedded *out, const embed_list *list, const char *path, bool
 }
 
 bool embedded_put(embedded *out, size_t i, embed_state state, err *e) {
-    float *row = out->rows + i * out->list->embed;
+    real *row = out->rows + i * out->list->embed;
     uint32_t head[2] = {(uint32_t)i, state};
     out->state[i] = (unsigned char)state;
     for (size_t d = 0; state == EMBED_LEFT_OUT && d < out->list->embed; d++) row[d] = NAN;
@@ -95,7 +95,7 @@ static bool write_jsonl(const embedded *out, err *e) {
         line.length = 0;
         say(&line, "{\"%s\": ", l->kind);
         say_quoted(&line, l->names[i]);
-        for (size_t d = 0; d < l->embed; d++) say(&line, "%s%.9g", d ? ", " : ", \"embedding\": [", (double)out->rows[i * l->embed + d]);
+        for (size_t d = 0; d < l->embed; d++) say(&line, "%s%.*g", d ? ", " : ", \"embedding\": [", REAL_DIGITS, (double)out->rows[i * l->embed + d]);
         say(&line, "]}\n");
         if (!line.failed) fwrite(line.text, 1, line.length, f.stream);
     }

@@ -22,7 +22,7 @@ typedef struct {
 typedef struct {
     const embed_list *list;
     const char *path;
-    float *rows;              /* [count, E]; of a name that was left out NaN */
+    real *rows;              /* [count, E]; of a name that was left out NaN */
     unsigned char *state;     /* [count] of embed_state */
     FILE *part;               /* NULL: nothing is kept */
     char part_path[4096];

@@ -11,13 +11,13 @@ bool embedder_open(region_embedder *how, cli *c, const char *method, size_t side
     return cli_side(c, side, 1, &how->side);
 }
 
-static bool inverted(const region_embedder *how, const picture *photo, region_mask *mask, void *arg, size_t count, float *vectors) {
+static bool inverted(const region_embedder *how, const picture *photo, region_mask *mask, void *arg, size_t count, real *vectors) {
     cli *c = how->c;
     const clip_config *m = &c->model->config;
     explained x;
     fault f = {0};
     explain_options eo = {.layers = how->layers, .steps = how->invert.iters};
-    float *pixels = pixels_squash(photo, how->side, m->mean, m->std, &c->e);
+    real *pixels = pixels_squash(photo, how->side, m->mean, m->std, &c->e);
     bool ok = pixels && cli_usual(c, &eo.usual) &&
               (explain_open(&x, c->model, pixels, how->side, how->side, &eo, &c->memory, c->cores, &f) || cli_fault(c, &f));
     mem_free(pixels);
@@ -32,7 +32,7 @@ static bool inverted(const region_embedder *how, const picture *photo, region_ma
     return ok;
 }
 
-bool embed_regions(const region_embedder *how, const picture *photo, region_mask *mask, void *arg, size_t count, float *vectors) {
+bool embed_regions(const region_embedder *how, const picture *photo, region_mask *mask, void *arg, size_t count, real *vectors) {
     cli *c = how->c;
     region_settings o = {.side = how->side};
     size_t mark = arena_mark(&c->memory);

@@ -21,7 +21,7 @@ typedef struct {
 
 /* side: as asked for, 0: the model's own. */
 bool embedder_open(region_embedder *how, cli *c, const char *method, size_t side);
-bool embed_regions(const region_embedder *how, const picture *photo, region_mask *mask, void *arg, size_t count, float *vectors);
+bool embed_regions(const region_embedder *how, const picture *photo, region_mask *mask, void *arg, size_t count, real *vectors);
 /* Masks for it: those of files (arg: masks), and those of an array of mask_image. */
 const mask_image *embed_mask_of_file(void *arg, size_t i, err *e);
 const mask_image *embed_mask_of_list(void *arg, size_t i, err *e);

@@ -46,11 +46,11 @@ static void check_shape(sayer *s, const mask_item *i, const picture *photo) {
 /* All in one block, which region->texts heads. */
 static bool region_new(region_result *region, const report *r, size_t loss_count, err *e) {
     size_t doubles = loss_count + 2 * r->text_count;
-    double *block = mem_alloc(1, doubles * sizeof *block + r->embed * sizeof(float) + 1);
+    double *block = mem_alloc(1, doubles * sizeof *block + r->embed * sizeof(real) + 1);
     if (!block) return err_set(e, "no memory for the result of %s", region->name);
     region->texts = (text_score *)(void *)block;
     region->losses = loss_count ? block + 2 * r->text_count : NULL;
-    region->embedding = (float *)(void *)(block + doubles);
+    region->embedding = (real *)(void *)(block + doubles);
     region->loss_count = loss_count;
     return true;
 }
@@ -93,7 +93,7 @@ void inputs_close(report *r, picture *photo, masks *m) {
     picture_free(photo);
 }
 
-bool inputs_alpha(cli *c, const char *mask, const char *file, const picture *photo, size_t side, float **plane) {
+bool inputs_alpha(cli *c, const char *mask, const char *file, const picture *photo, size_t side, real **plane) {
     sayer s = {c, 0};
     masks m;
     if (!c->model->config.alpha)

@@ -33,5 +33,5 @@ typedef struct {
 bool inputs_open(cli *c, const region_options *o, report *r, size_t loss_count, picture *photo, masks *m);
 void inputs_close(report *r, picture *photo, masks *m);
 /* AlphaCLIP's region plane [side,side] of one -k, in *plane (mem_free it); a model without one refuses it. */
-bool inputs_alpha(cli *c, const char *mask, const char *file, const picture *photo, size_t side, float **plane);
+bool inputs_alpha(cli *c, const char *mask, const char *file, const picture *photo, size_t side, real **plane);
 #endif

@@ -11,16 +11,16 @@ typedef struct {
     const embed_list *list;
     const clip_config *config;
     size_t at[BATCH], count; /* names' numbers */
-    float *pixels[BATCH];    /* [3,side,side]; NULL: see e */
+    real *pixels[BATCH];    /* [3,side,side]; NULL: see e */
     err e[BATCH];
     os_thread thread;
     bool running;
 } shelf;
 
-static float *read_one(const shelf *s, const char *path, err *e) {
+static real *read_one(const shelf *s, const char *path, err *e) {
     picture p;
     if (!picture_read(path, &p, e)) return NULL;
-    float *pixels = s->job->squash ? pixels_squash(&p, s->job->side, s->config->mean, s->config->std, e)
+    real *pixels = s->job->squash ? pixels_squash(&p, s->job->side, s->config->mean, s->config->std, e)
                                    : pixels_own(&p, s->job->side, s->config, e);
     picture_free(&p);
     return pixels;
@@ -54,7 +54,7 @@ static void empty_shelf(shelf *s) {
 
 /* ---- embedding --------------------------------------------------------------------------------------------------------- */
 /* Pictures [count] of [3,side,side] through the tower together: the embeddings, on the tape. */
-static ag_tensor *through_tower(ag_tape *t, const clip_model *m, float *const *pixels, size_t count, size_t side) {
+static ag_tensor *through_tower(ag_tape *t, const clip_model *m, real *const *pixels, size_t count, size_t side) {
     size_t gh, gw, planes = m->config.alpha ? 4 : 3, p = m->config.patch;
     if (count == 1 || !clip_grid(&m->config, side, side, &gh, &gw))
         return clip_image(t, m, clip_patches(t, m, pixels[0], side, side), side / p, side / p);
@@ -70,7 +70,7 @@ static ag_tensor *through_tower(ag_tape *t, const clip_model *m, float *const *p
 }
 
 /* Where memory ends, fewer at a time: the bytes stay the same. */
-static bool embed_together(cli *c, float *const *pixels, size_t count, size_t side, float *rows) {
+static bool embed_together(cli *c, real *const *pixels, size_t count, size_t side, real *rows) {
     size_t mark = arena_mark(&c->memory), E = c->model->config.embed, half = count / 2;
     ag_tape t;
     ag_tensor *z = NULL;
@@ -94,8 +94,8 @@ static bool leave_out(cli *c, const picture_job *job, embedded *out, size_t at, 
     return embedded_put(out, at, EMBED_LEFT_OUT, &c->e);
 }
 
-static bool embed_shelf(cli *c, const picture_job *job, shelf *s, embedded *out, float *rows) {
-    float *good[BATCH];
+static bool embed_shelf(cli *c, const picture_job *job, shelf *s, embedded *out, real *rows) {
+    real *good[BATCH];
     size_t at[BATCH], count = 0, E = c->model->config.embed;
     for (size_t i = 0; i < s->count; i++) {
         if (s->pixels[i]) good[count] = s->pixels[i], at[count++] = s->at[i];
@@ -117,7 +117,7 @@ static bool embed_shelf(cli *c, const picture_job *job, shelf *s, embedded *out,
 bool embed_pictures(cli *c, const picture_job *job, embedded *out) {
     const clip_config *config = &c->model->config;
     shelf *pair = mem_alloc(2, sizeof *pair);
-    float *rows = mem_alloc(BATCH, config->embed * sizeof *rows);
+    real *rows = mem_alloc(BATCH, config->embed * sizeof *rows);
     /* convolutions, and the product with an alpha plane beside the patches, take one picture at a time */
     size_t most = clip_is_resnet(config) || config->alpha ? 1 : BATCH, next = 0;
     bool ok = pair && rows ? true : err_set(&c->e, "no memory for pictures");

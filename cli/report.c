@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "files/json.h"
+#include "files/longtext.h"
 #include "models/identity.h"
 
 /* ---- making ------------------------------------------------------------------------------------ */
@@ -29,7 +30,7 @@ void report_time(report *r, const char *what) {
 }
 
 /* ---- scores ------------------------------------------------------------------------------------- */
-static double dot(const float *a, const float *b, size_t n) {
+static double dot(const real *a, const real *b, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
     return sum;
@@ -42,7 +43,7 @@ static void softmax(text_score *s, size_t n, double scale) {
     for (size_t i = 0; i < n; i++) s[i].probability /= sum;
 }
 
-void report_score(report *r, size_t i, const float *image_embedding, const float *text_units, double scale) {
+void report_score(report *r, size_t i, const real *image_embedding, const real *text_units, double scale) {
     double image = sqrt(dot(image_embedding, image_embedding, r->embed));
     region_result *region = &r->regions[i];
     double length = sqrt(dot(region->embedding, region->embedding, r->embed));
@@ -113,20 +114,19 @@ static double as_printed(real v) {
     return strtod(text, NULL);
 }
 
-/* %.9g brings a float back as it was. */
-static bool add_float(cJSON *array, float v) {
+static bool add_real(cJSON *array, real v) {
     char text[32];
-    snprintf(text, sizeof text, "%.9g", (double)v);
+    snprintf(text, sizeof text, "%.*g", REAL_DIGITS, (double)v);
     cJSON *number = array ? cJSON_CreateRaw(text) : NULL;
     if (number && cJSON_AddItemToArray(array, number)) return true;
     cJSON_Delete(number);
     return false;
 }
 
-static bool add_embedding(cJSON *to, const float *v, size_t n) {
+static bool add_embedding(cJSON *to, const real *v, size_t n) {
     cJSON *array = cJSON_AddArrayToObject(to, "embedding");
     for (size_t i = 0; array && i < n; i++)
-        if (!add_float(array, v[i])) return false;
+        if (!add_real(array, v[i])) return false;
     return array != NULL;
 }
 
@@ -207,7 +207,7 @@ bool report_print(const report *r, bool json, err *e) {
 
 /* ---- files -------------------------------------------------------------------------------------------- */
 static bool write_embeddings(const report *r, const char *path, err *e) {
-    float *rows = mem_alloc(r->count, r->embed * sizeof *rows);
+    real *rows = mem_alloc(r->count, r->embed * sizeof *rows);
     if (!rows) return err_set(e, "%s: no memory for %zu embeddings", path, r->count);
     for (size_t i = 0; i < r->count; i++) memcpy(rows + i * r->embed, r->regions[i].embedding, r->embed * sizeof *rows);
     bool ok = npy_write(path, rows, (size_t[]){r->count, r->embed}, 2, e);

@@ -18,7 +18,7 @@ typedef struct {
 typedef struct {
     char name[256];
     const char *file; /* the mask's */
-    float *embedding; /* [E] */
+    real *embedding; /* [E] */
     double *losses;   /* [loss_count]; NULL: there were no steps */
     size_t loss_count;
     double similarity; /* cosine to the image's embedding */
@@ -51,7 +51,7 @@ void report_about(report *r, const cli *about, const char *image, size_t size, c
 /* The time since the last call (or since r->last was set) was spent on this. */
 void report_time(report *r, const char *what);
 /* Fills region i's similarities and probabilities = softmax(scale * similarity) over the texts. text_units [texts, E]. */
-void report_score(report *r, size_t i, const float *image_embedding, const float *text_units, double scale);
+void report_score(report *r, size_t i, const real *image_embedding, const real *text_units, double scale);
 void report_table(const report *r, FILE *out);
 /* result.json's text, mem_free it. */
 char *report_json(const report *r, err *e);

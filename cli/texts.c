@@ -69,7 +69,7 @@ static bool say_texts(cli *c, const template_set *t, const char *const *texts, s
     return tokens != NULL;
 }
 
-bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, float **out) {
+bool cli_embed(cli *c, const template_set *templates, const char *const *texts, size_t count, real **out) {
     enum { AT_ONCE = 64 }; /* sentences between two lines of progress; a text's bytes do not depend on the others */
     size_t each = templates->count && templates->count < AT_ONCE ? AT_ONCE / templates->count : templates->count ? 1 : AT_ONCE;
     size_t E = c->model->config.embed;
@@ -87,7 +87,7 @@ bool cli_embed(cli *c, const template_set *templates, const char *const *texts, 
     return false;
 }
 
-bool cli_texts(cli *c, const text_options *o, float **out) {
+bool cli_texts(cli *c, const text_options *o, real **out) {
     template_set templates;
     *out = NULL;
     if (!cli_templates(c, o, 0, &templates)) return false;
@@ -101,7 +101,7 @@ bool cli_texts(cli *c, const text_options *o, float **out) {
     return !o->texts.count || cli_embed(c, &templates, o->texts.item, o->texts.count, out);
 }
 
-bool cli_usual(cli *c, const float **out) {
+bool cli_usual(cli *c, const real **out) {
     err why = {0};
     if (!c->asked_usual && !texts_usual(c->weights, &c->memory, c->cores, &c->usual, &why)) return c->e = why, false;
     if (why.text[0]) cli_warn(c, "SigLIP's correction by \"a photo of a\" is left out: %s", why.text);

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-void trace_add(trace *t, const char *name, const float *data, const size_t *shape, size_t rank) {
+void trace_add(trace *t, const char *name, const real *data, const size_t *shape, size_t rank) {
     const char *prefix = t->prefix ? t->prefix : "";
     size_t numbers = 1, names = strlen(prefix) + strlen(name) + 1;
     for (size_t i = 0; i < rank; i++) numbers *= shape[i];
@@ -14,7 +14,7 @@ void trace_add(trace *t, const char *name, const float *data, const size_t *shap
         t->failed = true;
         return;
     }
-    if (numbers) memcpy(copy, data, numbers * sizeof *copy);
+    for (size_t i = 0; i < numbers; i++) copy[i] = (float)data[i];
     char *text = (char *)(copy + numbers);
     snprintf(text, names, "%s%s", prefix, name);
     st_tensor *tensor = &t->tensors[t->count++];

@@ -21,7 +21,7 @@ typedef struct {
 
 explain_watch trace_watch(trace *t);
 /* Copies the data. */
-void trace_add(trace *t, const char *name, const float *data, const size_t *shape, size_t rank);
+void trace_add(trace *t, const char *name, const real *data, const size_t *shape, size_t rank);
 /* metadata: key, value, ..., NULL. */
 bool trace_write(const trace *t, const char *path, const char *const *metadata, err *e);
 void trace_free(trace *t);

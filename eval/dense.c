@@ -113,7 +113,7 @@ static bool make_rows(survey *s, const char *methods, const char *lists, err *e)
 typedef struct {
     const char **name;
     size_t count, templates;
-    float *embedding; /* [count, E] */
+    real *embedding; /* [count, E] */
 } vocabulary;
 
 static size_t place_in(const vocabulary *v, const char *name) {

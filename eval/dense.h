@@ -21,7 +21,7 @@ typedef struct {
 typedef struct { /* a published list, embedded in 80, 85 or the flags' templates */
     segment_classes classes;
     size_t templates;
-    float *queries;
+    real *queries;
 } dense_list;
 struct dense {
     dense_row rows[DENSE_ROWS];

@@ -96,9 +96,9 @@ typedef struct { /* what scenes are measured with; shared by all workers, change
     const eval_head *head;
     checkpoint *weights;
     const clip_model *model;
-    float *names[EVAL_KINDS]; /* [names, E] unit */
-    float *empty;             /* [E] the empty text's */
-    float *usual;             /* [E] texts_usual's; NULL: none */
+    real *names[EVAL_KINDS]; /* [names, E] unit */
+    real *empty;             /* [E] the empty text's */
+    real *usual;             /* [E] texts_usual's; NULL: none */
 } eval_bench;
 /* Texts are embedded in groups, a task each, so that nothing depends on the number of cores. */
 bool eval_bench_open(eval_bench *b, const eval_head *h, checkpoint *weights, arena *memory, pool *cores, err *e);

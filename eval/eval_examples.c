@@ -131,9 +131,9 @@ static bool show_photo(longtext *t, const char *folder, const scene_record *s, p
 
 static bool show_map(longtext *t, const char *folder, const picture *small, const unsigned char *thumb,
                      const char *title, err *e) {
-    float map[THUMB * THUMB];
+    real map[THUMB * THUMB];
     picture heat;
-    for (size_t i = 0; i < THUMB * THUMB; i++) map[i] = (float)thumb[i] / 255;
+    for (size_t i = 0; i < THUMB * THUMB; i++) map[i] = (real)thumb[i] / 255;
     if (!picture_heat(small, map, THUMB, THUMB, &heat, e)) return false;
     bool ok = say_picture(t, folder, &heat, title, e);
     picture_free(&heat);

@@ -37,7 +37,7 @@ typedef struct {
     workers workers;
     const char *const *texts, *const *templates;
     size_t count, template_count;
-    float *out;
+    real *out;
     atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err e; /* of the task that set failed */
 } speech;
@@ -55,7 +55,7 @@ static void embed_group(void *arg, size_t i) {
 
 /* Unit embeddings of texts, [count, E] in *out, which is allocated. */
 static bool embed_texts(const eval_bench *b, const char *const *texts, size_t count, const char *const *templates,
-                        size_t template_count, arena *memory, pool *cores, float **out, err *e) {
+                        size_t template_count, arena *memory, pool *cores, real **out, err *e) {
     size_t mark = arena_mark(memory);
     speech *s = mem_alloc(1, sizeof *s);
     *out = mem_alloc(count, b->model->config.embed * sizeof **out);
@@ -109,19 +109,19 @@ void eval_bench_free(eval_bench *b) {
 
 /* ---- masks made worse ----------------------------------------------------------------------------------- */
 /* Smallest (or largest) value within `radius` along lines of n pixels, `step` apart. */
-static void window_line(const float *in, float *out, size_t n, size_t step, size_t radius, bool smallest) {
+static void window_line(const real *in, real *out, size_t n, size_t step, size_t radius, bool smallest) {
     for (size_t i = 0; i < n; i++) {
         size_t from = i > radius ? i - radius : 0, to = i + radius < n ? i + radius : n - 1;
-        float v = in[from * step];
+        real v = in[from * step];
         for (size_t k = from + 1; k <= to; k++) {
-            float other = in[k * step];
+            real other = in[k * step];
             if (smallest ? other < v : other > v) v = other;
         }
         out[i * step] = v;
     }
 }
 
-static void window_image(float *soft, float *scratch, size_t h, size_t w, size_t radius, bool smallest) {
+static void window_image(real *soft, real *scratch, size_t h, size_t w, size_t radius, bool smallest) {
     for (size_t y = 0; y < h; y++) window_line(soft + y * w, scratch + y * w, w, 1, radius, smallest);
     for (size_t x = 0; x < w; x++) window_line(scratch + x, soft + x, h, w, radius, smallest);
 }
@@ -138,7 +138,7 @@ static void fill_box(mask_image *m) {
 
 static bool holds_something(const mask_image *m) {
     for (size_t i = 0; i < m->width * m->height; i++)
-        if (m->soft[i] >= 0.5f) return true;
+        if (m->soft[i] >= (real).5) return true;
     return false;
 }
 
@@ -148,9 +148,9 @@ bool mask_degrade(mask_image *m, mask_quality q, err *e) {
     size_t radius = (shorter + 16) / 32 ? (shorter + 16) / 32 : 1;
     if (q == QUALITY_EXACT) return true;
     if (q == QUALITY_BOX) return fill_box(m), true;
-    float *room = mem_alloc(n, 2 * sizeof *room);
+    real *room = mem_alloc(n, 2 * sizeof *room);
     if (!room) return err_set(e, "no memory for a mask of %zu pixels", n);
-    float *kept = room + n;
+    real *kept = room + n;
     memcpy(kept, m->soft, n * sizeof *kept);
     window_image(m->soft, room, m->height, m->width, radius, q == QUALITY_ERODED);
     while (q == QUALITY_ERODED && radius > 0 && !holds_something(m)) {
@@ -172,9 +172,9 @@ typedef struct {
     picture photo;
     mask_image exact[SCENE_MOST_OBJECTS], worse[SCENE_MOST_OBJECTS];
     mask_quality quality; /* of worse */
-    float *phrases;       /* [phrases, E] unit */
-    float *vectors;       /* [objects, E] */
-    float *scores;        /* [most names] */
+    real *phrases;       /* [phrases, E] unit */
+    real *vectors;       /* [objects, E] */
+    real *scores;        /* [most names] */
     explained x;          /* of x_side, x_layers and x_explainer */
     explainer other_room;
     explain_other other;
@@ -191,7 +191,7 @@ static bool read_mask(work *w, size_t k) {
     mask_image *m = &w->exact[k];
     if (!mask_read(w->record->object[k].mask, m, w->e)) return false;
     if (m->width == w->photo.width && m->height == w->photo.height) return true;
-    float *fitted = mem_alloc(w->photo.width * w->photo.height, sizeof *fitted);
+    real *fitted = mem_alloc(w->photo.width * w->photo.height, sizeof *fitted);
     if (!fitted) return err_set(w->e, "%s: no memory", w->record->object[k].mask);
     map_resize(m->soft, m->height, m->width, fitted, w->photo.height, w->photo.width);
     mask_free(m);
@@ -246,13 +246,13 @@ static const mask_image *masks_of(work *w, mask_quality q) {
 }
 
 /* ---- vectors to ranks and choices ------------------------------------------------------------------------------ */
-static float dot(const float *a, const float *b, size_t n) {
+static real dot(const real *a, const real *b, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return (float)sum;
+    return (real)sum;
 }
 
-static void rank_names(work *w, const float *v, size_t k, eval_row_result *out) {
+static void rank_names(work *w, const real *v, size_t k, eval_row_result *out) {
     size_t n = w->b->head->name_count[w->r->kind];
     for (size_t i = 0; i < n; i++) w->scores[i] = dot(v, w->b->names[w->r->kind] + i * w->E, w->E);
     out->rank[k] = (uint32_t)rank_of(w->scores, n, w->r->name[k]);
@@ -264,7 +264,7 @@ static void rank_names(work *w, const float *v, size_t k, eval_row_result *out) 
 }
 
 /* vectors [objects, E] of one row. */
-static void judge(work *w, float *vectors, eval_row_result *out) {
+static void judge(work *w, real *vectors, eval_row_result *out) {
     for (size_t k = 0; k < w->count; k++) {
         if (!isfinite(unit(vectors + k * w->E, w->E))) out->failed[k] = true;
         if (out->failed[k])
@@ -283,8 +283,8 @@ static void judge(work *w, float *vectors, eval_row_result *out) {
 typedef struct {
     const eval_row *rows;
     size_t count, E, object, objects;
-    const float *now; /* [E] the descent's embedding */
-    float *kept;      /* [rows, objects, E] */
+    const real *now; /* [E] the descent's embedding */
+    real *kept;      /* [rows, objects, E] */
 } snapshots;
 
 static void keep_step(void *arg, size_t step) {
@@ -300,9 +300,9 @@ static bool same_descent(const eval_row *a, const eval_row *b) {
            !(fabs(a->alpha - b->alpha) > 0);
 }
 
-static void make_thumb(const float *map, size_t h, size_t w, unsigned char thumb[THUMB * THUMB]) {
+static void make_thumb(const real *map, size_t h, size_t w, unsigned char thumb[THUMB * THUMB]) {
     double cells[THUMB * THUMB];
-    mask_image m = {w, h, (float *)(uintptr_t)map};
+    mask_image m = {w, h, (real *)(uintptr_t)map};
     mask_cells(&m, THUMB, THUMB, cells);
     for (size_t i = 0; i < THUMB * THUMB; i++) thumb[i] = (unsigned char)lrint(fmin(255, fmax(0, 255 * cells[i])));
 }
@@ -317,7 +317,7 @@ static bool open_explained(work *w, const eval_row *row, size_t steps) {
     w->x_explainer = row->explainer;
     explain_options o = {.layers = row->layers, .steps = steps, .usual = w->b->usual};
     o.other = method_other(&w->other_room, row->explainer, &w->other); /* NULL: LeGrad */
-    float *pixels = pixels_squash(&w->photo, row->side, m->mean, m->std, w->e);
+    real *pixels = pixels_squash(&w->photo, row->side, m->mean, m->std, w->e);
     if (!pixels) return false;
     w->open = explain_open(&w->x, w->b->model, pixels, row->side, row->side, &o, w->memory, NULL, &f);
     mem_free(pixels);
@@ -402,7 +402,7 @@ typedef struct {
     size_t first_of[SCENE_MOST_OBJECTS];   /* class -> the first object of that name */
     real *grids;                           /* [texts, cells] */
     real *map;                             /* [side, side] */
-    float *fitted, *best;                  /* [pixels] */
+    real *fitted, *best;                  /* [pixels] */
     unsigned char *inside, *truth, *guess; /* [pixels]; truth, guess: class, 255: none */
     ranked_pixel *ranked;
 } mapping;
@@ -419,7 +419,7 @@ static void scene_classes(const work *w, mapping *m) {
 /* Grids of the scene's names. Surgery takes out what all names of the kind share, as its authors evaluate it. */
 static bool make_grids(work *w, mapping *m) {
     bool all = m->x.how->together;
-    const float *names = w->b->names[w->r->kind];
+    const real *names = w->b->names[w->r->kind];
     fault f = {0};
     m->texts = all ? w->b->head->name_count[w->r->kind] : m->classes;
     m->grids = arena_alloc(w->memory, m->texts * m->cells, sizeof *m->grids);
@@ -446,7 +446,7 @@ static bool judge_map(work *w, mapping *m, size_t k, eval_map_result *out) {
         memset(m->map, 0, side * side * sizeof *m->map);
     }
     map_resize(m->map, side, side, m->fitted, w->photo.height, w->photo.width);
-    for (size_t i = 0; i < n; i++) m->inside[i] = w->exact[k].soft[i] >= 0.5f;
+    for (size_t i = 0; i < n; i++) m->inside[i] = w->exact[k].soft[i] >= (real).5;
     out->hit[k] = !flat && points_inside(m->fitted, m->inside, n);
     out->ap[k] = average_precision(m->fitted, m->inside, n, m->ranked);
     iou_sweep(m->fitted, m->inside, n, out->iou[k]);
@@ -460,7 +460,7 @@ static void judge_argmax(work *w, mapping *m, eval_map_result *out) {
     memset(m->truth, 255, n);
     for (size_t k = 0; k < w->count; k++)
         for (size_t i = 0; i < n; i++)
-            if (w->exact[k].soft[i] >= 0.5f) m->truth[i] = (unsigned char)m->class_of[k];
+            if (w->exact[k].soft[i] >= (real).5) m->truth[i] = (unsigned char)m->class_of[k];
     for (size_t c = 0; c < m->classes; c++) {
         map_resize(grid_of(w, m, c), m->x.gh, m->x.gw, m->fitted, w->photo.height, w->photo.width);
         for (size_t i = 0; i < n; i++)
@@ -495,7 +495,7 @@ static bool run_map(work *w, const eval_row *row, eval_map_result *out) {
     size_t mark = arena_mark(w->memory);
     mapping m = {0};
     fault f = {0};
-    float *pixels = pixels_squash(&w->photo, row->side, config->mean, config->std, w->e);
+    real *pixels = pixels_squash(&w->photo, row->side, config->mean, config->std, w->e);
     if (!pixels) return false;
     bool ok = method_open(&m.x, method_find(row->method), w->b->model, pixels, row->side, row->side,
                           &(method_options){.blocks = row->blocks, .usual = w->b->usual}, w->memory, NULL, &f);

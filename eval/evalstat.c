@@ -23,13 +23,13 @@ estimate mean_of(double sum, double squares, size_t n) {
 }
 
 /* ---- ranks ------------------------------------------------------------------------------------------- */
-size_t rank_of(const float *scores, size_t count, size_t right) {
+size_t rank_of(const real *scores, size_t count, size_t right) {
     size_t rank = 1;
     for (size_t i = 0; i < count; i++) rank += i != right && !(scores[i] < scores[right]);
     return rank;
 }
 
-size_t best_of(const float *scores, size_t count) {
+size_t best_of(const real *scores, size_t count) {
     size_t best = count;
     for (size_t i = 0; i < count; i++)
         if (!isnan(scores[i]) && (best == count || scores[i] > scores[best])) best = i;
@@ -37,7 +37,7 @@ size_t best_of(const float *scores, size_t count) {
 }
 
 /* ---- maps ---------------------------------------------------------------------------------------------- */
-bool points_inside(const float *map, const unsigned char *inside, size_t n) {
+bool points_inside(const real *map, const unsigned char *inside, size_t n) {
     size_t best = best_of(map, n);
     return best < n && inside[best];
 }
@@ -45,7 +45,7 @@ bool points_inside(const float *map, const unsigned char *inside, size_t n) {
 double threshold_at(size_t i) { return (double)(i + 1) / (THRESHOLDS + 1); }
 
 /* (10.5) */
-void iou_sweep(const float *map, const unsigned char *inside, size_t n, double iou[THRESHOLDS]) {
+void iou_sweep(const real *map, const unsigned char *inside, size_t n, double iou[THRESHOLDS]) {
     size_t both[THRESHOLDS + 1] = {0}, any[THRESHOLDS + 1] = {0}, mask = 0;
     for (size_t i = 0; i < n; i++) { /* in how many of the thresholds' regions the pixel is */
         size_t k = 0;
@@ -61,12 +61,12 @@ void iou_sweep(const float *map, const unsigned char *inside, size_t n, double i
 }
 
 static int higher_first(const void *a, const void *b) {
-    float x = ((const ranked_pixel *)a)->value, y = ((const ranked_pixel *)b)->value;
+    real x = ((const ranked_pixel *)a)->value, y = ((const ranked_pixel *)b)->value;
     return (x < y) - (x > y);
 }
 
 /* (10.4) */
-double average_precision(const float *map, const unsigned char *inside, size_t n, ranked_pixel *room) {
+double average_precision(const real *map, const unsigned char *inside, size_t n, ranked_pixel *room) {
     size_t mask = 0, found = 0;
     double area = 0;
     for (size_t i = 0; i < n; i++) {

@@ -144,7 +144,7 @@ bool measure_pro(const region_maps *r, double limit, double *pro, double *stretc
 }
 
 /* ---- small ones --------------------------------------------------------------------------------------------- */
-size_t measure_rank(const float *scores, size_t count, size_t right) {
+size_t measure_rank(const real *scores, size_t count, size_t right) {
     size_t before = 0;
     if (isnan(scores[right])) return count;
     for (size_t i = 0; i < count; i++) before += scores[i] > scores[right] || (i < right && scores[i] == scores[right]);

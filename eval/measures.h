@@ -34,7 +34,7 @@ bool measure_pro(const region_maps *r, double limit, double *pro, double *stretc
 
 /* ---- small ones ------------------------------------------------------------------------------------------ */
 /* Scores above the right one, plus equal ones at a smaller index: 0 is first. NAN as the right one's: count. */
-size_t measure_rank(const float *scores, size_t count, size_t right);
+size_t measure_rank(const real *scores, size_t count, size_t right);
 /* Intersection and union of two masks [n], 0 or not. */
 void measure_overlap(const unsigned char *a, const unsigned char *b, size_t n, size_t *both, size_t *any);
 #endif

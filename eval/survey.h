@@ -33,9 +33,9 @@ typedef struct {
     const clip_model *model;
     data_class *classes; /* with their texts; copies */
     size_t class_count;
-    float *names[2]; /* [classes, E] unit: in one template; in many (NULL: more classes than it is worth) */
-    float *empty;    /* [E] the empty text's */
-    float *usual;    /* [E] texts_usual's; NULL: none */
+    real *names[2]; /* [classes, E] unit: in one template; in many (NULL: more classes than it is worth) */
+    real *empty;    /* [E] the empty text's */
+    real *usual;    /* [E] texts_usual's; NULL: none */
     bool anomalies;  /* --task anomaly: in place of all rows (survey_anomaly.c) */
     anovl_options anovl;
     anovl_texts *states; /* [classes] */
@@ -58,7 +58,7 @@ bool survey_open(survey *s, const survey_wishes *w, const char *data, checkpoint
 void survey_free(survey *s);
 /* Unit embeddings [count,E] in *out (mem_free it), on all cores. */
 bool survey_embed(survey *s, const char *const *texts, size_t count, const char *const *templates, size_t template_count,
-                  arena *memory, pool *cores, float **out, err *e);
+                  arena *memory, pool *cores, real **out, err *e);
 void survey_head(const survey *s, longtext *out); /* the first line; what differs in it is another run */
 
 /* ---- one picture, with what is needed of its regions --------------------------------------------------- */

@@ -32,7 +32,7 @@ bool survey_anomaly_open(survey *s, arena *memory, pool *cores, err *e) {
 static bool say_mask(const survey_picture *p, size_t h, size_t w, longtext *line, err *e) {
     size_t n = p->width * p->height;
     unsigned char *bits = mem_alloc(n > h * w ? n : h * w, 1);
-    float *soft = mem_alloc(n, sizeof *soft), *small = mem_alloc(h * w, sizeof *small);
+    real *soft = mem_alloc(n, sizeof *soft), *small = mem_alloc(h * w, sizeof *small);
     bool ok = (bits && soft && small) || err_set(e, "no memory for a mask of %zux%zu pixels", p->width, p->height);
     for (size_t i = 0; ok && i < p->count; i++) {
         const char *rle = p->regions[i].rle;
@@ -43,7 +43,7 @@ static bool say_mask(const survey_picture *p, size_t h, size_t w, longtext *line
     if (ok) {
         longtext text = {0};
         map_resize(soft, p->height, p->width, small, h, w);
-        for (size_t k = 0; k < h * w; k++) bits[k] = small[k] > .5f;
+        for (size_t k = 0; k < h * w; k++) bits[k] = small[k] > (real).5;
         rle_encode(bits, h, w, &text);
         say_quoted(line, text.text ? text.text : "");
         line->failed = line->failed || text.failed;
@@ -67,7 +67,7 @@ bool survey_anomaly_measure(const survey *s, const survey_picture *p, const pict
         p->anomalous ? "true" : "false", r.score, r.gh, r.gw, r.side, r.shift, r.upright);
     bool ok = say_mask(p, h, w, line, e);
     say(line, ",\"grid\":[");
-    for (size_t i = 0; i < r.gh * r.gw * (o.tiled ? 2 : 1); i++) say(line, i ? ",%.9g" : "%.9g", (double)r.grid[i]);
+    for (size_t i = 0; i < r.gh * r.gw * (o.tiled ? 2 : 1); i++) say(line, "%s%.*g", i ? "," : "", REAL_DIGITS, (double)r.grid[i]);
     say(line, "]}\n");
     anovl_free(&r);
     return ok;
@@ -180,9 +180,9 @@ static bool take_map(class_maps *c, const cJSON *line, err *e) {
                 (n == r.gh * r.gw || n == 2 * r.gh * r.gw) && !(r.shift && n == r.gh * r.gw);
     if (!fits || !cJSON_IsString(mask) || !cJSON_IsNumber(score)) return err_set(e, "results.jsonl: a line that is no result");
     anovl_sides(&r, &h, &w);
-    float *map = mem_alloc(h * w, sizeof *map);
+    real *map = mem_alloc(h * w, sizeof *map);
     bool ok = (map && (r.grid = mem_alloc(n, sizeof *r.grid)) && grow_maps(c, h * w)) || err_set(e, "no memory for a map");
-    cJSON_ArrayForEach(v, grid) if (ok) r.grid[i++] = (float)v->valuedouble;
+    cJSON_ArrayForEach(v, grid) if (ok) r.grid[i++] = (real)v->valuedouble;
     ok = ok && (anovl_whole_map(&r, map) || err_set(e, "no memory for a map")) &&
          rle_decode(mask->valuestring, strlen(mask->valuestring), h, w, c->mask + c->pixels, e);
     for (size_t k = 0; ok && k < h * w; k++) c->map[c->pixels + k] = (double)map[k];

@@ -36,11 +36,11 @@ typedef struct {
     size_t E, said; /* expressions of the picture */
     picture photo;
     unsigned char *bits, *other; /* [pixels] masks */
-    float *soft;                 /* [pixels] */
-    float *phrases;              /* [said, E] */
+    real *soft;                 /* [pixels] */
+    real *phrases;              /* [said, E] */
     size_t *phrase_of;           /* [said] its region */
-    float *vectors;              /* [regions, E], or [1, E] */
-    float *scores;               /* [classes, said, regions at most] */
+    real *vectors;              /* [regions, E], or [1, E] */
+    real *scores;               /* [classes, said, regions at most] */
     bool *failed;                /* [regions] */
 } work;
 
@@ -48,10 +48,10 @@ static bool no_room(work *w) {
     return err_set(w->e, "--memory: %zu bytes are too little for %s", w->memory->size, w->p->file);
 }
 
-static float dot(const float *a, const float *b, size_t n) {
+static real dot(const real *a, const real *b, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return (float)sum;
+    return (real)sum;
 }
 
 /* ---- masks ------------------------------------------------------------------------------------------- */
@@ -83,7 +83,7 @@ static void worsen(work *w, mask_quality q) {
     if (memchr(w->other, 1, n)) memcpy(w->bits, w->other, n);
 }
 
-static bool draw(work *w, size_t i, mask_quality q, float *soft) {
+static bool draw(work *w, size_t i, mask_quality q, real *soft) {
     const char *rle = w->p->regions[i].rle;
     if (!rle_decode(rle, strlen(rle), w->p->height, w->p->width, w->bits, w->e)) return false;
     if (q != QUALITY_EXACT) worsen(w, q);
@@ -101,7 +101,7 @@ static bool embed_pictures(work *w, const eval_row *row) {
     mask_image masks[MASKS_AT_ONCE];
     bool ok = true;
     for (size_t k = 0; k < most; k++) {
-        masks[k] = (mask_image){w->p->width, w->p->height, arena_alloc(w->memory, n, sizeof(float))};
+        masks[k] = (mask_image){w->p->width, w->p->height, arena_alloc(w->memory, n, sizeof(real))};
         if (!masks[k].soft) return no_room(w);
         for (size_t i = 0; i < n; i++) masks[k].soft[i] = 1; /* a picture without regions is one region */
     }
@@ -126,7 +126,7 @@ static bool invert_masks(work *w, const eval_row *row) {
     fault f = {0};
     explain_options o = {.layers = row->layers, .steps = row->iters * w->p->count, .usual = w->s->usual};
     o.other = method_other(&room, row->explainer, &other);
-    float *pixels = pixels_squash(&w->photo, row->side, c->mean, c->std, w->e);
+    real *pixels = pixels_squash(&w->photo, row->side, c->mean, c->std, w->e);
     if (!pixels) return false;
     bool ok = explain_open(&x, w->s->model, pixels, row->side, row->side, &o, w->memory, NULL, &f);
     mem_free(pixels);
@@ -140,7 +140,7 @@ static bool invert_masks(work *w, const eval_row *row) {
         if (!draw(w, i, row->quality, w->soft)) return false;
         ok = maskinv_invert(&x, w->soft, w->p->height, w->p->width, &how, &result, &f);
         if (!ok && (f.code == FAULT_FLAT || f.code == FAULT_NAN)) ok = w->failed[i] = true, f = (fault){0};
-        for (size_t k = 0; ok && k < w->E; k++) w->vectors[i * w->E + k] = (float)e[k];
+        for (size_t k = 0; ok && k < w->E; k++) w->vectors[i * w->E + k] = (real)e[k];
         arena_reset(w->memory, inner);
     }
     arena_reset(w->memory, mark);
@@ -148,7 +148,7 @@ static bool invert_masks(work *w, const eval_row *row) {
 }
 
 /* ---- scores ----------------------------------------------------------------------------------------------- */
-static size_t class_rank(work *w, const float *v, long right, size_t which) {
+static size_t class_rank(work *w, const real *v, long right, size_t which) {
     for (size_t c = 0; c < w->s->class_count; c++) w->scores[c] = dot(v, w->s->names[which] + c * w->E, w->E);
     size_t before = 0; /* those above it, and equals with a smaller index */
     for (size_t c = 0; c < w->s->class_count; c++)
@@ -156,7 +156,7 @@ static size_t class_rank(work *w, const float *v, long right, size_t which) {
     return isnan(w->scores[right]) ? w->s->class_count : before + 1;
 }
 
-static void say_ranks(work *w, const float *v, long right, const char *comma) {
+static void say_ranks(work *w, const real *v, long right, const char *comma) {
     say(w->line, "%s[%zu", comma, class_rank(w, v, right, 0));
     if (w->s->names[1]) say(w->line, ",%zu", class_rank(w, v, right, 1));
     say(w->line, "]");
@@ -260,7 +260,7 @@ static bool run_row(work *w, const eval_row *row, const char *comma) {
 /* ---- maps -------------------------------------------------------------------------------------------------------- */
 typedef struct {
     explainer x;
-    float *map, *fitted;
+    real *map, *fitted;
     real *grid, *texts, *grids;
     ranked_pixel *ranked;
     size_t text_count;
@@ -297,7 +297,7 @@ static bool draw_map(work *w, mapping *m, const real *grid, bool *flat) {
 static void compare_map(work *w, mapping *m, const unsigned char *inside, double out[3]) {
     size_t n = w->p->width * w->p->height, at[101][2] = {{0}}, area = 0, hit[2] = {0, 0};
     for (size_t i = 0; i < n; i++) {
-        size_t step = 0; /* thresholds that the pixel reaches, as the float compares with t/100 */
+        size_t step = 0; /* thresholds that the pixel reaches, as the number compares with t/100 */
         double v = (double)m->fitted[i];
         step = v >= 1 ? 100 : v > 0 ? (size_t)(v * 100) : 0;
         while (step < 100 && v >= (double)(step + 1) / 100) step++;
@@ -321,7 +321,7 @@ static bool open_map(work *w, mapping *m, const eval_row *row) {
     const clip_config *c = &w->s->model->config;
     size_t n = w->p->width * w->p->height;
     fault f = {0};
-    float *pixels = pixels_squash(&w->photo, row->side, c->mean, c->std, w->e);
+    real *pixels = pixels_squash(&w->photo, row->side, c->mean, c->std, w->e);
     if (!pixels) return false;
     bool ok = method_open(&m->x, method_find(row->method), w->s->model, pixels, row->side, row->side,
                           &(method_options){.blocks = row->blocks, .usual = w->s->usual}, w->memory, NULL, &f);
@@ -334,7 +334,7 @@ static bool open_map(work *w, mapping *m, const eval_row *row) {
 }
 
 /* Grids of texts [count, E]. */
-static bool make_grids(work *w, mapping *m, const float *texts, size_t count) {
+static bool make_grids(work *w, mapping *m, const real *texts, size_t count) {
     fault f = {0};
     m->text_count = count;
     m->grids = arena_alloc(w->memory, count * m->x.gh * m->x.gw, sizeof *m->grids);
@@ -379,7 +379,7 @@ static bool map_label(work *w, mapping *m, const char *label, const char *name, 
     const eval_head *h = &w->s->head;
     size_t mark = arena_mark(w->memory), count[2][2] = {{0}};
     bool flat;
-    float *text = arena_alloc(w->memory, w->E, sizeof *text);
+    real *text = arena_alloc(w->memory, w->E, sizeof *text);
     if (!text) return no_room(w);
     if (!texts_embed(w->s->weights, &name, 1, h->template_count ? (const char *const *)h->templates : photo,
                      h->template_count ? h->template_count : 1, w->memory, NULL, text, w->e) ||
@@ -389,7 +389,7 @@ static bool map_label(work *w, mapping *m, const char *label, const char *name, 
         const data_point *q = &w->p->points[i];
         bool yes = !strcmp(q->answer, "yes");
         if (strcmp(q->label, label) != 0 || (!yes && strcmp(q->answer, "no") != 0)) continue;
-        count[yes][m->fitted[q->y * w->p->width + q->x] >= .5f]++;
+        count[yes][m->fitted[q->y * w->p->width + q->x] >= (real).5]++;
     }
     say(w->line, "%s[", comma);
     say_quoted(w->line, label);

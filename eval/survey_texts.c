@@ -9,7 +9,7 @@ typedef struct {
     survey *s;
     const char *const *texts, *const *templates;
     size_t count, template_count, first; /* first: the part that task 0 is */
-    float *out;
+    real *out;
     workers workers;
     atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err e;
@@ -27,7 +27,7 @@ static void speak(void *arg, size_t i) {
 }
 
 bool survey_embed(survey *s, const char *const *texts, size_t count, const char *const *templates,
-                  size_t template_count, arena *memory, pool *cores, float **out, err *e) {
+                  size_t template_count, arena *memory, pool *cores, real **out, err *e) {
     size_t mark = arena_mark(memory);
     speech *t = mem_alloc(1, sizeof *t);
     *out = mem_alloc(count, s->model->config.embed * sizeof **out);

@@ -40,11 +40,11 @@ void file_map_close(file_map *m);
 void file_map_unwanted(const file_map *m, size_t at, size_t bytes);
 
 /* npy 1.0, C order, little-endian float32 out; booleans, whole numbers and floats of either byte order, rows or columns first,
- * in (as float32, rows first), up to 4 dimensions. */
-bool npy_write(const char *path, const float *data, const size_t *shape, size_t rank, err *e);
+ * in (rows first), up to 4 dimensions. */
+bool npy_write(const char *path, const real *data, const size_t *shape, size_t rank, err *e);
 /* The same on standard output; the caller looks whether it could be written. */
-bool npy_print(const char *name, const float *data, const size_t *shape, size_t rank, err *e);
-typedef struct { float *data; size_t shape[4], rank; } npy_array;
+bool npy_print(const char *name, const real *data, const size_t *shape, size_t rank, err *e);
+typedef struct { real *data; size_t shape[4], rank; } npy_array;
 bool npy_read(const char *path, npy_array *a, err *e);
 bool npy_parse(const unsigned char *bytes, size_t length, const char *name, npy_array *a, err *e);
 void npy_free(npy_array *a);

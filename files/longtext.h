@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include "sys/err.h"
 
+/* "%.*g" of so many digits brings a real back as it was. */
+enum { REAL_DIGITS = sizeof(real) == sizeof(float) ? 9 : 17 };
 typedef struct {
     char *text; /* zero-terminated once something was said */
     size_t length, room;

@@ -10,13 +10,13 @@ static bool npy_count(const size_t *shape, size_t rank, size_t *count) {
     return size_mul(*count, 8, &(size_t){0});
 }
 
-static void store32(unsigned char *to, const float *from) {
+static void store32(unsigned char *to, float x) {
     uint32_t u;
-    memcpy(&u, from, 4);
+    memcpy(&u, &x, 4);
     for (int k = 0; k < 4; k++) to[k] = (unsigned char)(u >> 8 * k);
 }
 
-static bool npy_put(FILE *f, const float *data, const size_t *shape, size_t rank, const char *name, err *e) {
+static bool npy_put(FILE *f, const real *data, const size_t *shape, size_t rank, const char *name, err *e) {
     char dims[128] = "", header[320];
     unsigned char chunk[4096];
     size_t count, at = 0;
@@ -32,13 +32,13 @@ static bool npy_put(FILE *f, const float *data, const size_t *shape, size_t rank
     fprintf(f, "%s%*s\n", header, whole - 11 - n, "");
     for (size_t i = 0; i < count;) {
         size_t m = 0;
-        for (; m < sizeof chunk && i < count; m += 4) store32(chunk + m, data + i++);
+        for (; m < sizeof chunk && i < count; m += 4) store32(chunk + m, (float)data[i++]);
         if (fwrite(chunk, 1, m, f) != m) break; /* whoever closes the stream says why */
     }
     return true;
 }
 
-bool npy_write(const char *path, const float *data, const size_t *shape, size_t rank, err *e) {
+bool npy_write(const char *path, const real *data, const size_t *shape, size_t rank, err *e) {
     out_file f;
     if (!out_open(&f, path, e)) return false;
     if (npy_put(f.stream, data, shape, rank, path, e)) return out_close(&f, e);
@@ -46,7 +46,7 @@ bool npy_write(const char *path, const float *data, const size_t *shape, size_t 
     return false;
 }
 
-bool npy_print(const char *name, const float *data, const size_t *shape, size_t rank, err *e) {
+bool npy_print(const char *name, const real *data, const size_t *shape, size_t rank, err *e) {
     return npy_put(stdout, data, shape, rank, name, e);
 }
 
@@ -249,7 +249,7 @@ bool npy_parse(const unsigned char *bytes, size_t length, const char *name, npy_
     for (size_t i = 0; i < count; i += PIECE) {
         size_t n = count - i < PIECE ? count - i : PIECE;
         npy_numbers(&h, bytes, i, n, piece);
-        for (size_t k = 0; k < n; k++) a->data[i + k] = (float)piece[k];
+        for (size_t k = 0; k < n; k++) a->data[i + k] = (real)piece[k];
     }
     return true;
 }

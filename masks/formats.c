@@ -23,10 +23,10 @@ enum { PNG_DEPTH = 24, PNG_COLOUR = 25 };
 static bool is_png(const mask_file *f) { return f->bytes.length > 33 && !memcmp(f->bytes.data, "\x89PNG", 4); }
 static bool is_palette(const mask_file *f) { return is_png(f) && f->bytes.data[PNG_COLOUR] == 3; }
 /* Grey and palette samples of 1, 2 and 4 bits are spread over 0..255 when they are decoded. */
-static float spacing(const mask_file *f) {
+static real spacing(const mask_file *f) {
     unsigned depth = is_png(f) ? f->bytes.data[PNG_DEPTH] : 8;
     return depth < 8 && (f->bytes.data[PNG_COLOUR] == 0 || f->bytes.data[PNG_COLOUR] == 3)
-               ? 255.0f / (float)((1u << depth) - 1)
+               ? 255 / (real)((1u << depth) - 1)
                : 1;
 }
 
@@ -82,17 +82,17 @@ static bool is_coloured(const raster *r) {
     return false;
 }
 
-static void fill_values(const raster *r, mask_view view, bool colours, float divide, mask_plane *p) {
+static void fill_values(const raster *r, mask_view view, bool colours, real divide, mask_plane *p) {
     for (size_t i = 0; i < p->width * p->height; i++) {
         const unsigned char *rgb = r->data + i * r->channels;
         if (view == MASK_ALPHA)
-            p->value[i] = (float)sample(r, i, r->channels - 1);
+            p->value[i] = (real)sample(r, i, r->channels - 1);
         else if (colours)
-            p->value[i] = (float)((unsigned)rgb[0] << 16 | (unsigned)rgb[1] << 8 | rgb[2]);
+            p->value[i] = (real)((unsigned)rgb[0] << 16 | (unsigned)rgb[1] << 8 | rgb[2]);
         else if (r->channels >= 3)
-            p->value[i] = (float)luma(rgb);
+            p->value[i] = (real)luma(rgb);
         else
-            p->value[i] = (float)sample(r, i, 0) / divide;
+            p->value[i] = (real)sample(r, i, 0) / divide;
     }
 }
 
@@ -169,7 +169,7 @@ static bool npy_read_plane(mask_file *f, size_t plane, mask_view view, mask_plan
                                plane * n + i + k, v);
             }
             if (v != floor(v)) p->whole = false;
-            p->value[i + k] = (float)v;
+            p->value[i + k] = (real)v;
         }
     }
     if (npy_holds_booleans(h) || !p->whole) p->full = 1;

@@ -20,8 +20,8 @@ typedef enum { MASK_SHOWN, MASK_LABELS, MASK_ALPHA } mask_view;
 
 typedef struct {
     size_t width, height;
-    float *value; /* [height,width] */
-    float full;   /* what stands for 1, where the file says it (255, 65535, 1); 0: the largest value decides */
+    real *value; /* [height,width] */
+    real full;   /* what stands for 1, where the file says it (255, 65535, 1); 0: the largest value decides */
     bool whole;   /* whole numbers, so they may be labels */
     bool palette, coloured;
     bool colours;   /* the labels are 0xRRGGBB */

@@ -33,11 +33,11 @@ static double covered(size_t i, double low, double high) {
 static bool read_box(const masks *m, const mask_item *i, mask_image *out, err *e) {
     size_t w = m->wishes.width, h = m->wishes.height;
     const double *b = i->box;
-    float *soft = mem_alloc(w * h, sizeof *soft);
+    real *soft = mem_alloc(w * h, sizeof *soft);
     if (!soft) return err_set(e, "--box %s: no memory for a mask of %zux%zu pixels", i->file, w, h);
     for (size_t y = 0; y < h; y++)
         for (size_t x = 0; x < w; x++)
-            soft[y * w + x] = (float)(covered(x, b[0], b[0] + b[2]) * covered(y, b[1], b[1] + b[3]));
+            soft[y * w + x] = (real)(covered(x, b[0], b[0] + b[2]) * covered(y, b[1], b[1] + b[3]));
     *out = (mask_image){w, h, soft};
     return true;
 }
@@ -67,11 +67,11 @@ static void keep(masks *m, mask_item *i, const mask_image *seen) {
     size_t n = seen->width * seen->height;
     if (n > m->wishes.keep || m->kept > m->wishes.keep - n) return;
     for (size_t k = 0; k < n; k++) {
-        float v = seen->soft[k] * 255;
-        if (roundf(v) / 255.0f != seen->soft[k]) return;
+        real v = (real)round((double)seen->soft[k] * 255);
+        if (v / 255 != seen->soft[k]) return;
     }
     if (!(i->bytes = mem_alloc(n, 1))) return; /* read again, then */
-    for (size_t k = 0; k < n; k++) i->bytes[k] = (unsigned char)roundf(seen->soft[k] * 255);
+    for (size_t k = 0; k < n; k++) i->bytes[k] = (unsigned char)round((double)seen->soft[k] * 255);
     m->kept += n;
 }
 
@@ -465,7 +465,7 @@ const mask_image *masks_at(masks *m, size_t index, err *e) {
         size_t n = i->width * i->height;
         m->now = (mask_image){i->width, i->height, mem_alloc(n, sizeof *m->now.soft)};
         if (!(ok = m->now.soft != NULL)) err_set(e, "%s: no memory for a mask of %zux%zu pixels", i->file, i->width, i->height);
-        for (size_t k = 0; ok && k < n; k++) m->now.soft[k] = (float)i->bytes[k] / 255.0f;
+        for (size_t k = 0; ok && k < n; k++) m->now.soft[k] = (real)i->bytes[k] / 255;
     } else if (i->pick == PICK_BOX) {
         ok = read_box(m, i, &m->now, e);
     } else {

@@ -48,13 +48,13 @@ static void list_labels(const mask_plane *p, const char *name, char *out, size_t
 bool mask_of_label(mask_plane *p, unsigned label, const char *name, mask_image *m, err *e) {
     size_t n = p->width * p->height, inside = 0;
     char all[128], text[16];
-    for (size_t i = 0; i < n; i++) inside += p->value[i] == (float)label;
+    for (size_t i = 0; i < n; i++) inside += p->value[i] == (real)label;
     if (!inside) {
         list_labels(p, name, all, sizeof all);
         mask_label_text(p, label, text);
         return err_set(e, "%s: none of its pixels is %s; it holds %s", name, text, all);
     }
-    for (size_t i = 0; i < n; i++) p->value[i] = p->value[i] == (float)label ? 1 : 0;
+    for (size_t i = 0; i < n; i++) p->value[i] = p->value[i] == (real)label ? 1 : 0;
     *m = (mask_image){p->width, p->height, p->value};
     p->value = NULL;
     return true;
@@ -62,16 +62,16 @@ bool mask_of_label(mask_plane *p, unsigned label, const char *name, mask_image *
 
 /* ---- what was seen ---------------------------------------------------------------------------------------------- */
 typedef struct {
-    float largest, below_full; /* below_full: the largest but for `full` itself; 0: none */
+    real largest, below_full; /* below_full: the largest but for `full` itself; 0: none */
     size_t zeros;
     double mean;
 } plane_facts;
 
-static plane_facts look(const mask_plane *p, float full) {
+static plane_facts look(const mask_plane *p, real full) {
     plane_facts f = {0};
     size_t n = p->width * p->height;
     for (size_t i = 0; i < n; i++) {
-        float v = p->value[i];
+        real v = p->value[i];
         if (v > f.largest) f.largest = v;
         if (v < full && v > f.below_full) f.below_full = v;
         f.zeros += v == 0;
@@ -80,7 +80,7 @@ static plane_facts look(const mask_plane *p, float full) {
 }
 
 /* Whatever is no 0 is either full or a small number: labels with a border that is left out, as VOC has it. */
-static bool labels_and_border(const plane_facts *f, float full) {
+static bool labels_and_border(const plane_facts *f, real full) {
     return f->largest == full && full == 255 && f->below_full > 0 && f->below_full <= 64;
 }
 
@@ -89,7 +89,7 @@ static void say_more(char said[MASK_SAYS], const char *text) {
     snprintf(said + n, MASK_SAYS - n, "%s%s", n ? "; " : "", text);
 }
 
-static void say_what_was_seen(const mask_plane *p, const char *name, const plane_facts *f, float full,
+static void say_what_was_seen(const mask_plane *p, const char *name, const plane_facts *f, real full,
                               char said[MASK_SAYS]) {
     char line[512], values[128];
     if (p->see_through > 0) {
@@ -97,7 +97,7 @@ static void say_what_was_seen(const mask_plane *p, const char *name, const plane
                  100 * p->opaque, name);
         say_more(said, line);
     }
-    bool faint = f->largest < 0.9f * full, border = p->whole && labels_and_border(f, full);
+    bool faint = f->largest < (real).9 * full, border = p->whole && labels_and_border(f, full);
     if (p->coloured) {
         snprintf(line, sizeof line, "it is %s, read by its brightness (-k '%.200s:%s' takes one %s, --labels each)",
                  p->palette ? "a picture with a palette" : "coloured", name, p->palette ? "NUMBER" : "#RRGGBB",
@@ -118,12 +118,12 @@ static void say_what_was_seen(const mask_plane *p, const char *name, const plane
 
 bool mask_of_plane(mask_plane *p, const char *name, mask_image *m, char said[MASK_SAYS], err *e) {
     size_t n = p->width * p->height;
-    float full = p->full;
+    real full = p->full;
     plane_facts f = look(p, 255);
     if (f.largest == 0)
         return err_set(e, "%s: the mask is empty: all of its %zux%zu pixels are 0%s", name, p->width, p->height,
                        p->see_through > 0 ? "; its alpha is not looked at: -k FILE:alpha takes it" : "");
-    if (full == 0) full = f.largest == 1 ? 1.0f : f.largest <= 255 ? 255.0f : 65535.0f;
+    if (full == 0) full = f.largest == 1 ? 1 : f.largest <= 255 ? 255 : 65535;
     if (f.largest > full)
         return err_set(e, "%s: its largest value is %g, at most 65535 expected; if these are labels, '%s:NUMBER' takes one", name,
                        (double)f.largest, name);

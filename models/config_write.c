@@ -1,5 +1,6 @@
 /* config_write.c - a config in open_clip's form, whatever form it was read from (see config.h). */
 #include "models/config.h"
+#include "files/longtext.h"
 #include <string.h>
 #include "models/names.h"
 #include "models/pixels.h"
@@ -15,7 +16,7 @@ static void write_ratio(FILE *f, const clip_tower *t) {
 
 static void write_tower(FILE *f, const clip_tower *t, act_kind act) {
     write_ratio(f, t);
-    if (t->eps != (real)1e-5) fprintf(f, "      \"norm_kwargs\": {\"eps\": %.9g},\n", (double)t->eps);
+    if (t->eps != (real)1e-5) fprintf(f, "      \"norm_kwargs\": {\"eps\": %.*g},\n", REAL_DIGITS, (double)t->eps);
     if (act == ACT_GELU_TANH) fprintf(f, "      \"act_kwargs\": {\"approximate\": \"tanh\"},\n");
     if (t->layer_scale) fprintf(f, "      \"ls_init_value\": 1e-5,\n");
 }
@@ -134,8 +135,8 @@ static void write_own(FILE *f, const clip_config *c, const char *layout) {
     if (!settings && !*layout) return;
     fprintf(f, ",\n  \"maskinv_cfg\": {");
     if (settings)
-        fprintf(f, "\"lr\": %.9g, \"alpha\": %.9g, \"iters\": %zu, \"layers\": %zu, \"size\": %zu", (double)c->invert.lr,
-                (double)c->invert.alpha, c->invert.iters, c->invert.layers, c->invert.size), comma = ", ";
+        fprintf(f, "\"lr\": %.*g, \"alpha\": %.*g, \"iters\": %zu, \"layers\": %zu, \"size\": %zu", REAL_DIGITS,
+                (double)c->invert.lr, REAL_DIGITS, (double)c->invert.alpha, c->invert.iters, c->invert.layers, c->invert.size), comma = ", ";
     if (*layout) fprintf(f, "%s\"texts\": \"%s\"", comma, layout);
     fprintf(f, "}");
 }

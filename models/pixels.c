@@ -1,5 +1,6 @@
 /* pixels.c - both families' words for the way from a picture to the network (see pixels.h). */
 #include "models/pixels.h"
+#include "files/longtext.h"
 #include "models/config_parts.h"
 #include <math.h>
 #include <string.h>
@@ -255,9 +256,11 @@ bool pixels_write(FILE *f, const clip_config *c, err *e) {
     const clip_pixels *p = &c->pixels;
     if (p->resize == RESIZE_NONE)
         return err_set(e, "pictures are not resized by this model's settings: open_clip's config has no words for that");
-    fprintf(f, "  \"preprocess_cfg\": {\n    \"mean\": [%.9g, %.9g, %.9g],\n    \"std\": [%.9g, %.9g, %.9g]",
-            (double)c->mean[0], (double)c->mean[1], (double)c->mean[2], (double)c->std[0], (double)c->std[1],
-            (double)c->std[2]);
+    fprintf(f, "  \"preprocess_cfg\": {\n    \"mean\": [");
+    for (int k = 0; k < 3; k++) fprintf(f, "%s%.*g", k ? ", " : "", REAL_DIGITS, (double)c->mean[k]);
+    fprintf(f, "],\n    \"std\": [");
+    for (int k = 0; k < 3; k++) fprintf(f, "%s%.*g", k ? ", " : "", REAL_DIGITS, (double)c->std[k]);
+    fprintf(f, "]");
     if (p->resize != RESIZE_SHORTEST) fprintf(f, ",\n    \"resize_mode\": \"%s\"", RESIZE[p->resize]);
     if (p->bilinear) fprintf(f, ",\n    \"interpolation\": \"bilinear\"");
     if (p->fill[0] || p->fill[1] || p->fill[2])

@@ -356,19 +356,23 @@ const st_tensor *st_find(const safetensors *s, const char *name) {
     return found ? *found : NULL;
 }
 
-bool st_floats(const st_tensor *t, float *out, size_t count, err *e) {
+bool st_floats(const st_tensor *t, real *out, size_t count, err *e) {
     if (count != st_size(t))
         return err_set(e, "tensor \"%.200s\" has shape %s, expected %zu numbers", t->name,
                        st_shape(t->shape, t->rank).text, count);
     if (strcmp(t->type, "F32") == 0) {
-        if (count > 0) memcpy(out, t->data, t->bytes);
-        order_bytes(out, count, sizeof *out);
+        for (size_t i = 0; i < count; i++) {
+            float x;
+            memcpy(&x, t->data + 4 * i, sizeof x);
+            order_bytes(&x, 1, sizeof x);
+            out[i] = x;
+        }
     } else if (strcmp(t->type, "F64") == 0) {
         for (size_t i = 0; i < count; i++) {
             double x;
             memcpy(&x, t->data + 8 * i, sizeof x);
             order_bytes(&x, 1, sizeof x);
-            out[i] = (float)x;
+            out[i] = (real)x;
         }
     } else if (strcmp(t->type, "F16") == 0 || strcmp(t->type, "BF16") == 0) {
         bool half = t->type[0] == 'F';

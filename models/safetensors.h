@@ -2,7 +2,7 @@
  *
  *     safetensors *s = st_open("model.safetensors", &e);     // maps it; every rule checked here
  *     const st_tensor *t = st_find(s, "visual.proj");        // points into the map; NULL: none
- *     float proj[24]; st_floats(t, proj, 24, &e);
+ *     real proj[24]; st_floats(t, proj, 24, &e);
  *
  * A file is u64 header length N, N bytes of JSON, data:
  *     {"__metadata__": {"format": "pt"}, "visual.proj": {"dtype": "F16", "shape": [4, 6], "data_offsets": [0, 48]}}
@@ -36,8 +36,8 @@ typedef struct {
     char text[200];
 } st_shape_text;
 st_shape_text st_shape(const size_t *shape, size_t rank);
-/* Any of F32, F16, BF16, F64 as float32; count must be the tensor's. */
-bool st_floats(const st_tensor *t, float *out, size_t count, err *e);
+/* Any of F32, F16, BF16, F64; count must be the tensor's. */
+bool st_floats(const st_tensor *t, real *out, size_t count, err *e);
 
 /* Writer: tensors in the order given, metadata pairs (key, value, ..., NULL) or NULL. The header is padded with
  * spaces so that data begins at a multiple of 64. Atomic. data as it is to be stored. */

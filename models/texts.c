@@ -7,12 +7,12 @@
 #include <string.h>
 
 /* ---- vectors ----------------------------------------------------------------------------------- */
-float unit(float *v, size_t n) {
+real unit(real *v, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)v[i] * (double)v[i];
     double length = sqrt(sum);
-    for (size_t i = 0; i < n; i++) v[i] = (float)((double)v[i] / length);
-    return (float)length;
+    for (size_t i = 0; i < n; i++) v[i] = (real)((double)v[i] / length);
+    return (real)length;
 }
 
 /* ---- templates ---------------------------------------------------------------------------------- */
@@ -79,7 +79,7 @@ bool templates_read(const char *path, const char ***lines, size_t *count, err *e
 /* ---- embeddings ----------------------------------------------------------------------------------- */
 /* alike: a row's bytes do not depend on the others. */
 static bool ids_embed_as(const clip_model *m, const uint32_t *ids, size_t count, size_t length, bool alike, arena *memory,
-                         pool *cores, float *out, err *e) {
+                         pool *cores, real *out, err *e) {
     ag_tape t;
     size_t mark = arena_mark(memory);
     ag_tensor *z = NULL;
@@ -95,7 +95,7 @@ static bool ids_embed_as(const clip_model *m, const uint32_t *ids, size_t count,
 }
 
 bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t length, arena *memory, pool *cores,
-               float *out, err *e) {
+               real *out, err *e) {
     return ids_embed_as(m, ids, count, length, true, memory, cores, out, e);
 }
 
@@ -115,7 +115,7 @@ typedef struct {
     uint32_t *packed;            /* [GROUP, context] those of one group */
     size_t *length;              /* [part] */
     struct place { size_t length, at; } *order; /* [part] by length */
-    float *rows, *group;         /* [part, E], [GROUP, E] */
+    real *rows, *group;         /* [part, E], [GROUP, E] */
     bool raw;                    /* whatever the numbers are */
     char *sentence;
     size_t room;
@@ -148,7 +148,7 @@ static bool group_embed(speech *s, size_t first, size_t count, size_t *taken, ar
     return true;
 }
 
-static bool all_finite(const float *v, size_t n) {
+static bool all_finite(const real *v, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (!isfinite(v[i])) return false;
     return true;
@@ -196,7 +196,7 @@ static bool speech_open(speech *s, arena *memory, err *e) {
     return err_set(e, "--memory: %zu bytes are too little for the texts", memory->size);
 }
 
-bool texts_embed_raw(checkpoint *weights, const char *const *texts, size_t count, arena *memory, pool *cores, float *out,
+bool texts_embed_raw(checkpoint *weights, const char *const *texts, size_t count, arena *memory, pool *cores, real *out,
                      err *e) {
     speech s = {.weights = weights, .texts = texts, .text_count = count, .template_count = 1, .raw = true};
     size_t mark = arena_mark(memory), embed = checkpoint_model(weights)->config.embed;
@@ -211,7 +211,7 @@ bool texts_embed_raw(checkpoint *weights, const char *const *texts, size_t count
 }
 
 bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, const char *const *templates,
-                 size_t template_count, arena *memory, pool *cores, float *out, err *e) {
+                 size_t template_count, arena *memory, pool *cores, real *out, err *e) {
     speech s = {.weights = weights, .texts = texts, .text_count = count};
     size_t mark = arena_mark(memory), embed = checkpoint_model(weights)->config.embed;
     s.templates = template_count ? templates : NULL;
@@ -231,7 +231,7 @@ bool texts_embed(checkpoint *weights, const char *const *texts, size_t count, co
     return ok;
 }
 
-bool texts_usual(checkpoint *weights, arena *memory, pool *cores, float **out, err *e) {
+bool texts_usual(checkpoint *weights, arena *memory, pool *cores, real **out, err *e) {
     static const char *const usual[] = {"a photo of a"};
     const clip_config *m = &checkpoint_model(weights)->config;
     *out = NULL;

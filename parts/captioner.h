@@ -60,7 +60,7 @@ typedef struct {
     char text[CAPTIONER_TEXT]; /* one line, cut where it does not fit */
 } captioner_said;
 /* embedding [E] */
-bool captioner_say(const captioner *c, const float *embedding, const captioner_way *way, arena *memory, pool *cores, captioner_said *said,
+bool captioner_say(const captioner *c, const real *embedding, const captioner_way *way, arena *memory, pool *cores, captioner_said *said,
                    err *e);
 /* said as one line into text[room]: what breaks it is a space, none at the ends. */
 void captioner_line(const char *said, char *text, size_t room);

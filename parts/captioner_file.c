@@ -178,7 +178,7 @@ static bool join_pieces(const captioner *c, const uint32_t *ids, size_t count, c
 
 /* The embedding as the map saw embeddings in training: ours of components of about 1, ClipCap's transformer unit ones, its
  * perceptron as CLIP gives them. */
-static ag_tensor *seen(ag_tape *t, const captioner *c, const float *embedding) {
+static ag_tensor *seen(ag_tape *t, const captioner *c, const real *embedding) {
     size_t E = c->net.embed;
     ag_tensor *z = ag_new(t, 1, 1, E);
     for (size_t i = 0; z && i < E; i++) z->data[i] = (real)embedding[i];
@@ -187,7 +187,7 @@ static ag_tensor *seen(ag_tape *t, const captioner *c, const float *embedding) {
     return c->published.map ? z : ag_scale(t, z, (real)sqrt((double)E), 0);
 }
 
-bool captioner_say(const captioner *c, const float *embedding, const captioner_way *way, arena *memory, pool *cores, captioner_said *said,
+bool captioner_say(const captioner *c, const real *embedding, const captioner_way *way, arena *memory, pool *cores, captioner_said *said,
                    err *e) {
     const captioner_net *n = &c->net;
     size_t mark = arena_mark(memory), most = n->d.shape.length - n->prefix, room = sizeof said->text;

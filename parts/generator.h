@@ -50,6 +50,6 @@ size_t generator_side(const generator *g); /* of the pictures */
 /* Was "red fish" kept from it while it learned? */
 bool generator_held(const generator *g, const char *colour, const char *name);
 /* embedding [E], of any length -> rgb [side, side, 3]. */
-bool generator_draw(const generator *g, const float *embedding, const generator_way *how, arena *memory, pool *cores,
+bool generator_draw(const generator *g, const real *embedding, const generator_way *how, arena *memory, pool *cores,
                     unsigned char *rgb, err *e);
 #endif

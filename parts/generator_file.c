@@ -80,7 +80,7 @@ generator *generator_builtin(size_t embed, err *e) {
 }
 
 /* ---- drawing ------------------------------------------------------------------------------------------------------- */
-bool generator_draw(const generator *g, const float *embedding, const generator_way *how, arena *memory, pool *cores,
+bool generator_draw(const generator *g, const real *embedding, const generator_way *how, arena *memory, pool *cores,
                     unsigned char *rgb, err *e) {
     const generator_net *n = &g->net;
     size_t E = n->embed, mark = arena_mark(memory);

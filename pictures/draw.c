@@ -52,11 +52,11 @@ static unsigned char blend(const unsigned char *photo, int c, unsigned colour, u
     return (unsigned char)((behind * (256 - opacity) + colour * opacity) / 256);
 }
 
-bool picture_heat(const picture *p, const float *map, size_t mh, size_t mw, picture *out, err *e) {
+bool picture_heat(const picture *p, const real *map, size_t mh, size_t mw, picture *out, err *e) {
     size_t n = p->width * p->height;
     unsigned colours[256][3], opacity[256];
     if (!picture_new(p->width, p->height, out, e)) return false;
-    float *heat = mem_alloc(n, sizeof *heat);
+    real *heat = mem_alloc(n, sizeof *heat);
     if (!heat) {
         picture_free(out);
         return err_set(e, "no memory for a heat map of %zux%zu pixels", p->width, p->height);
@@ -64,8 +64,8 @@ bool picture_heat(const picture *p, const float *map, size_t mh, size_t mw, pict
     for (unsigned level = 0; level < 256; level++) heat_colour(level, colours[level], &opacity[level]);
     map_resize(map, mh, mw, heat, p->height, p->width);
     for (size_t i = 0; i < n; i++) {
-        float h = heat[i] > 0 ? heat[i] < 1 ? heat[i] : 1 : 0; /* NaN is cold */
-        unsigned level = (unsigned)(h * 255.0f + 0.5f);
+        real h = heat[i] > 0 ? heat[i] < 1 ? heat[i] : 1 : 0; /* NaN is cold */
+        unsigned level = (unsigned)(h * 255 + (real).5);
         for (int c = 0; c < 3; c++)
             out->rgb[3 * i + (size_t)c] = blend(p->rgb + 3 * i, c, colours[level][c], opacity[level]);
     }
@@ -76,7 +76,7 @@ bool picture_heat(const picture *p, const float *map, size_t mh, size_t mw, pict
 /* ---- outlines --------------------------------------------------------------------------------------- */
 /* The mask's value under the picture's pixel x, y is at least 1/2 (bilinear, as map_resize). */
 static bool inside(const mask_image *m, const picture *p, size_t x, size_t y) {
-    if (m->width == p->width && m->height == p->height) return m->soft[y * m->width + x] >= 0.5f;
+    if (m->width == p->width && m->height == p->height) return m->soft[y * m->width + x] >= (real).5;
     double sx = ((double)x + 0.5) * (double)m->width / (double)p->width - 0.5;
     double sy = ((double)y + 0.5) * (double)m->height / (double)p->height - 0.5;
     if (sx < 0) sx = 0;
@@ -84,7 +84,7 @@ static bool inside(const mask_image *m, const picture *p, size_t x, size_t y) {
     size_t x0 = (size_t)sx, y0 = (size_t)sy, x1 = x0 + 1 < m->width ? x0 + 1 : x0,
            y1 = y0 + 1 < m->height ? y0 + 1 : y0;
     double fx = sx - (double)x0, fy = sy - (double)y0;
-    const float *a = m->soft + y0 * m->width, *b = m->soft + y1 * m->width;
+    const real *a = m->soft + y0 * m->width, *b = m->soft + y1 * m->width;
     return (a[x0] * (1 - fx) + a[x1] * fx) * (1 - fy) + (b[x0] * (1 - fx) + b[x1] * fx) * fy >= 0.5;
 }
 

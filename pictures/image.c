@@ -396,13 +396,13 @@ bool palette_write_png(const char *path, const unsigned char *index, size_t widt
 }
 
 /* ---- masks --------------------------------------------------------------------------------------- */
-bool mask_write_png(const char *path, const float *soft, size_t width, size_t height, err *e) {
+bool mask_write_png(const char *path, const real *soft, size_t width, size_t height, err *e) {
     size_t n;
     unsigned char *grey = size_mul(width, height, &n) ? mem_alloc(n, 1) : NULL;
     if (!grey) return err_set(e, "%s: no memory for a mask of %zux%zu pixels", path, width, height);
     for (size_t i = 0; i < n; i++) {
-        float v = soft[i] > 0 ? soft[i] < 1 ? soft[i] : 1 : 0; /* NaN is 0 */
-        grey[i] = (unsigned char)(v * 255.0f + 0.5f);
+        real v = soft[i] > 0 ? soft[i] < 1 ? soft[i] : 1 : 0; /* NaN is 0 */
+        grey[i] = (unsigned char)(v * 255 + (real).5);
     }
     bool ok = png_write(path, &(png_image){.width = width, .height = height, .channels = 1, .pixels = grey}, e);
     mem_free(grey);

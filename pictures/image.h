@@ -2,7 +2,7 @@
  *
  *     picture p;
  *     if (!picture_read("cat.jpg", &p, &e)) ...
- *     float *x = pixels_squash(&p, 448, mean, std, &e);       // [3,448,448], what the network sees
+ *     real *x = pixels_squash(&p, 448, mean, std, &e);       // [3,448,448], what the network sees
  */
 #ifndef IMAGE_H
 #define IMAGE_H
@@ -10,7 +10,7 @@
 #include "sys/err.h"
 
 typedef struct { size_t width, height; unsigned char *rgb; } picture;  /* rgb [height,width,3]; picture_free it */
-typedef struct { size_t width, height; float *soft; } mask_image;      /* soft [height,width] in 0..1 */
+typedef struct { size_t width, height; real *soft; } mask_image;      /* soft [height,width] in 0..1 */
 
 /* PNG, JPEG and BMP (stb's other readers have a history of faults); truncated files are errors. Alpha is dropped, as
  * Pillow's convert("RGB") does. EXIF orientation is honoured. Claims over 100 megapixels are refused. */
@@ -36,27 +36,27 @@ bool raster_parse_as(const unsigned char *bytes, size_t length, const char *name
 bool picture_write_png(const char *path, const picture *p, err *e);
 bool palette_write_png(const char *path, const unsigned char *index, size_t width, size_t height,
                        const unsigned char (*palette)[3], size_t colours, err *e);
-bool mask_write_png(const char *path, const float *soft, size_t width, size_t height, err *e);
+bool mask_write_png(const char *path, const real *soft, size_t width, size_t height, err *e);
 void mask_free(mask_image *m);
 
 /* Pillow's resize(BICUBIC), byte for byte. */
 bool picture_resize(const picture *p, size_t width, size_t height, picture *out, err *e);
 /* [3,side,side] normalised; mem_free it. Squashed bicubically (MaskInversion), by the standard CLIP transform (shorter
  * side, centre crop), and as the model's own files have it (c->pixels, for `side` in place of the model's image). */
-float *pixels_squash(const picture *p, size_t side, const real *mean, const real *std, err *e);
+real *pixels_squash(const picture *p, size_t side, const real *mean, const real *std, err *e);
 /* Pillow's resize(BILINEAR) to these sides, for codes that ask for it: [3,height,width]. */
-float *pixels_bilinear(const picture *p, size_t width, size_t height, const real *mean, const real *std, err *e);
-float *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e);
-float *pixels_own(const picture *p, size_t side, const clip_config *c, err *e);
+real *pixels_bilinear(const picture *p, size_t width, size_t height, const real *mean, const real *std, err *e);
+real *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e);
+real *pixels_own(const picture *p, size_t side, const clip_config *c, err *e);
 /* AlphaCLIP's region plane [side,side]: the mask stretched bilinearly, with antialiasing, then (mask - 0.5)/0.26 (MODEL.md
  * 1.15); mem_free it. */
-float *pixels_alpha(const mask_image *mask, size_t side, err *e);
+real *pixels_alpha(const mask_image *mask, size_t side, err *e);
 /* Bilinear, half-pixel centres, no antialiasing (torch's interpolate, align_corners false). out [oh,ow]. */
-void map_resize(const float *in, size_t height, size_t width, float *out, size_t oh, size_t ow);
+void map_resize(const real *in, size_t height, size_t width, real *out, size_t oh, size_t ow);
 
 /* ---- drawing ---- */
 /* Heat colours over the photograph, resized to fit it; opacity grows with heat. */
-bool picture_heat(const picture *p, const float *map, size_t mh, size_t mw, picture *out, err *e);
+bool picture_heat(const picture *p, const real *map, size_t mh, size_t mw, picture *out, err *e);
 /* Outlines where the mask crosses 1/2, in place; the mask is resized to the picture. */
 void picture_outline(picture *p, const mask_image *m, const unsigned char colour[3]);
 /* Text, antialiased, its line's top left corner at x, y: Latin with accents, Greek, Cyrillic (letters.c); a character that

@@ -161,11 +161,11 @@ bool picture_resize(const picture *p, size_t width, size_t height, picture *out,
 }
 
 /* ---- what the network sees ----------------------------------------------------------------------------- */
-static float *normalised(picture *p, const real *mean, const real *std, err *e) {
+static real *normalised(picture *p, const real *mean, const real *std, err *e) {
     size_t n = p->width * p->height;
-    float table[3][256], *pixels = mem_alloc(n, 3 * sizeof *pixels);
+    real table[3][256], *pixels = mem_alloc(n, 3 * sizeof *pixels);
     for (size_t c = 0; c < 3; c++)
-        for (size_t v = 0; v < 256; v++) table[c][v] = (float)(((real)v / (real)255 - mean[c]) / std[c]);
+        for (size_t v = 0; v < 256; v++) table[c][v] = (real)(((real)v / (real)255 - mean[c]) / std[c]);
     for (size_t c = 0; pixels && c < 3; c++)
         for (size_t i = 0; i < n; i++) pixels[c * n + i] = table[c][p->rgb[i * 3 + c]];
     if (!pixels) err_set(e, "no memory for the pixels of %zux%zu", p->width, p->height);
@@ -173,12 +173,12 @@ static float *normalised(picture *p, const real *mean, const real *std, err *e) 
     return pixels;
 }
 
-float *pixels_squash(const picture *p, size_t side, const real *mean, const real *std, err *e) {
+real *pixels_squash(const picture *p, size_t side, const real *mean, const real *std, err *e) {
     picture square;
     return picture_resize(p, side, side, &square, e) ? normalised(&square, mean, std, e) : NULL;
 }
 
-float *pixels_bilinear(const picture *p, size_t width, size_t height, const real *mean, const real *std, err *e) {
+real *pixels_bilinear(const picture *p, size_t width, size_t height, const real *mean, const real *std, err *e) {
     picture small;
     return resize_window(p, &BILINEAR, width, height, (window){0, 0, width, height}, &small, e)
                ? normalised(&small, mean, std, e)
@@ -221,7 +221,7 @@ static bool resize_longest(const picture *p, const filter *f, size_t side, const
     return ok;
 }
 
-float *pixels_own(const picture *p, size_t side, const clip_config *c, err *e) {
+real *pixels_own(const picture *p, size_t side, const clip_config *c, err *e) {
     const filter *f = c->pixels.bilinear ? &BILINEAR : &BICUBIC;
     size_t width, height;
     picture square;
@@ -238,7 +238,7 @@ float *pixels_own(const picture *p, size_t side, const clip_config *c, err *e) {
     return resize_window(p, f, width, height, centre, &square, e) ? normalised(&square, c->mean, c->std, e) : NULL;
 }
 
-float *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e) {
+real *pixels_crop(const picture *p, size_t side, const real *mean, const real *std, err *e) {
     clip_config standard = {.image = side};
     memcpy(standard.mean, mean, sizeof standard.mean);
     memcpy(standard.std, std, sizeof standard.std);
@@ -247,21 +247,21 @@ float *pixels_crop(const picture *p, size_t side, const real *mean, const real *
 
 /* ---- AlphaCLIP's region, (1.15) --------------------------------------------------------------------------- */
 /* out[i] of one line of `in`, whose numbers lie `step` apart. */
-static float weighed(const axis *a, size_t i, const float *in, size_t step) {
+static real weighed(const axis *a, size_t i, const real *in, size_t step) {
     double sum = 0;
     for (size_t k = 0; k < a->many[i]; k++) sum += (double)a->weight[i * a->taps + k] * (double)in[(a->first[i] + k) * step];
-    return (float)(sum / (1 << FIXED_BITS));
+    return (real)(sum / (1 << FIXED_BITS));
 }
 
-float *pixels_alpha(const mask_image *mask, size_t side, err *e) {
+real *pixels_alpha(const mask_image *mask, size_t side, err *e) {
     axis across = {0}, down = {0};
-    float *out = mem_alloc(side, side * sizeof *out), *rows = mem_alloc(mask->height, side * sizeof *rows);
+    real *out = mem_alloc(side, side * sizeof *out), *rows = mem_alloc(mask->height, side * sizeof *rows);
     bool ok = out && rows && axis_make(&across, &BILINEAR, mask->width, side, 0, side) &&
               axis_make(&down, &BILINEAR, mask->height, side, 0, side);
     for (size_t i = 0; ok && i < mask->height * side; i++)
         rows[i] = weighed(&across, i % side, mask->soft + i / side * mask->width, 1);
     for (size_t i = 0; ok && i < side * side; i++)
-        out[i] = (weighed(&down, i / side, rows + i % side, side) - 0.5f) / 0.26f;
+        out[i] = (weighed(&down, i / side, rows + i % side, side) - (real).5) / (real).26;
     axis_free(&across);
     axis_free(&down);
     mem_free(rows);
@@ -275,27 +275,27 @@ float *pixels_alpha(const mask_image *mask, size_t side, err *e) {
 enum { STRIP = 256 };
 
 /* Where output i falls between two inputs: half-pixel centres, clamped to the first. */
-static float between(size_t i, double step, size_t in, size_t *low, size_t *high) {
+static real between(size_t i, double step, size_t in, size_t *low, size_t *high) {
     double at = ((double)i + 0.5) * step - 0.5;
     if (at < 0) at = 0;
     *low = (size_t)at < in ? (size_t)at : in - 1;
     *high = *low + 1 < in ? *low + 1 : *low;
-    return (float)(at - (double)*low);
+    return (real)(at - (double)*low);
 }
 
 /* In strips of columns, whose places are worked out once. */
-void map_resize(const float *in, size_t height, size_t width, float *out, size_t oh, size_t ow) {
+void map_resize(const real *in, size_t height, size_t width, real *out, size_t oh, size_t ow) {
     double across = (double)width / (double)ow, down = (double)height / (double)oh;
     for (size_t left = 0; left < ow; left += STRIP) {
         size_t n = ow - left < STRIP ? ow - left : STRIP, x0[STRIP], x1[STRIP], y0, y1;
-        float fx[STRIP];
+        real fx[STRIP];
         for (size_t x = 0; x < n; x++) fx[x] = between(left + x, across, width, &x0[x], &x1[x]);
         for (size_t y = 0; y < oh; y++) {
-            float fy = between(y, down, height, &y0, &y1), *to = out + y * ow + left;
-            const float *above = in + y0 * width, *below = in + y1 * width;
+            real fy = between(y, down, height, &y0, &y1), *to = out + y * ow + left;
+            const real *above = in + y0 * width, *below = in + y1 * width;
             for (size_t x = 0; x < n; x++) {
-                float top = above[x0[x]] * (1 - fx[x]) + above[x1[x]] * fx[x];
-                float bottom = below[x0[x]] * (1 - fx[x]) + below[x1[x]] * fx[x];
+                real top = above[x0[x]] * (1 - fx[x]) + above[x1[x]] * fx[x];
+                real bottom = below[x0[x]] * (1 - fx[x]) + below[x1[x]] * fx[x];
                 to[x] = top * (1 - fy) + bottom * fy;
             }
         }

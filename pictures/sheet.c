@@ -15,7 +15,7 @@ bool picture_within(const picture *photo, size_t most, bool enlarge, picture *ou
     return picture_resize(photo, w ? w : 1, h ? h : 1, out, e);
 }
 
-bool overlay_write(const char *path, const picture *photo, const float *map, size_t mh, size_t mw,
+bool overlay_write(const char *path, const picture *photo, const real *map, size_t mh, size_t mw,
                    const mask_image *mask, err *e) {
     picture small = {0}, heat = {0};
     bool ok = picture_within(photo, OVERLAY_SIDE, false, &small, e) && picture_heat(&small, map, mh, mw, &heat, e);
@@ -64,9 +64,9 @@ static bool open_page(sheet *s, const picture *photo, size_t side, size_t rows, 
 
 /* What the colours mean: a map's least and largest value. */
 static bool colour_bar(sheet *s, long x, long y, err *e) {
-    float ramp[256];
+    real ramp[256];
     picture grey, bar = {0};
-    for (int i = 0; i < 256; i++) ramp[i] = (float)i / 255;
+    for (int i = 0; i < 256; i++) ramp[i] = (real)i / 255;
     if (!picture_new(s->photo.width, BAR_HIGH, &grey, e)) return false;
     picture_fill(&grey, 0, 0, grey.width, grey.height, GREY);
     bool ok = picture_heat(&grey, ramp, 1, 256, &bar, e);
@@ -114,7 +114,7 @@ static void mask_middle(const mask_image *m, const picture *photo, long *x, long
     }
     for (size_t i = 0; i < m->width * m->height; i++) {
         double dx = (double)(i % m->width) - sx / n, dy = (double)(i / m->width) - sy / n;
-        if (m->soft[i] < .5f || !(dx * dx + dy * dy < best)) continue;
+        if (m->soft[i] < (real).5 || !(dx * dx + dy * dy < best)) continue;
         best = dx * dx + dy * dy;
         at = i;
     }
@@ -134,7 +134,7 @@ static void number_at(picture *p, long x, long y, size_t region) {
     picture_text(p, x - (long)w / 2, y - 8, text, TEXT_SMALL, light ? INK : WHITE);
 }
 
-static bool heat_tile(sheet *s, size_t row, size_t col, const char *name, const float *map, size_t mh, size_t mw,
+static bool heat_tile(sheet *s, size_t row, size_t col, const char *name, const real *map, size_t mh, size_t mw,
                       const mask_image *mask, err *e) {
     picture heat = {0};
     if (!picture_heat(&s->photo, map, mh, mw, &heat, e)) return false;
@@ -144,8 +144,8 @@ static bool heat_tile(sheet *s, size_t row, size_t col, const char *name, const 
     return true;
 }
 
-bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
-                  const float *after, size_t mh, size_t mw, const double *loss, err *e) {
+bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const real *before,
+                  const real *after, size_t mh, size_t mw, const double *loss, err *e) {
     char label_before[48] = "before", label_after[48] = "after";
     size_t region = s->first + row;
     long x, y;
@@ -184,7 +184,7 @@ bool sheet_open_grid(sheet *s, const picture *photo, size_t maps, const char *ti
     return false;
 }
 
-bool sheet_map(sheet *s, size_t i, const char *name, const float *map, size_t mh, size_t mw, err *e) {
+bool sheet_map(sheet *s, size_t i, const char *name, const real *map, size_t mh, size_t mw, err *e) {
     picture heat = {0};
     size_t row = (i + 1) / s->columns, col = (i + 1) % s->columns;
     if (!map) {

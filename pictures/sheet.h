@@ -17,7 +17,7 @@
 /* Heat over the photograph (shrunk where its longer side is beyond OVERLAY_SIDE), the mask outlined; mask NULL: none.
  */
 enum { OVERLAY_SIDE = 1024 };
-bool overlay_write(const char *path, const picture *photo, const float *map, size_t mh, size_t mw,
+bool overlay_write(const char *path, const picture *photo, const real *map, size_t mh, size_t mw,
                    const mask_image *mask, err *e);
 /* The photograph, not larger than most x most; smaller ones are enlarged only when `enlarge` is set. */
 bool picture_within(const picture *photo, size_t most, bool enlarge, picture *out, err *e);
@@ -30,13 +30,13 @@ typedef struct {
  * tiles where the regions are many, so that a page is quickly made and still seen whole. */
 bool sheet_open(sheet *s, const picture *photo, size_t rows, bool many, bool texts, const char *title, err *e);
 /* loss: of the map before and of the map after; NULL: not said. */
-bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const float *before,
-                  const float *after, size_t mh, size_t mw, const double *loss, err *e);
+bool sheet_region(sheet *s, size_t row, const char *name, const mask_image *mask, const real *before,
+                  const real *after, size_t mh, size_t mw, const double *loss, err *e);
 /* share 0..1 is the length of the bar under the line. Lines that do not fit the row are left out. */
 void sheet_text(sheet *s, size_t row, size_t line, const char *text, double share);
 /* The photograph, then `maps` maps, five tiles a row, each under its name. map NULL: a blank tile. */
 bool sheet_open_grid(sheet *s, const picture *photo, size_t maps, const char *title, err *e);
-bool sheet_map(sheet *s, size_t i, const char *name, const float *map, size_t mh, size_t mw, err *e);
+bool sheet_map(sheet *s, size_t i, const char *name, const real *map, size_t mh, size_t mw, err *e);
 /* What made the page (command, version), small, along its lower edge. */
 void sheet_foot(sheet *s, const char *text);
 void sheet_free(sheet *s);

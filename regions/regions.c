@@ -149,9 +149,9 @@ static ag_tensor *batch_patches(ag_tape *t, const region_method *how, size_t sid
         const mask_image *mask = how->masked ? masks->at(masks->arg, first + i, e) : NULL;
         if (how->masked && !mask) return NULL;
         if (!region_picture(how, photo, mask, side, config->mean, &seen, e)) return NULL;
-        float *pixels = pixels_squash(&seen, side, config->mean, config->std, e);
+        real *pixels = pixels_squash(&seen, side, config->mean, config->std, e);
         picture_free(&seen);
-        float *plane = pixels && how->alpha ? pixels_alpha(mask, side, e) : NULL;
+        real *plane = pixels && how->alpha ? pixels_alpha(mask, side, e) : NULL;
         ag_tensor *one = pixels && (plane || !how->alpha) ? clip_patches_alpha(t, m, pixels, plane, side, side) : NULL;
         mem_free(plane);
         mem_free(pixels);
@@ -163,7 +163,7 @@ static ag_tensor *batch_patches(ag_tape *t, const region_method *how, size_t sid
 }
 
 static bool embed_pictures(const region_method *how, size_t side, const clip_model *m, const picture *photo,
-                           const mask_list *masks, size_t count, arena *memory, pool *cores, float *out, err *e) {
+                           const mask_list *masks, size_t count, arena *memory, pool *cores, real *out, err *e) {
     size_t grid = side / m->config.patch, E = m->config.embed, seen = how->masked ? count : 1;
     for (size_t i = 0, n; i < seen; i += n) {
         ag_tape t;
@@ -187,7 +187,7 @@ static bool embed_pictures(const region_method *how, size_t side, const clip_mod
 /* ---- embeddings: tokens, averaged in the mask ------------------------------------------------------------------ */
 /* (10.1)  v = sum_i w_i F_i/|F_i| / sum w: its product with a unit text is the mean of the patches' cosines in the
  * mask. */
-static bool average_tokens(const explainer *x, const mask_image *mask, double *w, float *v, err *e) {
+static bool average_tokens(const explainer *x, const mask_image *mask, double *w, real *v, err *e) {
     size_t E = x->model->config.embed, cells = x->gh * x->gw;
     double all = 0;
     mask_cells(mask, x->gh, x->gw, w);
@@ -199,17 +199,17 @@ static bool average_tokens(const explainer *x, const mask_image *mask, double *w
         double length = 0;
         for (size_t k = 0; k < E; k++) length += (double)F[k] * (double)F[k];
         double share = length > 0 ? w[i] / all / sqrt(length) : 0;
-        for (size_t k = 0; share > 0 && k < E; k++) v[k] += (float)(share * (double)F[k]);
+        for (size_t k = 0; share > 0 && k < E; k++) v[k] += (real)(share * (double)F[k]);
     }
     return true;
 }
 
 static bool embed_tokens(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
-                         const mask_list *masks, size_t count, arena *memory, pool *cores, float *out, err *e) {
+                         const mask_list *masks, size_t count, arena *memory, pool *cores, real *out, err *e) {
     explainer x;
     fault f = {0};
     size_t mark = arena_mark(memory), E = m->config.embed;
-    float *pixels = pixels_squash(photo, o->side, m->config.mean, m->config.std, e);
+    real *pixels = pixels_squash(photo, o->side, m->config.mean, m->config.std, e);
     if (!pixels) return false;
     bool ok = method_open(&x, method_find(how->tokens), m, pixels, o->side, o->side,
                           &(method_options){.blocks = o->blocks, .patches_only = true}, memory, cores, &f);
@@ -227,7 +227,7 @@ static bool embed_tokens(const region_method *how, const region_settings *o, con
 }
 
 bool regions_embed_each(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
-                        region_mask *mask, void *arg, size_t count, arena *memory, pool *cores, float *out, err *e) {
+                        region_mask *mask, void *arg, size_t count, arena *memory, pool *cores, real *out, err *e) {
     mask_list masks = {mask, arg};
     if (how->alpha && !m->config.alpha)
         return err_set(e, "%s: the model sees no region beside the pixels, expected AlphaCLIP's weights", how->name);
@@ -248,6 +248,6 @@ static const mask_image *from_array(void *arg, size_t i, err *e) {
 }
 
 bool regions_embed(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
-                   const mask_image *masks, size_t count, arena *memory, pool *cores, float *out, err *e) {
+                   const mask_image *masks, size_t count, arena *memory, pool *cores, real *out, err *e) {
     return regions_embed_each(how, o, m, photo, from_array, (void *)(uintptr_t)masks, count, memory, cores, out, e);
 }

@@ -33,7 +33,7 @@ typedef struct {
     bool (*see)(const picture *photo, const mask_image *mask, size_t side, const double colour[3], picture *out, err *e);
     /* own: the mask's vector [E] */
     bool (*embed)(const region_settings *o, const clip_model *m, const picture *photo, const mask_image *mask, arena *memory,
-                  pool *cores, float *out, err *e);
+                  pool *cores, real *out, err *e);
     const char *tokens; /* tokens: the explainer (methods.h) whose patches are averaged */
 } region_method;
 
@@ -43,16 +43,16 @@ const region_method *region_method_find(const char *name); /* NULL: no such meth
 
 /* out [count, E], not normalised, for all families but invert. Pictures go through the network in batches. */
 bool regions_embed(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
-                   const mask_image *masks, size_t count, arena *memory, pool *cores, float *out, err *e);
+                   const mask_image *masks, size_t count, arena *memory, pool *cores, real *out, err *e);
 
 /* The same with the masks one by one: `mask` gives the i-th, good until it is asked for the next; NULL: see e. */
 typedef const mask_image *region_mask(void *arg, size_t i, err *e);
 bool regions_embed_each(const region_method *how, const region_settings *o, const clip_model *m, const picture *photo,
-                        region_mask *mask, void *arg, size_t count, arena *memory, pool *cores, float *out, err *e);
+                        region_mask *mask, void *arg, size_t count, arena *memory, pool *cores, real *out, err *e);
 
 /* A row's function: Global-Local CLIP (ris.c). */
 bool region_ris(const region_settings *o, const clip_model *m, const picture *photo, const mask_image *mask, arena *memory,
-                pool *cores, float *out, err *e);
+                pool *cores, real *out, err *e);
 
 /* ---- its pieces -------------------------------------------------------------------------------------- */
 /* What the network sees, [side,side]: the picture family's whole difference. mean: the model's, of pixels in [0,1]. */

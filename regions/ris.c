@@ -3,13 +3,13 @@
 #include <string.h>
 
 enum { MASKED_BLOCKS = 3 }; /* the last ones */
-static const float global_share = .95f;
+static const real global_share = (real).95;
 static const double fill = .485; /* outside the mask in the crop, in normalised units, as the code has it */
 
 /* The class token's embedding where the patches' tokens are multiplied by their share of the mask before each of the last
  * three blocks. out [E] */
-static bool masked_tokens(const clip_model *m, const float *pixels, size_t side, const double *share, arena *memory,
-                          pool *cores, float *out, fault *f) {
+static bool masked_tokens(const clip_model *m, const real *pixels, size_t side, const double *share, arena *memory,
+                          pool *cores, real *out, fault *f) {
     ag_tape t;
     size_t mark = arena_mark(memory), layers = m->config.vision.layers, gh, gw, first = layers > MASKED_BLOCKS ? layers - MASKED_BLOCKS : 0;
     ag_tensor *z = NULL;
@@ -34,18 +34,18 @@ static bool masked_tokens(const clip_model *m, const float *pixels, size_t side,
 
 /* (10.6)  v = .95 z(masked tokens) + .05 z(masked crop) */
 bool region_ris(const region_settings *o, const clip_model *m, const picture *photo, const mask_image *mask, arena *memory,
-                pool *cores, float *out, err *e) {
+                pool *cores, real *out, err *e) {
     const clip_config *c = &m->config;
     size_t E = c->embed, cells = (o->side / c->patch) * (o->side / c->patch), mark = arena_mark(memory);
     double *share = arena_alloc(memory, cells, sizeof *share), colour[3];
-    float *crop = arena_alloc(memory, E, sizeof *crop);
+    real *crop = arena_alloc(memory, E, sizeof *crop);
     picture seen;
     fault f = {0};
     if (clip_is_resnet(c)) return err_set(e, "ris: not for a ResNet: it has no blocks whose tokens could be masked");
     if (!share || !crop) return err_set(e, "--memory: %zu bytes are too little for a mask's tokens", memory->size);
     for (size_t k = 0; k < 3; k++) colour[k] = 255 * ((double)c->mean[k] + fill * (double)c->std[k]);
     mask_cells(mask, o->side / c->patch, o->side / c->patch, share);
-    float *pixels = pixels_squash(photo, o->side, c->mean, c->std, e);
+    real *pixels = pixels_squash(photo, o->side, c->mean, c->std, e);
     bool ok = pixels && (masked_tokens(m, pixels, o->side, share, memory, cores, out, &f) || err_fault(e, &f));
     mem_free(pixels);
     ok = ok && region_crop(photo, mask, o->side, colour, &seen, e);

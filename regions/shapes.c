@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* ---- masks ------------------------------------------------------------------------------------------- */
-static bool box_above(const mask_image *m, float least, size_t box[4]) {
+static bool box_above(const mask_image *m, real least, size_t box[4]) {
     box[0] = m->width, box[1] = m->height, box[2] = box[3] = 0;
     for (size_t y = 0; y < m->height; y++)
         for (size_t x = 0; x < m->width; x++) {
@@ -16,7 +16,7 @@ static bool box_above(const mask_image *m, float least, size_t box[4]) {
 }
 
 static void mask_corners(const mask_image *m, size_t b[4]) {
-    if (!box_above(m, 0.5f, b) && !box_above(m, 1e-9f, b)) b[0] = b[1] = 0, b[2] = m->width, b[3] = m->height;
+    if (!box_above(m, (real).5, b) && !box_above(m, (real)1e-9, b)) b[0] = b[1] = 0, b[2] = m->width, b[3] = m->height;
 }
 
 void mask_box(const mask_image *m, double box[4]) {
@@ -100,7 +100,7 @@ bool picture_blur(picture *p, double deviation, err *e) {
 /* ---- pictures -------------------------------------------------------------------------------------------- */
 bool picture_blend(picture *inside, const picture *outside, const double colour[3], const mask_image *mask, err *e) {
     size_t n = inside->width * inside->height;
-    float *soft = mem_alloc(n, sizeof *soft);
+    real *soft = mem_alloc(n, sizeof *soft);
     if (!soft) return err_set(e, "no memory for a mask of %zux%zu pixels", inside->width, inside->height);
     map_resize(mask->soft, mask->height, mask->width, soft, inside->height, inside->width);
     for (size_t i = 0; i < 3 * n; i++) {

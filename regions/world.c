@@ -105,7 +105,7 @@ static void patch_spread(const ag_tensor *x, size_t first, double *mean, double 
     }
 }
 
-static bool patch_features(const clip_model *m, const float *pixels, arena *memory, pool *cores, double *out, err *e) {
+static bool patch_features(const clip_model *m, const real *pixels, arena *memory, pool *cores, double *out, err *e) {
     const clip_config *c = &m->config;
     size_t grid = c->image / c->patch, half = c->vision.layers / 2, mark = arena_mark(memory);
     ag_tape t;
@@ -125,7 +125,7 @@ static bool patch_features(const clip_model *m, const float *pixels, arena *memo
 bool world_features(const clip_model *m, const picture *photo, arena *memory, pool *cores, double out[WORLD_FEATURES], err *e) {
     const clip_config *c = &m->config;
     if (c->vision.width != WORLD_WIDTH) return err_set(e, "the built-in model is %zu wide, %d expected", c->vision.width, WORLD_WIDTH);
-    float *pixels = pixels_squash(photo, c->image, c->mean, c->std, e);
+    real *pixels = pixels_squash(photo, c->image, c->mean, c->std, e);
     bool ok = pixels && patch_features(m, pixels, memory, cores, out, e) && detail_features(photo, out + 4 * WORLD_WIDTH, e);
     mem_free(pixels);
     return ok;

@@ -90,10 +90,10 @@ typedef struct {
 static bool write_masks(const scene *sc, const char *folder, size_t index, err *e) {
     size_t n = sc->side * sc->side;
     char path[4096];
-    float *soft = mem_alloc(n, sizeof *soft);
+    real *soft = mem_alloc(n, sizeof *soft);
     bool ok = soft != NULL || err_set(e, "%s: out of memory for a mask of %zu pixels", folder, n);
     for (size_t k = 0; ok && k < sc->count; k++) {
-        for (size_t i = 0; i < n; i++) soft[i] = (float)sc->object[k].mask[i] / 255;
+        for (size_t i = 0; i < n; i++) soft[i] = (real)sc->object[k].mask[i] / 255;
         snprintf(path, sizeof path, "%s/masks/%06zu_%zu.png", folder, index, k);
         ok = mask_write_png(path, soft, sc->side, sc->side, e);
     }

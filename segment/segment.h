@@ -71,8 +71,8 @@ const segment_list *segment_list_find(const char *name);
 typedef struct {
     const clip_model *model;
     const segment_classes *classes;
-    const float *queries; /* [query_count, E] unit */
-    const float *empty;   /* [E] the empty text's, for Surgery of one query; else NULL */
+    const real *queries; /* [query_count, E] unit */
+    const real *empty;   /* [E] the empty text's, for Surgery of one query; else NULL */
     segment_settings settings;
     bool sure;            /* wanted: how sure each pixel is. It costs an exponential a pixel and query */
 } segmenter;

@@ -48,7 +48,7 @@ static void the_plane(void **state) {
     real *want = wanted("native.alpha", &n), *soft = fixture_mask(&x, 0, &h, &w);
     size_t side = (size_t)lround(sqrt((double)n));
     mask_image m = {w, h, soft};
-    float *plane = pixels_alpha(&m, side, &e);
+    real *plane = pixels_alpha(&m, side, &e);
     assert_non_null(plane);
     assert_close(plane, want, n, 1e-6);
     mem_free(plane);
@@ -117,11 +117,11 @@ static void explains_regions(void **state) {
     size_t n, count, size;
     real *text = wanted("text.embedding", &n), *want = wanted("native.legrad.last1.text", &count);
     char side[20];
-    float rows[512];
+    real rows[512];
     err e = {{0}};
     size = (size_t)lround(sqrt((double)count));
     snprintf(side, sizeof side, "%zu", size);
-    for (size_t i = 0; i < n; i++) rows[i] = (float)text[i];
+    for (size_t i = 0; i < n; i++) rows[i] = (real)text[i];
     assert_true(npy_write(scratch("t.npy"), rows, (size_t[]){1, n}, 2, &e));
     char path[300];
     snprintf(path, sizeof path, "%s", scratch("t.npy"));

@@ -37,18 +37,18 @@ static void close_fixture(fixture *x) {
     mem_release(x->room, (size_t)1 << 28);
 }
 
-static float *room_for(fixture *x, size_t n) {
-    float *out = arena_alloc(&x->memory, n, sizeof *out);
+static real *room_for(fixture *x, size_t n) {
+    real *out = arena_alloc(&x->memory, n, sizeof *out);
     assert_non_null(out);
     return out;
 }
 
 /* [3,h,w] of NAME.u8 [h,w,3]. */
-static float *pixels_of(fixture *x, const char *name, size_t h, size_t w) {
+static real *pixels_of(fixture *x, const char *name, size_t h, size_t w) {
     size_t n;
     const clip_config *c = &x->model->config;
     const real *bytes = fixture_get(x, &n, "%s.u8", name);
-    float *out = room_for(x, n);
+    real *out = room_for(x, n);
     assert_int_equal(n, 3 * h * w);
     for (size_t i = 0; i < h * w; i++)
         for (size_t k = 0; k < 3; k++) out[k * h * w + i] = (bytes[3 * i + k] / 255 - c->mean[k]) / c->std[k];
@@ -61,7 +61,7 @@ static void make_texts(fixture *x, anovl_texts *t) {
     const real *ids = fixture_get(x, &many, "anovl.ids"), *two = fixture_get(x, &n, "anovl.T"), *all = fixture_get(x, &n, "anovl.texts");
     size_t count = n / E, length = many / count;
     uint32_t *whole = arena_alloc(&x->memory, many, sizeof *whole);
-    float *raw = room_for(x, n), *pair = room_for(x, 2 * E);
+    real *raw = room_for(x, n), *pair = room_for(x, 2 * E);
     for (size_t i = 0; i < many; i++) whole[i] = (uint32_t)ids[i];
     if (!ids_embed(x->model, whole, count, length, &x->memory, NULL, raw, &e)) fail_msg("%s", e.text);
     if (!anovl_texts_of(raw, count, E, t, &e)) fail_msg("%s", e.text);
@@ -71,9 +71,9 @@ static void make_texts(fixture *x, anovl_texts *t) {
 }
 
 /* ---- one square ----------------------------------------------------------------------------------------------- */
-static void check_views(fixture *x, const anovl_texts *t, const float *pixels, size_t side) {
+static void check_views(fixture *x, const anovl_texts *t, const real *pixels, size_t side) {
     size_t n, patches = (side / x->model->config.patch) * (side / x->model->config.patch), E = x->model->config.embed;
-    float *seen = room_for(x, 3 * side * side), *class_token = room_for(x, E), *tokens = room_for(x, patches * E), shares[ANOVL_VIEWS];
+    real *seen = room_for(x, 3 * side * side), *class_token = room_for(x, E), *tokens = room_for(x, patches * E), shares[ANOVL_VIEWS];
     const real *views = fixture_get(x, &n, "square.anovl.views");
     assert_int_equal(n, ANOVL_VIEWS);
     for (size_t k = 0; k < ANOVL_VIEWS; k++) {
@@ -86,8 +86,8 @@ static void check_views(fixture *x, const anovl_texts *t, const float *pixels, s
 
 static void check_square(fixture *x, const anovl_texts *t, const char *name, size_t side) {
     size_t n, many, E = x->model->config.embed, g = side / x->model->config.patch, P = g * g, steps = 5;
-    float *pixels = pixels_of(x, name, side, side), *class_token = room_for(x, E), *patches = room_for(x, P * E);
-    float *share = room_for(x, P), *map = room_for(x, side * side), losses[5];
+    real *pixels = pixels_of(x, name, side, side), *class_token = room_for(x, E), *patches = room_for(x, P * E);
+    real *share = room_for(x, P), *map = room_for(x, side * side), losses[5];
     if (!anovl_tokens(x->model, pixels, side, &x->memory, NULL, class_token, patches, &e)) fail_msg("%s", e.text);
     assert_close(class_token, fixture_get(x, &n, "%s.anovl.class", name), E, 2e-5);
     assert_close(patches, fixture_get(x, &n, "%s.anovl.patches", name), P * E, 2e-5);
@@ -101,7 +101,7 @@ static void check_square(fixture *x, const anovl_texts *t, const char *name, siz
     assert_close(losses, fixture_get(x, &n, "%s.anovl.adapted.losses", name), steps, 1e-5);
     assert_close(W, fixture_get(x, &n, "%s.anovl.adapted.W", name), many, 5e-4);
     assert_close(b, fixture_get(x, &n, "%s.anovl.adapted.b", name), many / E, 5e-4);
-    float *out = room_for(x, P * E);
+    real *out = room_for(x, P * E);
     assert_true(anovl_adapted(&p, W, b, &x->memory, NULL, out, &e));
     anovl_shares(out, P, E, t->pair, share);
     anovl_map(share, g, g, map, side, side);
@@ -129,8 +129,8 @@ static void test_squares(void **state) {
 /* ---- VisA's two tiles ---------------------------------------------------------------------------------------------- */
 static void check_tiles(fixture *x, const anovl_texts *t, size_t shift) {
     size_t n, side = x->model->config.image, E = x->model->config.embed, g = side / x->model->config.patch, P = g * g, w = side + shift;
-    float *pixels = pixels_of(x, "tiles", side, w), *tile = room_for(x, 3 * side * side), *both = room_for(x, 2 * P * E);
-    float *class_token = room_for(x, E), *map = room_for(x, side * w), losses[5], share[2];
+    real *pixels = pixels_of(x, "tiles", side, w), *tile = room_for(x, 3 * side * side), *both = room_for(x, 2 * P * E);
+    real *class_token = room_for(x, E), *map = room_for(x, side * w), losses[5], share[2];
     for (size_t k = 0; k < 2; k++) {
         for (size_t i = 0; i < 3 * side * side; i++) tile[i] = pixels[i / side * w + i % side + k * shift];
         assert_true(anovl_tokens(x->model, tile, side, &x->memory, NULL, class_token, both + k * P * E, &e));
@@ -138,7 +138,7 @@ static void check_tiles(fixture *x, const anovl_texts *t, size_t shift) {
     }
     share[0] = (share[0] + share[1]) / 2;
     assert_close(share, fixture_get(x, &n, "tiles.anovl.score"), 1, 1e-5);
-    anovl_result r = {.gh = g, .gw = g, .side = side, .shift = shift, .grid = mem_alloc(2 * P, sizeof(float))};
+    anovl_result r = {.gh = g, .gw = g, .side = side, .shift = shift, .grid = mem_alloc(2 * P, sizeof(real))};
     anovl_shares(both, 2 * P, E, t->pair, r.grid);
     assert_true(anovl_whole_map(&r, map));
     assert_close(map, fixture_get(x, &n, "tiles.anovl.map"), side * w, 2e-5);
@@ -147,7 +147,7 @@ static void check_tiles(fixture *x, const anovl_texts *t, size_t shift) {
     anovl_problem p = {2, P, E, g, g, both, t->pair, NULL, E, side, shift};
     if (!anovl_adapt(&p, W, b, noise, 5, &x->memory, NULL, losses, &e)) fail_msg("%s", e.text);
     assert_close(losses, fixture_get(x, &n, "tiles.anovl.adapted.losses"), 5, 1e-5);
-    float *out = room_for(x, 2 * P * E);
+    real *out = room_for(x, 2 * P * E);
     assert_true(anovl_adapted(&p, W, b, &x->memory, NULL, out, &e));
     anovl_shares(out, 2 * P, E, t->pair, r.grid);
     assert_true(anovl_whole_map(&r, map));
@@ -199,7 +199,7 @@ static void test_pictures(void **state) {
         anovl_sides(&s, &h, &w);
         assert_int_equal(w, o.side);
         assert_int_equal(h, k ? o.side * 3 / 2 : o.side);
-        float *map = room_for(&x, h * w);
+        real *map = room_for(&x, h * w);
         assert_true(anovl_whole_map(&s, map) && map[0] > 0 && map[h * w - 1] < 1);
         anovl_free(&r), anovl_free(&s);
     }
@@ -251,7 +251,7 @@ static void test_measures_of_anovl(void **state) {
     measured s;
     assert_true(measure_scores(map, mask, n, &s, &e));
     assert_true(measure_pro(&(region_maps){map, mask, (size_t[]){24, 24, 24}, (size_t[]){28, 28, 28}, 3}, .3, &pro, &stretched, &e));
-    float found[5] = {(float)s.auroc, (float)s.ap, (float)s.f1, (float)s.aupr, (float)stretched};
+    real found[5] = {(real)s.auroc, (real)s.ap, (real)s.f1, (real)s.aupr, (real)stretched};
     for (size_t i = 0; i < 5; i++) assert_close(found + i, right + i, 1, 2e-7);
     close_fixture(&x);
 }

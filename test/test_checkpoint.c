@@ -375,15 +375,15 @@ static void test_write_and_read_back(void **state) {
             assert_int_equal(r->bytes, t[i].bytes);
             if (r->bytes) assert_memory_equal(r->data, t[i].data, r->bytes);
         }
-        float out[6];
+        real out[6];
         assert_true(st_floats(st_find(s, t[0].name), out, 6, &e));
-        assert_memory_equal(out, f, sizeof f);
+        for (size_t i = 0; i < 6; i++) assert_true(out[i] == f[i] && !signbit(out[i]) == !signbit(f[i]));
         assert_true(st_floats(st_find(s, "h"), out, 2, &e));
         assert_true(out[0] == 1 && out[1] == -2);
         assert_true(st_floats(st_find(s, "b"), out, 2, &e));
         assert_true(out[0] == 1 && out[1] == -3);
         assert_true(st_floats(st_find(s, "d"), out, 2, &e));
-        assert_true(out[0] == 0.1f && out[1] == -1e10f);
+        assert_true(out[0] == (real)0.1 && out[1] == -(real)1e10);
         assert_true(st_floats(st_find(s, "scalar"), out, 1, &e));
         assert_true(out[0] == 1);
         assert_true(st_floats(st_find(s, "none"), out, 0, &e));

@@ -193,7 +193,7 @@ static void embeds_many(void **state) {
     assert_int_equal(a.rank, 2);
     assert_int_equal(a.shape[0], 3);
     assert_int_equal(a.shape[1], embed);
-    assert_memory_equal(a.data, a.data + 2 * embed, embed * sizeof(float));
+    assert_memory_equal(a.data, a.data + 2 * embed, embed * sizeof(real));
     assert_far(a.data, a.data + embed, embed, 1e-3);
     npy_free(&a);
     fixture_close(&x);
@@ -296,7 +296,7 @@ static void explains_rows(void **state) {
     err e = {0};
     size_t n;
     real *text = fixture_get(&x, &n, "text.embedding");
-    float *rows = mem_alloc(2 * n, sizeof *rows);
+    real *rows = mem_alloc(2 * n, sizeof *rows);
     for (size_t i = 0; i < n; i++) {
         rows[i] = text[i] * 1000;
         rows[n + i] = -text[i];
@@ -429,7 +429,7 @@ static void same_bytes(void **state) {
     assert_true(same_files(scratch("one/embeddings.npy"), scratch("again/embeddings.npy")));
     assert_true(same_files(scratch("one/regions.png"), scratch("again/regions.png")));
     npy_array a = array_at(scratch("one/embeddings.npy")), b = array_at(scratch("three/embeddings.npy"));
-    assert_memory_equal(a.data, b.data + b.shape[1], a.shape[1] * sizeof(float));
+    assert_memory_equal(a.data, b.data + b.shape[1], a.shape[1] * sizeof(real));
     npy_free(&a);
     npy_free(&b);
     fixture_close(&x);
@@ -603,7 +603,7 @@ static void traces(void **state) {
         if (!st_find(s, names[i])) fail_msg("%s is not in the trace", names[i]);
     size_t n;
     real *gradient = fixture_get(&x, &n, "double.invert.gradient.step0.mask0");
-    float first[64];
+    real first[64];
     must(run("invert", "-m", model_path(&x), "-i", IMAGE, "-k", MASK0, "--iters", "1", "--trace",
              scratch("one.safetensors"), NULL));
     safetensors *one = st_open(scratch("one.safetensors"), &e);

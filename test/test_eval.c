@@ -39,7 +39,7 @@ static void intervals(void **state) {
 
 static void ranks(void **state) {
     (void)state;
-    const float s[5] = {0.1f, 0.9f, 0.5f, 0.5f, NAN};
+    const real s[5] = {0.1f, 0.9f, 0.5f, 0.5f, NAN};
     assert_int_equal(rank_of(s, 4, 1), 1);
     assert_int_equal(rank_of(s, 4, 2), 3); /* its equal comes first: no gain from ties */
     assert_int_equal(rank_of(s, 4, 0), 4);
@@ -54,23 +54,23 @@ static void ranks(void **state) {
 static void precision(void **state) {
     (void)state;
     ranked_pixel room[8];
-    const float map[4] = {0.2f, 0.9f, 0.6f, 0.4f};
+    const real map[4] = {0.2f, 0.9f, 0.6f, 0.4f};
     const unsigned char first[4] = {0, 1, 0, 0}, two[4] = {0, 1, 0, 1}, last[4] = {1, 0, 0, 0}, none[4] = {0, 0, 0, 0};
     assert_near(average_precision(map, first, 4, room), 1, 1e-12);
     assert_near(average_precision(map, two, 4, room), (1 + 2.0 / 3) / 2, 1e-12);
     assert_near(average_precision(map, last, 4, room), 0.25, 1e-12);
     assert_near(average_precision(map, none, 4, room), 0, 0);
-    const float flat[4] = {0.5f, 0.5f, 0.5f, 0.5f};
+    const real flat[4] = {0.5f, 0.5f, 0.5f, 0.5f};
     assert_near(average_precision(flat, two, 4, room), 0.5,
                 1e-12);                               /* equals are taken together: the share of the mask */
-    const float partly[4] = {0.5f, 0.5f, 0.9f, 0.1f}; /* {2}, {0, 1}, {3}: 0 + 1/2 (1/3) + 1/2 (2/4) */
+    const real partly[4] = {0.5f, 0.5f, 0.9f, 0.1f}; /* {2}, {0, 1}, {3}: 0 + 1/2 (1/3) + 1/2 (2/4) */
     assert_near(average_precision(partly, two, 4, room), (1.0 / 3 + 0.5) / 2, 1e-12);
 }
 
 static void thresholds(void **state) {
     (void)state;
     double iou[THRESHOLDS];
-    const float map[4] = {0.95f, 0.5f, 0.32f, 0};
+    const real map[4] = {0.95f, 0.5f, 0.32f, 0};
     const unsigned char in[4] = {1, 0, 1, 0};
     iou_sweep(map, in, 4, iou);
     for (size_t i = 0; i < THRESHOLDS; i++) {
@@ -85,7 +85,7 @@ static void thresholds(void **state) {
 static void masks_made_worse(void **state) {
     (void)state;
     enum { N = 64 };
-    static float soft[N * N];
+    static real soft[N * N];
     err e;
     size_t area[QUALITIES] = {0};
     for (int q = 0; q < QUALITIES; q++) {

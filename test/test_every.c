@@ -82,7 +82,7 @@ static const char *two_rows(size_t row) {
     if (run("embed", "-m", model_of(row), "-i", IMAGE, "-o", scratch("z.npy"), NULL)) fail_msg("%s", said.err);
     npy_array z = array_at(scratch("z.npy"));
     size_t E = z.shape[z.rank - 1];
-    float *rows = malloc(2 * E * sizeof *rows);
+    real *rows = malloc(2 * E * sizeof *rows);
     err e = {0};
     assert_non_null(rows);
     for (size_t k = 0; k < E; k++) rows[k] = z.data[k] + (k % 3 ? 0.01f : -0.02f), rows[E + k] = z.data[E - 1 - k];

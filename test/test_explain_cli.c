@@ -5,6 +5,7 @@
 #include "pictures/sheet.h"
 #include "text/templates.h"
 #include "x_fixture.h"
+#include "x_skip.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,7 +31,7 @@ static void every_method_writes_its_maps(void **state) {
         must(run("explain", "-m", m, "-i", IMAGE, "-t", "a fish", "-t", "a cat", "--method", name, "-o", one, NULL));
         for (int t = 0; t < 2; t++) {
             char other[700];
-            float low = 1, high = 0;
+            real low = 1, high = 0;
             snprintf(path, sizeof path, "%s/%d.map.npy", one, t);
             snprintf(other, sizeof other, "%s/%s.%d.map.npy", all, name, t);
             assert_true(same_files(path, other));
@@ -131,7 +132,7 @@ static void embeddings_serve_every_method(void **state) {
                  scratch("row"), NULL));
         must(run("explain", "-m", m, "-i", IMAGE, "-t", "a fish", "--method", name, "--template", "{}", "-o", scratch("text"), NULL));
         npy_array a = array_at(scratch("row/0.map.npy")), b = array_at(scratch("text/0.map.npy"));
-        for (size_t k = 0; k < 64 * 64; k++) assert_true(fabsf(a.data[k] - b.data[k]) < 1e-4f);
+        for (size_t k = 0; k < 64 * 64; k++) assert_true(fabs((double)(a.data[k] - b.data[k])) < 1e-4);
         npy_free(&a);
         npy_free(&b);
     }
@@ -193,8 +194,8 @@ static void classes_are_the_loudest_text(void **state) {
     void *room = mem_reserve(64 << 20);
     explainer x;
     arena_init(&memory, room, 64 << 20);
-    float *rows = calloc(TEXTS, config->embed * sizeof *rows), grids[TEXTS * CELLS], *fit[TEXTS];
-    float *pixels = pixels_squash(&photo, SIDE, config->mean, config->std, &e);
+    real *rows = calloc(TEXTS, config->embed * sizeof *rows), grids[TEXTS * CELLS], *fit[TEXTS];
+    real *pixels = pixels_squash(&photo, SIDE, config->mean, config->std, &e);
     assert_true(texts_embed(c, texts, TEXTS, NULL, 0, &memory, NULL, rows, &e));
     assert_true(method_open(&x, method_find("clearclip"), checkpoint_model(c), pixels, SIDE, SIDE, NULL, &memory, NULL, &f));
     assert_true(method_grids(&x, rows, TEXTS, NULL, grids, &f));
@@ -302,7 +303,7 @@ static void all_says_which_have_none(void **state) {
         checkpoint *c = checkpoint_open(m, &e);
         if (!c) fail_msg("%s", e.text);
         size_t E = checkpoint_model(c)->config.embed;
-        float row[64] = {1, -2, 3};
+        real row[64] = {1, -2, 3};
         snprintf(rows, sizeof rows, "%s", scratch("row%zu.npy", E));
         assert_true(E <= 64 && npy_write(rows, row, (size_t[]){1, E}, 2, &e));
         checkpoint_free(c);
@@ -329,6 +330,7 @@ static void all_says_which_have_none(void **state) {
 
 static void a_flat_map_says_so(void **state) {
     (void)state;
+    if (sizeof(real) != sizeof(float)) SKIP("the row is the picture's embedding but for a file's rounding, which double sees");
     const char *m = model_with_merges("nano-hf-f32");
     must(run("embed", "-m", m, "-i", IMAGE, "--squash", "--size", "64", "-o", scratch("image.npy"), NULL));
     assert_int_equal(run("explain", "-m", m, "-i", IMAGE, "-e", scratch("image.npy"), "--method", "gradcam", "-o", scratch("flat"),

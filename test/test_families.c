@@ -112,15 +112,10 @@ static real *squashed(const family *x, size_t side) {
     char path[300];
     snprintf(path, sizeof path, "%s/image.png", data_folder());
     if (!picture_read(path, &p, &e)) fail_msg("%s", e.text);
-    size_t count = 3 * side * side;
-    float *pixels = pixels_squash(&p, side, x->m->config.mean, x->m->config.std, &e);
+    real *pixels = pixels_squash(&p, side, x->m->config.mean, x->m->config.std, &e);
     if (!pixels) fail_msg("%s", e.text);
-    real *out = malloc(count * sizeof *out);
-    assert_non_null(out);
-    for (size_t i = 0; i < count; i++) out[i] = pixels[i];
-    free(pixels);
     picture_free(&p);
-    return out;
+    return pixels;
 }
 
 static uint32_t *ids_of(const family *x, const char *name, size_t *count) {

@@ -244,7 +244,7 @@ static void a_full_disk_is_an_error(void **state) {
     assert_false(out_close(&f, &e));
     says("/dev/full");
     says("No space left");
-    float many[5000] = {0};
+    real many[5000] = {0};
     assert_false(npy_write("/dev/full", many, (size_t[]){5000}, 1, &e));
     says("No space left");
     write_text("/dev/null", "devices are written, not replaced");
@@ -255,7 +255,7 @@ static void a_full_disk_is_an_error(void **state) {
 static void a_failed_write_keeps_the_old_file(void **state) {
     (void)state;
     struct rlimit old, small;
-    float many[5000] = {0};
+    real many[5000] = {0};
     char temporary[256];
     write_text(in_folder("a"), "old");
     must(getrlimit(RLIMIT_FSIZE, &old) == 0);
@@ -398,7 +398,7 @@ static void pipes_are_read(void **state) {
 /* ---- npy ------------------------------------------------------------------------------------------------------ */
 static void numpys_arrays_are_read(void **state) {
     (void)state;
-    static const float expected[12] = {0,        -0.0f,      1,        -1.5f,     65504, 0x1p-24f,
+    static const real expected[12] = {0,        -0.0f,      1,        -1.5f,     65504, 0x1p-24f,
                                        0x1p-14f, 0x3FFp-24f, INFINITY, -INFINITY, NAN};
     static const char *const names[3] = {DATA "f2.npy", DATA "f4.npy", DATA "f8.npy"};
     npy_array a;
@@ -411,7 +411,7 @@ static void numpys_arrays_are_read(void **state) {
                 fail_msg("%s: %zu is %g, expected %g", names[k], i, (double)a.data[i], (double)expected[i]);
             if (!isnan(expected[i])) assert_int_equal(!signbit(a.data[i]), !signbit(expected[i]));
         }
-        assert_true(fabsf(a.data[11] - 1.0f / 3) < 1e-4f);
+        assert_true(fabs((double)a.data[11] - 1.0 / 3) < 1e-4);
         npy_free(&a);
     }
     must(npy_read(DATA "rank0.npy", &a, &e));
@@ -425,7 +425,7 @@ static void numpys_arrays_are_read(void **state) {
     must(npy_read(DATA "rank4.npy", &a, &e));
     assert_int_equal(a.rank, 4);
     assert_int_equal(a.shape[3], 4);
-    for (size_t i = 0; i < 24; i++) assert_true(a.data[i] == (float)i);
+    for (size_t i = 0; i < 24; i++) assert_true(a.data[i] == (real)i);
     npy_free(&a);
     npy_free(&a);
 }
@@ -457,7 +457,7 @@ static void every_type_and_order_is_read(void **state) {
         assert_int_equal(a.rank, 3);
         assert_true(a.shape[0] == 2 && a.shape[1] == 3 && a.shape[2] == 2);
         for (size_t i = 0; i < 12; i++) {
-            float wanted = type[0] == 'b' ? (float)(i % 2) : type[0] == 'f' ? (float)i - 2.5f : type[0] == 'i' ? (float)i - 5 : (float)i;
+            real wanted = type[0] == 'b' ? (real)(i % 2) : type[0] == 'f' ? (real)i - 2.5f : type[0] == 'i' ? (real)i - 5 : (real)i;
             if (!(a.data[i] == wanted)) fail_msg("%s: number %zu is %g", path, i, (double)a.data[i]);
         }
         npy_free(&a);
@@ -556,8 +556,8 @@ static void cut_and_changed_arrays_do_no_harm(void **state) {
 static void arrays_read_back_as_written(void **state) {
     (void)state;
     static const size_t shape[4] = {3, 5, 7, 20};
-    float data[2100];
-    for (size_t i = 0; i < 2100; i++) data[i] = (float)i / 7;
+    real data[2100];
+    for (size_t i = 0; i < 2100; i++) data[i] = (float)i / 7; /* what a file holds */
     for (size_t rank = 0; rank <= 4; rank++) {
         npy_array a;
         file_map m;

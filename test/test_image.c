@@ -115,7 +115,7 @@ static void crop_is_the_clip_transform(void **state) {
     picture in, expected;
     for (; next_record(&at, bytes + n, &in, &expected); cases++) {
         size_t side = expected.width, area = side * side;
-        float *pixels = pixels_crop(&in, side, mean, std, &e);
+        real *pixels = pixels_crop(&in, side, mean, std, &e);
         must(pixels);
         for (size_t i = 0; i < area; i++)
             for (size_t c = 0; c < 3; c++) {
@@ -134,7 +134,7 @@ static void squash_is_resize_normalised(void **state) {
     (void)state;
     picture p = get("small.png"), square;
     must(picture_resize(&p, 16, 16, &square, &e));
-    float *pixels = pixels_squash(&p, 16, mean, std, &e);
+    real *pixels = pixels_squash(&p, 16, mean, std, &e);
     must(pixels);
     for (size_t i = 0; i < 256; i++)
         for (size_t c = 0; c < 3; c++) {
@@ -150,7 +150,7 @@ static void squash_is_resize_normalised(void **state) {
 static void crop_of_a_thread_is_cheap(void **state) {
     (void)state;
     picture p = pattern(100000, 1);
-    float *pixels = pixels_crop(&p, 224, mean, std, &e);
+    real *pixels = pixels_crop(&p, 224, mean, std, &e);
     must(pixels);
     for (size_t i = 0; i < 3 * 224 * 224; i++) assert_true(isfinite(pixels[i]));
     mem_free(pixels);
@@ -179,10 +179,10 @@ static void map_resize_is_torchs(void **state) {
         size_t h = sizes[k][0], w = sizes[k][1];
         snprintf(path, sizeof path, DATA "map_%zux%zu.npy", h, w);
         must(npy_read(path, &expected, &e));
-        float *out = mem_alloc(h * w, sizeof *out);
+        real *out = mem_alloc(h * w, sizeof *out);
         map_resize(in.data, 7, 5, out, h, w);
         for (size_t i = 0; i < h * w; i++)
-            if (!(fabsf(out[i] - expected.data[i]) <= 3e-7f))
+            if (!(fabs((double)(out[i] - expected.data[i])) <= 3e-7))
                 fail_msg("%s: %zu is %g, expected %g", path, i, (double)out[i], (double)expected.data[i]);
         mem_free(out);
         npy_free(&expected);
@@ -463,7 +463,7 @@ static void written_palettes_and_masks_read_back(void **state) {
     (void)state;
     static const unsigned char palette[3][3] = {{1, 2, 3}, {200, 100, 50}, {255, 255, 0}},
                                index[6] = {0, 1, 2, 2, 1, 0};
-    static const float soft[6] = {0, 0.5f, 1, 2, -1, 0.25f};
+    static const real soft[6] = {0, 0.5f, 1, 2, -1, 0.25f};
     static const unsigned char grey[6] = {0, 128, 255, 255, 0, 64};
     picture p;
     mask_image m;
@@ -474,7 +474,7 @@ static void written_palettes_and_masks_read_back(void **state) {
     must(mask_write_png(in_folder("out.png"), soft, 2, 3, &e));
     must(mask_read(in_folder("out.png"), &m, &e));
     assert_int_equal(m.width, 2);
-    for (size_t i = 0; i < 6; i++) assert_true(m.soft[i] == (float)grey[i] / 255.0f);
+    for (size_t i = 0; i < 6; i++) assert_true(m.soft[i] == (real)grey[i] / 255.0f);
     mask_free(&m);
     assert_false(palette_write_png(in_folder("out.png"), index, 3, 2, palette, 0, &e));
     assert_false(palette_write_png(in_folder("out.png"), index, 3, 2, palette, 257, &e));
@@ -502,10 +502,10 @@ static void failed_writes_keep_the_old_picture(void **state) {
 /* ---- memory ------------------------------------------------------------------------------------------------ */
 static bool everything(void) {
     static const char *const names[] = {"small.png", "exif6.jpg", "progressive.jpg", "small.bmp", "palette.png"};
-    static const float map[4] = {0, 1, 0.5f, 0.25f};
+    static const real map[4] = {0, 1, 0.5f, 0.25f};
     picture p = {0}, small = {0}, heat = {0};
     mask_image m = {0};
-    float *a = NULL, *b = NULL;
+    real *a = NULL, *b = NULL;
     bool ok = true;
     for (size_t k = 0; ok && k < sizeof names / sizeof *names; k++) {
         char path[128];
@@ -695,7 +695,7 @@ static void text_is_cut_between_characters(void **state) {
 
 static void heat_is_over_the_photograph(void **state) {
     (void)state;
-    static const float map[4] = {0, 1, 0, 1}, odd[4] = {NAN, -5, 7, INFINITY};
+    static const real map[4] = {0, 1, 0, 1}, odd[4] = {NAN, -5, 7, INFINITY};
     picture p = pattern(40, 20), out, again;
     must(picture_heat(&p, map, 2, 2, &out, &e));
     assert_int_equal(out.width, 40);
@@ -717,7 +717,7 @@ static void outlines_follow_the_mask(void **state) {
     (void)state;
     static const unsigned char red[3] = {255, 0, 0};
     picture p, before = pattern(64, 48);
-    mask_image m = {32, 24, mem_alloc(32 * 24, sizeof(float))};
+    mask_image m = {32, 24, mem_alloc(32 * 24, sizeof(real))};
     for (size_t y = 8; y < 16; y++)
         for (size_t x = 8; x < 24; x++) m.soft[y * 32 + x] = 1;
     p = pattern(64, 48);
@@ -734,7 +734,7 @@ static void outlines_follow_the_mask(void **state) {
     memcpy(p.rgb, before.rgb, 64 * 48 * 3);
     picture_outline(&p, &m, red);
     assert_same(&p, &before, 0);
-    for (size_t i = 0; i < 32 * 24; i++) m.soft[i] = (float)(i * 2654435761u >> 16 & 1); /* noise, up to every border */
+    for (size_t i = 0; i < 32 * 24; i++) m.soft[i] = (real)(i * 2654435761u >> 16 & 1); /* noise, up to every border */
     picture_outline(&p, &m, red);
     picture_free(&p);
     p = pattern(1, 1);

@@ -82,7 +82,7 @@ static void assert_mask(const char *name, bool labels, size_t index, const char 
         if (!one) fail_msg("%s: %s", name, e.text);
         assert_true(one->width * one->height == strlen(digits));
         for (size_t i = 0; digits[i]; i++)
-            if (lrintf(one->soft[i] * 9) != digits[i] - '0') fail_msg("%s: pixel %zu is %g", name, i, (double)one->soft[i]);
+            if (lrint((double)one->soft[i] * 9) != digits[i] - '0') fail_msg("%s: pixel %zu is %g", name, i, (double)one->soft[i]);
         masks_close(&m);
     }
 }
@@ -279,7 +279,7 @@ static void test_boxes(void **state) {
     if (!masks_open(&m, &(mask_wishes){.boxes = good, .box_count = 3, .width = 4, .height = 2}, &e)) fail_msg("%s", e.text);
     assert_string_equal(m.item[0].name, "box_1_1_2_2");
     const mask_image *one = masks_at(&m, 0, &e);
-    static const float first[8] = {0, 0, 0, 0, 0, 1, 1, 0}, second[8] = {.5f, .5f}, third[8] = {1, 1};
+    static const real first[8] = {0, 0, 0, 0, 0, 1, 1, 0}, second[8] = {.5f, .5f}, third[8] = {1, 1};
     assert_memory_equal(one->soft, first, sizeof first);
     one = masks_at(&m, 1, &e);
     assert_memory_equal(one->soft, second, sizeof second);

@@ -34,7 +34,7 @@ static size_t flatten(const cJSON *list, double *out) {
 
 enum { MOST = 1024 };
 static double a[MOST], b[MOST];
-static float f[MOST];
+static real f[MOST];
 static unsigned char x[MOST], y[MOST];
 static size_t bytes_of(const cJSON *list, unsigned char *out) {
     size_t n = flatten(list, a);
@@ -48,7 +48,7 @@ static void test_retrieval(void **state) {
     size_t n = flatten(at(t, "gold"), b), each = flatten(at(t, "scores"), a) / n, hits = 0, five = 0;
     double per_class = 0, present = 0, right[16] = {0}, of[16] = {0};
     for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < each; k++) f[k] = (float)a[i * each + k];
+        for (size_t k = 0; k < each; k++) f[k] = (real)a[i * each + k];
         size_t rank = measure_rank(f, each, (size_t)b[i]);
         assert_int_equal(rank, cJSON_GetArrayItem(at(t, "ranks"), (int)i)->valueint);
         hits += rank < 1, five += rank < 5, right[(size_t)b[i]] += rank < 1, of[(size_t)b[i]]++;
@@ -108,7 +108,7 @@ static void test_map(void **state) {
     static ranked_pixel room[MOST];
     assert_true(measure_scores(a, x, n, &m, &e));
     assert_number(m.ap, number(t, "average_precision"));
-    for (size_t i = 0; i < n; i++) f[i] = (float)a[i];
+    for (size_t i = 0; i < n; i++) f[i] = (real)a[i];
     assert_number(average_precision(f, x, n, room), number(t, "average_precision"));
     assert_int_equal(points_inside(f, x, n), cJSON_IsTrue(at(t, "pointing")));
     size_t peak = best_of(f, n), width = (size_t)cJSON_GetArraySize(at(t, "map")->child);

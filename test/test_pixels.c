@@ -70,7 +70,7 @@ static picture pattern(size_t w, size_t h) {
 }
 
 /* The bytes that [3,8,8] pixels with mean 0 and std 1 came from, interleaved as a picture's. */
-static uint32_t crc_of(const float *pixels) {
+static uint32_t crc_of(const real *pixels) {
     unsigned char bytes[8 * 8 * 3];
     for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)lrint((double)pixels[i % 3 * 64 + i / 3] * 255);
     return png_crc(0, bytes, sizeof bytes);
@@ -81,7 +81,7 @@ static void test_as_pillow(void **state) {
     for (size_t i = 0; i < sizeof pillow / sizeof *pillow; i++) {
         clip_config c = {.image = 8, .std = {1, 1, 1}, .pixels = pillow[i].how};
         picture p = pattern(pillow[i].width, pillow[i].height);
-        float *pixels = pixels_own(&p, 8, &c, &e);
+        real *pixels = pixels_own(&p, 8, &c, &e);
         if (!pixels) fail_msg("row %zu: %s", i, e.text);
         if (crc_of(pixels) != pillow[i].crc)
             fail_msg("row %zu: %zux%zu gives other bytes than Pillow", i, p.width, p.height);
@@ -198,7 +198,7 @@ static void test_normalising_switched_off(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         clip_config c;
         if (!hugging_face(cases[i].fields, &c)) fail_msg("%s: %s", cases[i].fields, e.text);
-        float *pixels = pixels_squash(&p, 8, c.mean, c.std, &e);
+        real *pixels = pixels_squash(&p, 8, c.mean, c.std, &e);
         assert_non_null(pixels);
         if (!(fabs((double)pixels[70] - cases[i].of51) <= 1e-5 * (1 + cases[i].of51)))
             fail_msg("%s: %g", cases[i].fields, (double)pixels[70]);

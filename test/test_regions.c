@@ -16,7 +16,7 @@ static const real MEAN[3] = {(real)0.25, (real)0.5, (real)0.75};
 /* ---- masks ------------------------------------------------------------------------------------------ */
 static void boxes(void **state) {
     (void)state;
-    float soft[4 * 5] = {0};
+    real soft[4 * 5] = {0};
     mask_image m = {5, 4, soft};
     double box[4];
     soft[1 * 5 + 2] = 1, soft[2 * 5 + 3] = 0.5f, soft[3 * 5 + 0] = 0.49f;
@@ -33,19 +33,19 @@ static void boxes(void **state) {
 static void cells_are_means(void **state) {
     (void)state;
     /* 3 pixels wide into 2 cells: the middle pixel belongs half to each */
-    float soft[3] = {1, 0.5f, 0};
+    real soft[3] = {1, 0.5f, 0};
     mask_image m = {3, 1, soft};
     double cells[4];
     mask_cells(&m, 1, 2, cells);
     assert_true(fabs(cells[0] - (1 + 0.25) / 1.5) < 1e-12 && fabs(cells[1] - 0.25 / 1.5) < 1e-12);
     mask_cells(&m, 2, 1, cells); /* larger than the mask's one row */
     assert_true(fabs(cells[0] - 0.5) < 1e-12 && fabs(cells[1] - 0.5) < 1e-12);
-    float noise[7 * 11];
+    real noise[7 * 11];
     uint64_t s = 3;
     real normal[7 * 11];
     seeded_normal(&s, normal, 7 * 11);
     double all = 0, again = 0, grid[3 * 4];
-    for (size_t i = 0; i < 77; i++) noise[i] = (float)fabs((double)normal[i]), all += (double)noise[i];
+    for (size_t i = 0; i < 77; i++) noise[i] = (real)fabs((double)normal[i]), all += (double)noise[i];
     mask_image n = {11, 7, noise};
     mask_cells(&n, 3, 4, grid);
     for (size_t i = 0; i < 12; i++) again += grid[i] * 77 / 12;
@@ -63,7 +63,7 @@ static picture noise_picture(size_t side) {
 }
 
 /* A mask that is 1 in the box [8,20) x [4,28). */
-static mask_image box_mask(float *soft) {
+static mask_image box_mask(real *soft) {
     memset(soft, 0, SIDE * SIDE * sizeof *soft);
     for (size_t y = 4; y < 28; y++)
         for (size_t x = 8; x < 20; x++) soft[y * SIDE + x] = 1;
@@ -82,7 +82,7 @@ static picture seen_by(const char *name, const picture *photo, const mask_image 
 
 static void cls_and_crop(void **state) {
     (void)state;
-    float soft[SIDE * SIDE];
+    real soft[SIDE * SIDE];
     mask_image m = box_mask(soft);
     picture photo = noise_picture(SIDE), whole = seen_by("cls", &photo, &m, SIDE);
     assert_memory_equal(whole.rgb, photo.rgb, SIDE * SIDE * 3);
@@ -99,7 +99,7 @@ static void cls_and_crop(void **state) {
 
 static void masked_crop(void **state) {
     (void)state;
-    float soft[SIDE * SIDE];
+    real soft[SIDE * SIDE];
     mask_image m = box_mask(soft);
     picture photo = noise_picture(SIDE);
     m.soft[10 * SIDE + 10] = 0;              /* a hole */
@@ -119,7 +119,7 @@ static void masked_crop(void **state) {
 
 static void red_circle(void **state) {
     (void)state;
-    float soft[SIDE * SIDE];
+    real soft[SIDE * SIDE];
     mask_image m = box_mask(soft);
     picture photo = noise_picture(SIDE), seen = seen_by("redcircle", &photo, &m, SIDE);
     /* the ellipse's four ends: centre (14, 16), axes 6 and 12 */
@@ -141,7 +141,7 @@ static void red_circle(void **state) {
 
 static void surroundings(void **state) {
     (void)state;
-    float soft[SIDE * SIDE];
+    real soft[SIDE * SIDE];
     mask_image m = box_mask(soft);
     picture photo = noise_picture(SIDE), blur = seen_by("blur", &photo, &m, SIDE),
             grey = seen_by("greyscale", &photo, &m, SIDE);
@@ -207,7 +207,7 @@ static void model_close(model *m) {
 }
 
 static void embed(model *m, const char *name, size_t side, const picture *photo, const mask_image *masks, size_t count,
-                  float *out) {
+                  real *out) {
     err e = {0};
     region_settings o = {.side = side};
     size_t before = arena_mark(&m->memory);
@@ -221,7 +221,7 @@ static void pictures_embedded(void **state) {
     (void)state;
     model m;
     enum { MASKS = 11 }; /* more than a batch */
-    static float soft[MASKS][SIDE * SIDE];
+    static real soft[MASKS][SIDE * SIDE];
     mask_image masks[MASKS];
     picture photo = noise_picture(SIDE);
     model_open(&m);
@@ -232,7 +232,7 @@ static void pictures_embedded(void **state) {
     for (size_t k = 0; k < region_method_count(); k++) {
         const region_method *how = region_method_at(k);
         if (how->alpha) continue; /* not this model's */
-        float all[MASKS * E], one[E], direct[E];
+        real all[MASKS * E], one[E], direct[E];
         if (how->family != REGION_PICTURE || how->alpha) continue;
         embed(&m, how->name, SIDE, &photo, masks, MASKS, all);
         for (size_t i = 0; i < MASKS; i++) {
@@ -257,7 +257,7 @@ static void pictures_embedded(void **state) {
 static void ris_of_everything(void **state) {
     (void)state;
     model m;
-    float soft[SIDE * SIDE], part[SIDE * SIDE], whole[E], all[E], some[E];
+    real soft[SIDE * SIDE], part[SIDE * SIDE], whole[E], all[E], some[E];
     mask_image mask = {SIDE, SIDE, soft}, box = box_mask(part);
     picture photo = noise_picture(SIDE);
     model_open(&m);
@@ -275,7 +275,7 @@ static void ris_of_everything(void **state) {
 static void tokens_averaged(void **state) {
     (void)state;
     model m;
-    float soft[SIDE * SIDE], v[E];
+    real soft[SIDE * SIDE], v[E];
     mask_image mask = box_mask(soft);
     picture photo = noise_picture(SIDE);
     err e = {0};
@@ -289,7 +289,7 @@ static void tokens_averaged(void **state) {
     seeded_normal(&seed, text, E);
     for (size_t i = 0; i < E; i++) length += (double)text[i] * (double)text[i];
     for (size_t i = 0; i < E; i++) text[i] = (real)((double)text[i] / sqrt(length));
-    float *pixels = pixels_squash(&photo, SIDE, c->mean, c->std, &e);
+    real *pixels = pixels_squash(&photo, SIDE, c->mean, c->std, &e);
     assert_true(method_open(&x, method_find("maskclip"), &m.s.model, pixels, SIDE, SIDE, NULL, &m.memory, NULL, &f));
     assert_true(method_grids(&x, text, 1, NULL, grid, &f));
     mask_cells(&mask, 4, 4, cells);
@@ -297,7 +297,7 @@ static void tokens_averaged(void **state) {
     embed(&m, "pool", SIDE, &photo, &mask, 1, v);
     for (size_t i = 0; i < E; i++) product += (double)v[i] * (double)text[i];
     if (!(fabs(product - mean / all) < 1e-5)) fail_msg("%g found, %g expected", product, mean / all);
-    float surgery[E];
+    real surgery[E];
     embed(&m, "surgery", SIDE, &photo, &mask, 1, surgery);
     assert_true(worst(surgery, v, E) > 1e-3);
     mem_free(pixels);
@@ -309,7 +309,7 @@ static void tokens_averaged(void **state) {
 /* Against the numbers of a program of its own, in PyTorch: mask0 and mask1 on image.png by the smallest checkpoint. */
 static void ris_of_another_program(void **state) {
     (void)state;
-    static const float expected[2][24] = {
+    static const real expected[2][24] = {
 #include "data/ris.h"
     };
     err e = {0};
@@ -321,7 +321,7 @@ static void ris_of_another_program(void **state) {
     arena_init(&memory, room, ROOM);
     for (size_t i = 0; i < 2; i++) {
         mask_image mask;
-        float out[24];
+        real out[24];
         region_settings o = {.side = 2 * checkpoint_model(c)->config.image};
         assert_true(mask_read(i ? MASK1 : MASK0, &mask, &e));
         assert_true(regions_embed(region_method_find("ris"), &o, checkpoint_model(c), &photo, &mask, 1, &memory, NULL, out, &e));

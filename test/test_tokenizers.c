@@ -89,7 +89,7 @@ static void texts_embed_as_published(void **state) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char where[300], path[330];
         const char *text = "a photo of a red cat";
-        float out[64], expected[64];
+        real out[64], expected[64];
         arena memory;
         void *room = mem_reserve((size_t)1 << 28);
         arena_init(&memory, room, (size_t)1 << 28);

@@ -43,13 +43,13 @@ static const st_tensor *tensor(const step_case *c, const char *name) {
     return t;
 }
 
-static void floats(const step_case *c, const char *name, float *out, size_t count) {
+static void floats(const step_case *c, const char *name, real *out, size_t count) {
     err e = {{0}};
     if (!st_floats(tensor(c, name), out, count, &e)) fail_msg("%s", e.text);
 }
 
 /* Numbers listed one after another to the places of the flat block. */
-static void place(const parameters *p, const float *packed, real *flat) {
+static void place(const parameters *p, const real *packed, real *flat) {
     memset(flat, 0, p->numbers * sizeof *flat);
     for (size_t i = 0; i < p->count; i++)
         for (size_t k = 0; k < p->list[i].rows * p->list[i].cols; k++) flat[p->list[i].offset + k] = *packed++;
@@ -57,7 +57,7 @@ static void place(const parameters *p, const float *packed, real *flat) {
 
 /* Captions, their number, and what they are true of: "" or "more.". */
 static void captions_open(step_case *c, const char *which, size_t captions) {
-    float some[CAPTIONS * LENGTH];
+    real some[CAPTIONS * LENGTH];
     char key[32];
     snprintf(key, sizeof key, "%sids", which);
     floats(c, key, some, captions * LENGTH);
@@ -88,7 +88,7 @@ static void step_open(step_case *c, clip_pool which) {
     assert_true(parameters_of(&c->config, &c->memory, &c->params, &why));
     c->weights = arena_alloc(&c->memory, c->params.numbers, sizeof(real));
     c->gradient = arena_alloc(&c->memory, c->params.numbers, sizeof(real));
-    float *packed = arena_alloc(&c->memory, c->params.numbers, sizeof(float));
+    real *packed = arena_alloc(&c->memory, c->params.numbers, sizeof(real));
     floats(c, "weights", packed, tensor(c, "weights")->shape[0]);
     place(&c->params, packed, c->weights);
 }
@@ -135,12 +135,12 @@ static double gradient_error(const step_case *c, const real *want, const paramet
 static void against_torch(clip_pool which, const char *name, size_t captions) {
     step_case c;
     char key[64];
-    float loss;
+    real loss;
     const parameter *at = NULL;
     step_open(&c, which);
     if (captions > PAIRS) captions_open(&c, "more.", captions);
     real *want = arena_alloc(&c.memory, c.params.numbers, sizeof *want);
-    float *packed = arena_alloc(&c.memory, c.params.numbers, sizeof *packed);
+    real *packed = arena_alloc(&c.memory, c.params.numbers, sizeof *packed);
     snprintf(key, sizeof key, "%s.gradient", name);
     floats(&c, key, packed, tensor(&c, key)->shape[0]);
     place(&c.params, packed, want);

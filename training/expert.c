@@ -10,14 +10,12 @@ static real *grids_of(const expert *x, const scene *sc, arena *memory, err *e) {
     explainer how;
     fault f = {0};
     real *grids = arena_alloc(memory, x->names->count, grid * grid * sizeof *grids);
-    float *pixels = pixels_squash(&sc->image, c->image, c->mean, c->std, e);
-    real *in = arena_alloc(memory, 3 * c->image * c->image, sizeof *in);
-    bool good = pixels != NULL && ((grids && in) || err_set(e, "no memory for maps of %zu names", x->names->count));
-    for (size_t i = 0; good && i < 3 * c->image * c->image; i++) in[i] = pixels[i];
-    mem_free(pixels);
-    if (good && !(method_open(&how, method_find("surgery"), x->model, in, c->image, c->image, &(method_options){.patches_only = true}, memory, NULL, &f) &&
+    real *pixels = pixels_squash(&sc->image, c->image, c->mean, c->std, e);
+    bool good = pixels != NULL && (grids || err_set(e, "no memory for maps of %zu names", x->names->count));
+    if (good && !(method_open(&how, method_find("surgery"), x->model, pixels, c->image, c->image, &(method_options){.patches_only = true}, memory, NULL, &f) &&
                   method_grids(&how, x->texts, x->names->count, NULL, grids, &f)))
         good = err_fault(e, &f);
+    mem_free(pixels);
     return good ? grids : NULL;
 }
 

@@ -3,9 +3,9 @@
 #include "models/checkpoint.h"
 #include "sys/random.h"
 #include "os/os.h"
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <tgmath.h> /* the sqrt of a real */
 
 /* ---- weights and moments ---------------------------------------------------------------------------- */
 
@@ -163,7 +163,7 @@ static void adamw_task(void *arg, size_t index) {
         real gi = g[i] * shrink;
         m[i] = b1 * m[i] + (1 - b1) * gi;
         v[i] = b2 * v[i] + (1 - b2) * gi * gi;
-        w[i] = decay * w[i] - lr * (m[i] * c1) / (sqrtf(v[i] * c2) + eps);
+        w[i] = decay * w[i] - lr * (m[i] * c1) / (sqrt(v[i] * c2) + eps);
         a[i] += (1 - keep) * (w[i] - a[i]);
     }
 }
@@ -207,11 +207,11 @@ bool optimiser_save(const optimiser *o, const char *path, const setting *setting
     size_t n = 0;
     for (size_t i = 0; i < STATE_ARRAYS; i++)
         t[n++] = (st_tensor){array_name[i],
-                             "F32",
+                             sizeof(real) == sizeof(float) ? "F32" : "F64", /* a run that goes on makes the same bytes */
                              {o->params->numbers},
                              1,
                              (const unsigned char *)array[i],
-                             o->params->numbers * sizeof(float)};
+                             o->params->numbers * sizeof(real)};
     for (size_t i = 0; i < STATE_COUNTERS; i++)
         t[n++] = (st_tensor){counter_name[i], "F64", {0}, 0, (const unsigned char *)&counters[i], sizeof(double)};
     for (size_t i = 0; i < count && i < MOST_SETTINGS; i++) {

@@ -41,9 +41,9 @@ typedef struct {
     word_list names;
     real *patches;           /* [batch, cells, 4pp] */
     char (*text)[SENTENCE];  /* [batch] */
-    float *texts;            /* [batch, E] unit */
+    real *texts;             /* [batch, E] unit */
     size_t cells, each;
-    float *name_units;       /* [names, E] */
+    real *name_units;        /* [names, E] */
     arena memory;
     void *room;
     /* the step's */

@@ -41,21 +41,18 @@ static bool unseen(const system_job *j, size_t name) { return name % (size_t)j->
 static bool embed_names(system_job *j, data *d, err *e) {
     size_t E = j->model->config.embed, n = d->names.count;
     static const char *const template[] = {"a photo of a {}"};
-    float *units = mem_alloc(n, E * sizeof *units);
     void *room = mem_reserve(TEXT_ROOM);
     arena memory;
     d->texts[0] = mem_alloc(n, E * sizeof(real)), d->texts[1] = mem_alloc(n, E * sizeof(real)), d->is = mem_alloc(n, sizeof *d->is);
-    bool good = (units && room && d->texts[0] && d->texts[1] && d->is) || err_set(e, "no memory for names");
+    bool good = (room && d->texts[0] && d->texts[1] && d->is) || err_set(e, "no memory for names");
     if (good) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, d->names.word, n, template, 1, &memory, NULL, units, e);
+    good = good && texts_embed(j->weights, d->names.word, n, template, 1, &memory, NULL, d->texts[1], e);
     for (size_t i = 0; good && i < n; i++) {
-        for (size_t k = 0; k < E; k++) d->texts[1][i * E + k] = (real)units[i * E + k];
         if (unseen(j, i)) continue;
         memcpy(d->texts[0] + d->count * E, d->texts[1] + i * E, E * sizeof(real));
         d->is[d->count++] = (uint32_t)i;
     }
     if (room) mem_release(room, TEXT_ROOM);
-    mem_free(units);
     return good;
 }
 

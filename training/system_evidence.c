@@ -115,19 +115,17 @@ static bool look(const system_job *j, data *d, uint64_t seed, size_t count, cons
 static real *attribute_texts(system_job *j, data *d, err *e) {
     size_t A = d->attributes, E = j->model->config.embed;
     const char **texts = mem_alloc(A, sizeof *texts);
-    float *units = mem_alloc(A, E * sizeof *units);
     real *out = mem_alloc(A, E * sizeof *out);
     void *room = mem_reserve(TEXT_ROOM);
     arena memory;
     /* no pool: products split over cores round by their number, and the bytes must not */
-    bool good = (texts && units && out && room) || err_set(e, "no memory for texts");
+    bool good = (texts && out && room) || err_set(e, "no memory for texts");
     for (size_t a = 0; good && a < A; a++) texts[a] = a < d->names.count ? d->names.word[a] : d->colours.word[a - d->names.count];
     static const char *const template[] = {"a photo of a {}"};
     if (good) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, texts, A, template, 1, &memory, NULL, units, e);
-    for (size_t i = 0; good && i < A * E; i++) out[i] = (real)units[i];
+    good = good && texts_embed(j->weights, texts, A, template, 1, &memory, NULL, out, e);
     if (room) mem_release(room, TEXT_ROOM);
-    mem_free(texts), mem_free(units);
+    mem_free(texts);
     if (!good) mem_free(out);
     return good ? out : NULL;
 }

@@ -48,7 +48,7 @@ typedef struct {
     real *own;                            /* [names,E] unit: the expert's texts; NULL: it is the renderer */
     double *agreed;                       /* [batch] share of cells with a thing that the expert labels right */
     char (*text)[SENTENCE];
-    float *texts;
+    real *texts;
     arena memory;
     void *room;
     uint64_t first;
@@ -107,13 +107,10 @@ static bool open_expert(system_job *j, err *e) {
     data *d = j->own;
     size_t N = d->names.count, E = j->model->config.embed, mark = arena_mark(&d->memory);
     const char *frame = "a photo of a {}";
-    float *units = mem_alloc(N, E * sizeof *units);
     d->own = mem_alloc(N, E * sizeof *d->own);
-    bool good = ((units && d->own) || err_set(e, "no memory for texts")) &&
-                texts_embed(j->weights, d->names.word, N, &frame, 1, &d->memory, NULL, units, e);
-    for (size_t i = 0; good && i < N * E; i++) d->own[i] = (real)units[i];
+    bool good = (d->own || err_set(e, "no memory for texts")) &&
+                texts_embed(j->weights, d->names.word, N, &frame, 1, &d->memory, NULL, d->own, e);
     arena_reset(&d->memory, mark);
-    mem_free(units);
     return good;
 }
 

@@ -89,12 +89,9 @@ static bool read_pictures(system_job *j, const char *path, err *e) {
                 z->bytes == z->shape[0] * E * sizeof(float) && p->bytes == p->shape[0] * N && p->shape[0] <= d->cut.count;
     if (file && !good) (void)err_set(e, "%s: these are no pictures of this run", path);
     size_t n = good ? z->shape[0] : 0;
-    float *numbers = good ? mem_alloc(n, E * sizeof *numbers) : NULL;
-    good = good && (d->seen.z = mem_alloc(n, E * sizeof(real))) && numbers && st_floats(z, numbers, n * E, e);
-    for (size_t i = 0; good && i < n * E; i++) d->seen.z[i] = (real)numbers[i];
+    good = good && (d->seen.z = mem_alloc(n, E * sizeof(real))) && st_floats(z, d->seen.z, n * E, e);
     for (size_t i = 0; good && i < n; i++) d->allowed[i] = (uint32_t)i;
     if (good) memcpy(d->cut.pixels, p->data, n * N), d->cut.count = d->allowed_count = n, d->seen.count = n, d->seen.embed = E;
-    mem_free(numbers);
     if (file) st_free(file);
     return good;
 }

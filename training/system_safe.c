@@ -77,17 +77,15 @@ static bool embed_classes(system_job *j, const data *d, size_t task, classes *c,
     size_t E = j->model->config.embed, count = class_count(d, task);
     char(*sentence)[SENTENCE] = mem_alloc(count, sizeof *sentence);
     const char **texts = mem_alloc(count, sizeof *texts);
-    float *units = mem_alloc(count, E * sizeof *units);
     void *room = mem_reserve(TEXT_ROOM);
     arena memory;
     *c = (classes){task, count, mem_alloc(count, E * sizeof *c->texts)};
-    bool good = (sentence && texts && units && room && c->texts) || err_set(e, "no memory for %zu texts", count);
+    bool good = (sentence && texts && room && c->texts) || err_set(e, "no memory for %zu texts", count);
     for (size_t k = 0; good && k < count; k++) class_sentence(d, task, k, sentence[k]), texts[k] = sentence[k];
     if (room) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, texts, count, NULL, 0, &memory, NULL, units, e);
-    for (size_t i = 0; good && i < count * E; i++) c->texts[i] = (real)units[i];
+    good = good && texts_embed(j->weights, texts, count, NULL, 0, &memory, NULL, c->texts, e);
     if (room) mem_release(room, TEXT_ROOM);
-    mem_free(sentence), mem_free(texts), mem_free(units);
+    mem_free(sentence), mem_free(texts);
     return good;
 }
 
