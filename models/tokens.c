@@ -164,7 +164,7 @@ tokenizer *tokens_open(const char *folder, const token_settings *s, const clip_c
             tokenizer_free(t);
             return NULL;
         }
-        if (t) t->clean = clean, t->strip_end = s->strip_sep && t->kind == &wordpiece_kind;
+        if (t) t->clean |= clean, t->strip_end = s->strip_sep && t->kind == &wordpiece_kind;
         return fitting(t, c, known, name, e);
     }
     err_set(e, "%s: the tokenizer's merges are missing: expected merges.txt, bpe_simple_vocab_16e6.txt (or .gz), "

@@ -281,13 +281,15 @@ static char *changed(const char *model, const char *of, const char *key, const c
 static void other_steps_are_refused(void **state) {
     static const struct { const char *model, *of, *key, *value, *says; } rows[] = {
         {"siglip2-hf-sharded", NULL, "normalizer", "{\"type\":\"NFKC\"}", "normalizer is \"NFKC\""},
-        {"siglip2-hf-sharded", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"b\"}", "Replace.content is \"b\""},
+        {"siglip2-hf-sharded", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"b\"}", "\"content\":\"b\""},
         {"siglip2-hf-sharded", NULL, "pre_tokenizer", "{\"type\":\"Digits\",\"individual_digits\":true}", "pre_tokenizer is \"Digits\""},
         {"siglip2-hf-sharded", "model", "dropout", "0.1", "BPE.dropout is 0.1"},
         {"siglip2-hf-sharded", "model", "ignore_merges", "true", "BPE.ignore_merges is true"},
         {"siglip2-hf-sharded", "model", "type", "\"WordLevel\"", "model.type"},
         {"siglip2-hf-sharded", NULL, "post_processor", "{\"type\":\"BertProcessing\",\"sep\":[\"a\",1],\"cls\":[\"b\",2]}", "post_processor is \"BertProcessing\""},
-        {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"},{\"type\":\"Lowercase\"}]}", "normalizer is \"Lowercase\""},
+        {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"},{\"type\":\"NFD\"}]}", "normalizer is \"NFD\""},
+        {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[a!]\"},\"content\":\"\"}", "\"[a!]\""},
+        {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\" \"}", "\"String\":\"a\""},
         {"siglip-openclip", NULL, "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"always\"}", "Metaspace.replacement is \"_\""},
         {"siglip-openclip", NULL, "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"never\"}", "Metaspace.prepend_scheme is \"never\""},
         {"metaclip2-hf", NULL, "pre_tokenizer", "{\"type\":\"Whitespace\"}", "pre_tokenizer is \"Whitespace\""},
@@ -302,6 +304,26 @@ static void other_steps_are_refused(void **state) {
         if (!strstr(e.text, rows[i].says) || !strstr(e.text, "tokenizer.json")) fail_msg("'%s' expected in '%s'", rows[i].says, e.text);
         mem_free(text);
     }
+}
+
+/* As SigLIP's tokenizer is written by those who publish it in one file: lower case, no punctuation, no blanks at the ends. */
+static void cleaning_steps_are_obeyed(void **state) {
+    static const char steps[] = "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"},"
+        "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[!\\\"\\\\#\\\\$%\\\\&'\\\\(\\\\)\\\\*\\\\+,\\\\-\\\\./:;<=>\\\\?@\\\\[\\\\\\\\\\\\]\\\\^_`\\\\{\\\\|\\\\}\\\\~]\"},\"content\":\"\"},"
+        "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\s+\"},\"content\":\" \"},{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}]}";
+    size_t n = 0, m = 0;
+    uint32_t a[64], b[64];
+    (void)state;
+    char *with = changed("siglip-openclip", NULL, "normalizer", steps), *without = changed("siglip-openclip", NULL, "normalizer", "null");
+    tokenizer *t = tokenizer_parse(with, strlen(with), "with", 0, &e), *u = tokenizer_parse(without, strlen(without), "without", 0, &e);
+    if (!t || !u) fail_msg("%s", e.text);
+    assert_true(tokenizer_encode(t, " A [Photo] of\ta \"Cat\\Dog\"! ", a, 64, &n, &e) && tokenizer_encode(u, "a photo of a catdog", b, 64, &m, &e));
+    assert_int_equal(n, m);
+    assert_memory_equal(a, b, n * sizeof *a);
+    assert_true(tokenizer_encode(u, " A [Photo] of\ta \"Cat\\Dog\"! ", b, 64, &m, &e));
+    assert_true(n != m || memcmp(a, b, n * sizeof *a)); /* it makes a difference */
+    tokenizer_free(t), tokenizer_free(u);
+    mem_free(with), mem_free(without);
 }
 
 /* The compiled normaliser may stand alone, or among others. */
@@ -546,7 +568,7 @@ int main(void) {
         cmocka_unit_test(texts_embed_as_published),
         cmocka_unit_test(decodes),                 cmocka_unit_test(misread_texts_are_seen),
         cmocka_unit_test(added_tokens_shift_no_ids), cmocka_unit_test(a_larger_table_takes_no_further_merges),
-        cmocka_unit_test(damaged_files_are_named), cmocka_unit_test(other_steps_are_refused), cmocka_unit_test(a_normaliser_alone_is_obeyed),
+        cmocka_unit_test(damaged_files_are_named), cmocka_unit_test(other_steps_are_refused), cmocka_unit_test(a_normaliser_alone_is_obeyed), cmocka_unit_test(cleaning_steps_are_obeyed),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(cut_lists),               cmocka_unit_test(a_large_vocabulary_is_read_where_it_lies),
     };

@@ -20,13 +20,13 @@ static bool is(const cJSON *o, const char *text) { return cJSON_IsString(o) && !
 /* The steps that a kind takes here, whatever their order; and what follows the text's pieces. */
 typedef struct { const char *normalizers, *pre_tokenizers, *post_processors; } json_way;
 static const json_way CLIPS_WAY = {" NFC Replace Lowercase ", " Split ByteLevel ", " RobertaProcessing TemplateProcessing ByteLevel "},
-                      UNIGRAM_WAY = {" Precompiled Strip Replace ", " WhitespaceSplit Metaspace ", " TemplateProcessing "},
+                      UNIGRAM_WAY = {" Precompiled Strip Replace Lowercase ", " WhitespaceSplit Metaspace ", " TemplateProcessing "},
                       PAIRS_WAY = {" Replace Lowercase ", " Split ", " TemplateProcessing "},
                       WORDPIECE_WAY = {" BertNormalizer ", " BertPreTokenizer ", " TemplateProcessing "};
 
 /* Settings of these steps, and of models, that are obeyed with these values alone. */
 static const struct { const char *type, *key, *values; } ONLY[] = {
-    {"Replace", "content", " \" \" \"\342\226\201\" "}, {"BertNormalizer", "lowercase", " true "},
+    {"BertNormalizer", "lowercase", " true "},
     {"BertNormalizer", "strip_accents", " null true "}, {"BertNormalizer", "clean_text", " true "},
     {"BertNormalizer", "handle_chinese_chars", " true "}, {"Metaspace", "replacement", " \"\342\226\201\" "},
     {"Metaspace", "prepend_scheme", " \"always\" \"first\" "}, {"Metaspace", "add_prefix_space", " true "},
@@ -55,27 +55,67 @@ static bool check_values(const cJSON *step, const char *where, const char *name,
     return true;
 }
 
-static bool check_step(const cJSON *step, const char *where, const char *allowed, const char *name, err *e) {
+/* A class of characters, "[...]", that is ASCII's punctuation and nothing else, each with a backslash in front or none. */
+static bool is_punctuation(const cJSON *regex) {
+    static const char all[] = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
+    bool met[sizeof all] = {false};
+    size_t n = cJSON_IsString(regex) ? strlen(regex->valuestring) : 0, count = 0;
+    const char *text = n ? regex->valuestring : "";
+    if (n < 2 || text[0] != '[' || text[n - 1] != ']') return false;
+    for (size_t i = 1; i < n - 1; i++) {
+        if (text[i] == '\\' && i + 2 < n) i++;
+        const char *at = strchr(all, text[i]);
+        if (!at) return false;
+        count += !met[at - all], met[at - all] = true;
+    }
+    return count == sizeof all - 1;
+}
+
+/* What a step does that the kinds here do not do of themselves: a cleaning (kinds.h). Blanks they make one, and a piece's mark. */
+static bool read_replace(const cJSON *step, unsigned *clean) {
+    const cJSON *pattern = get(step, "pattern"), *regex = get(pattern, "Regex"), *with = get(step, "content");
+    if (is(with, "")) return *clean |= CLEAN_PUNCTUATION, is_punctuation(regex);
+    if (!is(with, " ") && !is(with, "\342\226\201")) return false;
+    if (is(regex, "\\s+")) *clean |= CLEAN_SPACES;
+    return is(regex, "\\s+") || is(regex, " {2,}") || is(get(pattern, "String"), " ");
+}
+
+static bool read_step(const cJSON *step, unsigned *clean) {
     const cJSON *type = get(step, "type");
+    if (is(type, "Lowercase")) *clean |= CLEAN_LOWER;
+    if (is(type, "Strip") && cJSON_IsTrue(get(step, "strip_left"))) *clean |= CLEAN_SPACES;
+    return !is(type, "Replace") || read_replace(step, clean);
+}
+
+static bool check_step(const cJSON *step, const char *where, const char *allowed, const char *name, unsigned *clean, err *e) {
+    const cJSON *type = get(step, "type");
+    if (!read_step(step, clean)) {
+        char *found = cJSON_PrintUnformatted(step);
+        err_set(e, "%s: %s: %.160s is not supported: blanks made one, or ASCII's punctuation taken out, expected", name, where, found ? found : "");
+        cJSON_free(found);
+        return false;
+    }
     if (cJSON_IsString(type) && listed(allowed, type->valuestring)) return check_values(step, where, name, e);
     return err_set(e, "%s: %s is \"%.40s\", which is not supported here, expected one of%s", name, where,
                    cJSON_IsString(type) ? type->valuestring : "", allowed);
 }
 
 /* One step, or a Sequence of them, under `steps`. */
-static bool check_steps(const cJSON *root, const char *where, const char *steps, const char *allowed, const char *name, err *e) {
+static bool check_steps(const cJSON *root, const char *where, const char *steps, const char *allowed, const char *name, unsigned *clean,
+                        err *e) {
     const cJSON *step = get(root, where), *part;
     if (!step || cJSON_IsNull(step)) return true;
-    if (!is(get(step, "type"), "Sequence")) return check_step(step, where, allowed, name, e);
+    if (!is(get(step, "type"), "Sequence")) return check_step(step, where, allowed, name, clean, e);
     cJSON_ArrayForEach(part, get(step, steps))
-        if (!check_step(part, where, allowed, name, e)) return false;
+        if (!check_step(part, where, allowed, name, clean, e)) return false;
     return true;
 }
 
-static bool check_way(const cJSON *root, const json_way *way, const char *name, err *e) {
-    return check_steps(root, "normalizer", "normalizers", way->normalizers, name, e) &&
-           check_steps(root, "pre_tokenizer", "pretokenizers", way->pre_tokenizers, name, e) &&
-           check_steps(root, "post_processor", "processors", way->post_processors, name, e) &&
+/* clean: what the file's steps ask for is added. */
+static bool check_way(const cJSON *root, const json_way *way, const char *name, unsigned *clean, err *e) {
+    return check_steps(root, "normalizer", "normalizers", way->normalizers, name, clean, e) &&
+           check_steps(root, "pre_tokenizer", "pretokenizers", way->pre_tokenizers, name, clean, e) &&
+           check_steps(root, "post_processor", "processors", way->post_processors, name, clean, e) &&
            check_values(get(root, "model"), "model", name, e);
 }
 
@@ -307,15 +347,15 @@ tokenizer *tokenizer_json_parse(const char *bytes, size_t n, const char *name, s
         if (!is_clips(model) && byte_pairs_is_json(all.root))
             t = read_gpt2(bytes, n, name, e);
         else if (is_clips(model) || (!is(kind, "Unigram") && !is(kind, "WordPiece") && !cJSON_IsTrue(get(model, "byte_fallback"))))
-            t = check_way(all.root, &CLIPS_WAY, name, e) ? read_clips(bytes, n, name, most_merges, e) : NULL;
+            t = check_way(all.root, &CLIPS_WAY, name, &clean, e) ? read_clips(bytes, n, name, most_merges, e) : NULL;
         else if (is(kind, "Unigram"))
-            t = check_way(all.root, &UNIGRAM_WAY, name, e) ? read_unigram(&all, name, clean, e) : NULL;
+            t = check_way(all.root, &UNIGRAM_WAY, name, &clean, e) ? read_unigram(&all, name, clean, e) : NULL;
         else if (is(kind, "WordPiece"))
-            t = check_way(all.root, &WORDPIECE_WAY, name, e) ? read_wordpiece(&all, name, clean, e) : NULL;
+            t = check_way(all.root, &WORDPIECE_WAY, name, &clean, e) ? read_wordpiece(&all, name, clean, e) : NULL;
         else if (kind && !is(kind, "BPE"))
             err_set(e, "%s: model.type: BPE, Unigram or WordPiece expected", name);
         else
-            t = check_way(all.root, &PAIRS_WAY, name, e) ? read_pairs(&all, name, clean, e) : NULL;
+            t = check_way(all.root, &PAIRS_WAY, name, &clean, e) ? read_pairs(&all, name, clean, e) : NULL;
     }
     for (size_t i = 0; i < LISTS; i++) json_cut_close(&all.list[i]);
     json_free(all.root);
