@@ -163,6 +163,7 @@ static bool gather(cli *c, const options *o, item_list *names, const char **kind
     *kind = pictures ? "image" : given == &o->texts ? "text" : "ids";
     for (size_t i = 0; ok && i < given->count; i++)
         ok = (pictures ? list_pictures : list_add)(names, given->item[i], &c->e);
+    if (names->others) cli_warn(c, "%zu pictures of kinds that are not read are left out; PNG, JPEG and BMP are read", names->others);
     if (ok && pictures && o->list) ok = list_lines(names, o->list, &c->e);
     if (ok && !pictures && o->lines) ok = list_lines(names, o->lines, &c->e);
     return ok && (names->count || err_set(&c->e, "no names are listed"));

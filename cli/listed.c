@@ -54,6 +54,13 @@ static bool is_picture(const char *name) {
     return ends_like(name, ".png") || ends_like(name, ".jpg") || ends_like(name, ".jpeg") || ends_like(name, ".bmp");
 }
 
+static bool is_other_picture(const char *name) {
+    static const char *const endings[] = {".webp", ".gif", ".tif", ".tiff", ".heic", ".avif", ".jxl", ".jp2"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ends_like(name, endings[i])) return true;
+    return false;
+}
+
 bool list_pictures(item_list *l, const char *what, err *e) {
     if (!strcmp(what, "-")) return list_lines(l, what, e);
     if (!folder_exists(what)) return list_add(l, what, e);
@@ -62,7 +69,10 @@ bool list_pictures(item_list *l, const char *what, err *e) {
     bool ok = files.count > 0 || err_set(e, "%s: holds no picture (.png, .jpg, .jpeg, .bmp)", what);
     for (size_t i = 0; ok && i < files.count; i++) ok = list_add(l, files.path[i], e);
     mem_free(files.path);
-    return ok;
+    if (!ok || !folder_list(what, is_other_picture, &files, e)) return false;
+    l->others += files.count;
+    mem_free(files.path);
+    return true;
 }
 
 void list_free(item_list *l) {

@@ -11,6 +11,7 @@
 typedef struct {
     char **item;
     size_t count, room;
+    size_t others; /* pictures of folders, of kinds that are not read: left out */
 } item_list;
 bool list_add(item_list *l, const char *name, err *e);
 /* The pictures of a folder (by their names, in the order of their bytes), the lines of standard input ("-"), or the name itself. */

@@ -254,6 +254,22 @@ static void another_model_or_mask_is_seen(void **state) {
     must(run("embed", "-m", alpha, "-i", dir, "-k", MASK0, "--resume", "-o", out, NULL));
 }
 
+/* What a folder holds and is not embedded is said. */
+static void other_kinds_are_said(void **state) {
+    (void)state;
+    char dir[300], path[400];
+    snprintf(dir, sizeof dir, "%s", scratch("kinds"));
+    make_pictures(dir);
+    must(run("embed", "-m", DATA "nano-openclip-f16", "-i", dir, "-o", scratch("kinds.npy"), NULL));
+    assert_string_equal(said.err, "");
+    snprintf(path, sizeof path, "%s/a.WebP", dir);
+    put_bytes(path, "RIFF", 4);
+    snprintf(path, sizeof path, "%s/notes.txt", dir);
+    put_bytes(path, "x", 1);
+    must(run("embed", "-m", DATA "nano-openclip-f16", "-i", dir, "-o", scratch("kinds.npy"), NULL));
+    assert_non_null(strstr(said.err, "1 pictures of kinds that are not read are left out"));
+}
+
 static void usage(void **state) {
     (void)state;
     const char *m = DATA "nano-openclip-f16";
@@ -273,7 +289,7 @@ int main(void) {
         cmocka_unit_test(many_pictures_are_each_alone), cmocka_unit_test(damaged_pictures_are_left_out),
         cmocka_unit_test(many_texts_are_each_alone),    cmocka_unit_test(what_is_done_is_kept),
         cmocka_unit_test(a_run_that_ended_early_is_gone_on_with), cmocka_unit_test(only_one_run_writes),
-        cmocka_unit_test(another_model_or_mask_is_seen),
+        cmocka_unit_test(another_model_or_mask_is_seen), cmocka_unit_test(other_kinds_are_said),
         cmocka_unit_test(usage),
     };
     mem_hook_cjson();
