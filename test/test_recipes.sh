@@ -1,5 +1,6 @@
 #!/bin/sh
-# test_recipes.sh - weights/systems has a recipe for every system of train, with flags that there are, and says seed and minutes.
+# test_recipes.sh - weights/systems has a recipe for every system of train, with flags that there are, and says seed and minutes; train's flags
+# are obeyed or refused.
 cd "$(dirname "$0")/.." || exit 1
 out=$(mktemp -d) || exit 1
 trap 'rm -rf "$out"' EXIT
@@ -29,4 +30,20 @@ name="a recipe that does not exist is named"
 echo "[ RUN      ] $name"
 if RUN=$out/run sh weights/systems alhpa 2>"$out/err"; then bad "$name" "nothing said"
 elif grep -q "no recipe of the name alhpa" "$out/err" && [ ! -e "$out/run" ]; then ok "$name"; else bad "$name" "$(cat "$out/err")"; fi
+name="flags of train that would not be obeyed are refused"
+echo "[ RUN      ] $name"
+taken=$(while read -r flags; do
+    # shellcheck disable=SC2086
+    ./train $flags >"$out/said" 2>&1
+    [ $? = 2 ] || echo "$flags: $(cat "$out/said")"
+done <<END
+-o $out/run --steps 3 --images 36
+-o $out/run --hours 1 --steps 3
+--overfit --steps 3
+--overfit -o $out/run
+--overfit --resume
+caption -o $out/run --stamps $out
+END
+)
+if [ -z "$taken" ] && [ ! -e "$out/run" ]; then ok "$name"; else bad "$name" "$taken"; fi
 exit $status

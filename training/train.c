@@ -246,6 +246,9 @@ static bool parse(int argc, char **argv, setting *s, command_line *c, err *e) {
     }
     const char *beside = c->run.from ? "--from" : c->run.folder ? "-o" : c->run.resume ? "--resume" : NULL;
     if (c->overfit && beside) return err_set(e, "--overfit begins anew and writes nothing, it does not go with %s", beside);
+    int lengths = (steps > 0) + s[S_IMAGES].given + (s[S_HOURS].given && s[S_HOURS].value > 0);
+    if (c->overfit && lengths) return err_set(e, "--overfit goes on until all is right: --steps, --images and --hours do not go with it");
+    if (lengths > 1) return err_set(e, "--steps, --images and --hours: one of them is expected, %d given", lengths);
     c->run.steps = steps;
     if (!c->help && !c->overfit && !c->run.folder) return err_set(e, "-o FOLDER is missing; see --help");
     return true;
