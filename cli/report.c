@@ -30,12 +30,6 @@ void report_time(report *r, const char *what) {
 }
 
 /* ---- scores ------------------------------------------------------------------------------------- */
-static double dot(const real *a, const real *b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 static void softmax(text_score *s, size_t n, double scale) {
     double top = -INFINITY, sum = 0;
     for (size_t i = 0; i < n; i++) top = fmax(top, s[i].similarity);

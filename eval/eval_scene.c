@@ -246,15 +246,9 @@ static const mask_image *masks_of(work *w, mask_quality q) {
 }
 
 /* ---- vectors to ranks and choices ------------------------------------------------------------------------------ */
-static real dot(const real *a, const real *b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return (real)sum;
-}
-
 static void rank_names(work *w, const real *v, size_t k, eval_row_result *out) {
     size_t n = w->b->head->name_count[w->r->kind];
-    for (size_t i = 0; i < n; i++) w->scores[i] = dot(v, w->b->names[w->r->kind] + i * w->E, w->E);
+    for (size_t i = 0; i < n; i++) w->scores[i] = (real)dot(v, w->b->names[w->r->kind] + i * w->E, w->E);
     out->rank[k] = (uint32_t)rank_of(w->scores, n, w->r->name[k]);
     for (size_t t = 0; t < EVAL_TOP; t++) {
         size_t best = best_of(w->scores, n);
@@ -272,7 +266,7 @@ static void judge(work *w, real *vectors, eval_row_result *out) {
         rank_names(w, vectors + k * w->E, k, out);
     }
     for (size_t p = 0; p < w->r->phrases; p++) {
-        for (size_t k = 0; k < w->count; k++) w->scores[k] = dot(vectors + k * w->E, w->phrases + p * w->E, w->E);
+        for (size_t k = 0; k < w->count; k++) w->scores[k] = (real)dot(vectors + k * w->E, w->phrases + p * w->E, w->E);
         size_t best = best_of(w->scores, w->count);
         out->chosen[p] = best < w->count ? (unsigned char)best : 255;
     }

@@ -48,12 +48,6 @@ static bool no_room(work *w) {
     return err_set(w->e, "--memory: %zu bytes are too little for %s", w->memory->size, w->p->file);
 }
 
-static real dot(const real *a, const real *b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return (real)sum;
-}
-
 /* ---- masks ------------------------------------------------------------------------------------------- */
 /* Largest (or smallest) value in a disk of five pixels: what the paper's eroded and dilated masks are taken to be. */
 enum { DISK = 5 };
@@ -149,7 +143,7 @@ static bool invert_masks(work *w, const eval_row *row) {
 
 /* ---- scores ----------------------------------------------------------------------------------------------- */
 static size_t class_rank(work *w, const real *v, long right, size_t which) {
-    for (size_t c = 0; c < w->s->class_count; c++) w->scores[c] = dot(v, w->s->names[which] + c * w->E, w->E);
+    for (size_t c = 0; c < w->s->class_count; c++) w->scores[c] = (real)dot(v, w->s->names[which] + c * w->E, w->E);
     size_t before = 0; /* those above it, and equals with a smaller index */
     for (size_t c = 0; c < w->s->class_count; c++)
         before += w->scores[c] > w->scores[right] || (c < (size_t)right && !(w->scores[c] < w->scores[right]));
@@ -185,7 +179,7 @@ static void say_expressions(work *w) {
     for (size_t i = 0; i < w->p->count; i++) {
         const survey_region *r = &w->p->regions[i];
         if (r->unit != UNIT_PHRASE) continue;
-        for (size_t k = 0; k < w->said; k++) w->scores[k] = dot(w->vectors + i * w->E, w->phrases + k * w->E, w->E);
+        for (size_t k = 0; k < w->said; k++) w->scores[k] = (real)dot(w->vectors + i * w->E, w->phrases + k * w->E, w->E);
         size_t best = best_of(w->scores, w->said);
         say(&any, "%s%d", any.length ? "," : "", best < w->said && same_object(w->p, i, w->phrase_of[best]));
         for (size_t k = 0; k < r->said_count; k++, at++) say(&very, "%s%d", very.length ? "," : "", best == at);
@@ -199,7 +193,7 @@ static void say_expressions(work *w) {
 static size_t choose(work *w, size_t k, bool all) {
     for (size_t i = 0; i < w->p->count; i++)
         w->scores[i] =
-            all || w->p->regions[i].unit == UNIT_PHRASE ? dot(w->vectors + i * w->E, w->phrases + k * w->E, w->E) : NAN;
+            all || w->p->regions[i].unit == UNIT_PHRASE ? (real)dot(w->vectors + i * w->E, w->phrases + k * w->E, w->E) : (real)NAN;
     return best_of(w->scores, w->p->count);
 }
 

@@ -256,12 +256,6 @@ bool mi_embed_queries(mi_model *m, const char *const *texts, size_t count, const
     return ok;
 }
 
-static double dot(const float *a, const float *b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 bool mi_compare(const mi_model *m, const float *embedding, const float *units, size_t count, double *similarity,
                 double *probability) {
     size_t n = m->model->config.embed;

@@ -2,6 +2,7 @@
  * number of a step kept, for a page or a class to look at.
  */
 #include "face/room.h"
+#include "models/texts.h"
 #include <math.h>
 #include <string.h>
 
@@ -85,12 +86,6 @@ bool mi_session_mask(mi_session *s, const mi_mask *mask) {
 }
 
 /* ---- a step ------------------------------------------------------------------------------------------------ */
-static double dot(const float *a, const float *b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 static double distance(const float *a, const float *b, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);

@@ -15,6 +15,12 @@ real unit(real *v, size_t n) {
     return (real)length;
 }
 
+double dot(const real *a, const real *b, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
 /* ---- templates ---------------------------------------------------------------------------------- */
 bool template_check(const char *text, err *e) {
     const char *slot = strstr(text, "{}");

@@ -26,4 +26,5 @@ bool ids_embed(const clip_model *m, const uint32_t *ids, size_t count, size_t le
  * it). NULL for other families, and where the model has no tokenizer: then `e` says why, and true is returned. */
 bool texts_usual(checkpoint *weights, arena *memory, pool *cores, real **out, err *e);
 real unit(real *v, size_t n); /* v / |v| in place; returns |v| */
+double dot(const real *a, const real *b, size_t n); /* summed in double */
 #endif

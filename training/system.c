@@ -1,5 +1,6 @@
 /* system.c - a system's run from its settings to a part's file (see system.h). */
 #include "training/system.h"
+#include "models/texts.h"
 #include "files/files.h"
 #include "models/identity.h"
 #include "sys/random.h"
@@ -101,6 +102,16 @@ static void share_close(share *w) {
     if (w->room) mem_release(w->room, SHARE_ROOM);
     part_list_free(&w->list);
     mem_free(w->net);
+}
+
+bool system_texts(const system_job *j, const char *const *texts, size_t count, const char *template, real *out, err *e) {
+    void *room = mem_reserve(TEXT_ROOM);
+    arena memory;
+    if (!room) return err_set(e, "no memory for %zu texts", count);
+    arena_init(&memory, room, TEXT_ROOM);
+    bool good = texts_embed(j->weights, texts, count, &template, template ? 1 : 0, &memory, NULL, out, e);
+    mem_release(room, TEXT_ROOM);
+    return good;
 }
 
 void system_pick(const system_job *j, uint64_t key, uint64_t step, size_t count, uint32_t *pick) {

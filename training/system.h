@@ -88,6 +88,10 @@ typedef struct {
     int keep; /* the setting that says which share of the first weights stays in what is asked and written; 0: there is none */
 } training_system;
 
+/* Unit embeddings [count,E] of texts, each in the template (NULL: as it is), by this core alone: products that are split over cores
+ * round by their number, and a run's bytes must not depend on it. */
+enum { TEXT_ROOM = 256 << 20 }; /* bytes of address space in which it works */
+bool system_texts(const system_job *j, const char *const *texts, size_t count, const char *template, real *out, err *e);
 /* A batch drawn with repeats, of (seed, key, step) alone: pick [batch], each below count. */
 void system_pick(const system_job *j, uint64_t key, uint64_t step, size_t count, uint32_t *pick);
 

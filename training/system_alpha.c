@@ -54,7 +54,6 @@ typedef struct {
     atomic_int failed; /* a word: RISC-V has no exchange of one byte */
     err why;
 } data;
-enum { TEXT_ROOM = 256 << 20 };
 
 /* Names sorted by bytes: numbers 1, 5, 9, ... are unseen. */
 static bool unseen(const data *d, const char *name) {
@@ -114,10 +113,9 @@ static bool open_data(system_job *j, err *e) {
     if (!d->patches || !d->text || !d->texts || !d->room) return err_set(e, "no memory for a batch of %zu", B);
     arena_init(&d->memory, d->room, TEXT_ROOM);
     if (!(d->source = scene_source_open(SCENE_DRAWN, NULL, e)) || !words_names(d->source, &d->names, e)) return false;
-    static const char *const template[] = {"a photo of a {}"};
     d->name_units = mem_alloc(d->names.count, c->embed * sizeof *d->name_units);
     return (d->name_units || err_set(e, "no memory for names")) &&
-           texts_embed(j->weights, d->names.word, d->names.count, template, 1, &d->memory, NULL, d->name_units, e);
+           system_texts(j, d->names.word, d->names.count, "a photo of a {}", d->name_units, e);
 }
 
 static void close_data(system_job *j) {

@@ -24,7 +24,6 @@ static const setting recipe[N_COUNT] = {
     [N_WIDTH] = {"width", 128, 4, 4096, SET_SHAPE, "of the decoder", false, false},
     [N_UNSEEN] = {"unseen", 4, 2, 1000, SET_DATA, "every so many-th name is unseen", false, false},
 };
-enum { TEXT_ROOM = 256 << 20 };
 
 typedef struct {
     scene_source *source;
@@ -40,19 +39,14 @@ static bool unseen(const system_job *j, size_t name) { return name % (size_t)j->
 
 static bool embed_names(system_job *j, data *d, err *e) {
     size_t E = j->model->config.embed, n = d->names.count;
-    static const char *const template[] = {"a photo of a {}"};
-    void *room = mem_reserve(TEXT_ROOM);
-    arena memory;
     d->texts[0] = mem_alloc(n, E * sizeof(real)), d->texts[1] = mem_alloc(n, E * sizeof(real)), d->is = mem_alloc(n, sizeof *d->is);
-    bool good = (room && d->texts[0] && d->texts[1] && d->is) || err_set(e, "no memory for names");
-    if (good) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, d->names.word, n, template, 1, &memory, NULL, d->texts[1], e);
+    bool good = (d->texts[0] && d->texts[1] && d->is) || err_set(e, "no memory for names");
+    good = good && system_texts(j, d->names.word, n, "a photo of a {}", d->texts[1], e);
     for (size_t i = 0; good && i < n; i++) {
         if (unseen(j, i)) continue;
         memcpy(d->texts[0] + d->count * E, d->texts[1] + i * E, E * sizeof(real));
         d->is[d->count++] = (uint32_t)i;
     }
-    if (room) mem_release(room, TEXT_ROOM);
     return good;
 }
 

@@ -26,7 +26,6 @@ static const setting recipe[E_COUNT] = {
     [E_RISE] = {"rise", 300, 1, 1e9, SET_FREE, "steps until it has that weight", false, false},
     [E_UNSEEN] = {"unseen", 5, 2, 1000, SET_DATA, "every so many-th pair is unseen", false, false},
 };
-enum { TEXT_ROOM = 256 << 20 };
 
 typedef struct {
     ag_tensor *visual[2], *attribute[2];
@@ -116,15 +115,9 @@ static real *attribute_texts(system_job *j, data *d, err *e) {
     size_t A = d->attributes, E = j->model->config.embed;
     const char **texts = mem_alloc(A, sizeof *texts);
     real *out = mem_alloc(A, E * sizeof *out);
-    void *room = mem_reserve(TEXT_ROOM);
-    arena memory;
-    /* no pool: products split over cores round by their number, and the bytes must not */
-    bool good = (texts && out && room) || err_set(e, "no memory for texts");
+    bool good = (texts && out) || err_set(e, "no memory for texts");
     for (size_t a = 0; good && a < A; a++) texts[a] = a < d->names.count ? d->names.word[a] : d->colours.word[a - d->names.count];
-    static const char *const template[] = {"a photo of a {}"};
-    if (good) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, texts, A, template, 1, &memory, NULL, out, e);
-    if (room) mem_release(room, TEXT_ROOM);
+    good = good && system_texts(j, texts, A, "a photo of a {}", out, e);
     mem_free(texts);
     if (!good) mem_free(out);
     return good ? out : NULL;

@@ -31,7 +31,7 @@ static const setting recipe[H_COUNT] = {
     [H_UNSEEN] = {"unseen", 4, 0, 1000, SET_DATA, "every so many-th name is background to the class head (0: none)", false, false},
     [H_EXPERT] = {"expert", 0, 0, 1, SET_DATA, "0: the renderer, exact; 1: CLIP Surgery's maps, with their errors", false, false},
 };
-enum { SENTENCE = 320, TEXT_ROOM = 256 << 20 };
+enum { SENTENCE = 320 };
 static const size_t EXPERT_ROOM = (size_t)1 << 30; /* address space; pages come when they are touched */
 
 typedef struct {
@@ -105,13 +105,9 @@ static void sample_task(void *arg, size_t b) {
 /* "a photo of a fish", for every name. */
 static bool open_expert(system_job *j, err *e) {
     data *d = j->own;
-    size_t N = d->names.count, E = j->model->config.embed, mark = arena_mark(&d->memory);
-    const char *frame = "a photo of a {}";
-    d->own = mem_alloc(N, E * sizeof *d->own);
-    bool good = (d->own || err_set(e, "no memory for texts")) &&
-                texts_embed(j->weights, d->names.word, N, &frame, 1, &d->memory, NULL, d->own, e);
-    arena_reset(&d->memory, mark);
-    return good;
+    d->own = mem_alloc(d->names.count, j->model->config.embed * sizeof *d->own);
+    return (d->own || err_set(e, "no memory for texts")) &&
+           system_texts(j, d->names.word, d->names.count, "a photo of a {}", d->own, e);
 }
 
 static bool open_data(system_job *j, err *e) {

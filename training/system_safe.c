@@ -31,7 +31,7 @@ static const setting recipe[F_COUNT] = {
     [F_ASK] = {"ask", 0, 0, 1, SET_RUN, "0: the task's classes; 1: names, whatever the task", false, false},
 };
 static const char *const places[] = {"top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"};
-enum { PLACES = sizeof places / sizeof *places, TEXT_ROOM = 256 << 20, SENTENCE = 80 };
+enum { PLACES = sizeof places / sizeof *places, SENTENCE = 80 };
 
 typedef struct {
     attention_pool pool;
@@ -77,14 +77,10 @@ static bool embed_classes(system_job *j, const data *d, size_t task, classes *c,
     size_t E = j->model->config.embed, count = class_count(d, task);
     char(*sentence)[SENTENCE] = mem_alloc(count, sizeof *sentence);
     const char **texts = mem_alloc(count, sizeof *texts);
-    void *room = mem_reserve(TEXT_ROOM);
-    arena memory;
     *c = (classes){task, count, mem_alloc(count, E * sizeof *c->texts)};
-    bool good = (sentence && texts && room && c->texts) || err_set(e, "no memory for %zu texts", count);
+    bool good = (sentence && texts && c->texts) || err_set(e, "no memory for %zu texts", count);
     for (size_t k = 0; good && k < count; k++) class_sentence(d, task, k, sentence[k]), texts[k] = sentence[k];
-    if (room) arena_init(&memory, room, TEXT_ROOM);
-    good = good && texts_embed(j->weights, texts, count, NULL, 0, &memory, NULL, c->texts, e);
-    if (room) mem_release(room, TEXT_ROOM);
+    good = good && system_texts(j, texts, count, NULL, c->texts, e);
     mem_free(sentence), mem_free(texts);
     return good;
 }
