@@ -200,12 +200,14 @@ backends:
 	@echo "taken:      $(BLAS)"
 
 # ---- tests ---------------------------------------------------------------------------------------------
-# Each test/test_*.c is one cmocka program; test/x_*.c are shared by them. Three builds: the one in use, the core in
+# Each test/test_*.c is one cmocka program; test/x_*.c are shared by them. Three builds: the one in use, the one in
 # double, and the core with our own products. With sanitizers: what reads others' files, and the fuzz targets, which
 # replay their corpus.
 TESTS     = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
 SHARED    = $(B)/test/libshared.a
-IN_DOUBLE = $(filter test_autograd test_families test_explain test_methods test_maskinv test_caption test_systems,$(TESTS))
+IN_DOUBLE = $(filter test_autograd test_families test_explain test_methods test_maskinv test_caption test_systems test_alpha test_anomaly \
+            test_checkpoint test_cli test_containers test_convert test_dense test_embed test_eval test_explain_cli test_files test_image test_masks \
+            test_measures test_pixels test_regions test_segment test_tokenizers,$(TESTS))
 IN_NONE   = $(filter test_memory test_gemm test_kernels test_autograd test_clip test_explain test_methods test_maskinv,$(TESTS))
 FUZZ      = $(patsubst test/%.c,%,$(wildcard test/fuzz_*.c))
 IN_ASAN   = $(filter test_containers test_families test_pickle test_tokenizers,$(TESTS))
@@ -228,7 +230,7 @@ programs: $(WANTED)
 run_in = $(addprefix build/$(1)/test/,$(2))
 test: all
 	@$(MAKE) --no-print-directory programs WANTED="$(call run_in,$(BLAS),$(TESTS))"
-	@$(if $(IN_DOUBLE),$(MAKE) --no-print-directory programs DOUBLE=1 WANTED="$(call run_in,$(BLAS)-double,$(IN_DOUBLE))")
+	@$(if $(IN_DOUBLE),$(MAKE) --no-print-directory programs DOUBLE=1 WANTED="build/$(BLAS)-double/maskinv $(call run_in,$(BLAS)-double,$(IN_DOUBLE))")
 	@$(if $(IN_NONE),$(MAKE) --no-print-directory programs BLAS=none WANTED="$(call run_in,none,$(IN_NONE))")
 	@$(if $(shell command -v node 2>/dev/null),$(MAKE) --no-print-directory portable)
 	@$(if $(FUZZ),$(MAKE) --no-print-directory programs SAN=asan WANTED="$(call run_in,$(BLAS)-asan,$(IN_ASAN) $(FUZZ))")

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #ifdef MASKINV_DOUBLE
-typedef double real; /* gradient checks: the same sources, built in double */
+typedef double real; /* make DOUBLE=1: the same sources, built in double */
 #else
 typedef float real;
 #endif

@@ -66,8 +66,8 @@ static void make_texts(fixture *x, anovl_texts *t) {
     if (!ids_embed(x->model, whole, count, length, &x->memory, NULL, raw, &e)) fail_msg("%s", e.text);
     if (!anovl_texts_of(raw, count, E, t, &e)) fail_msg("%s", e.text);
     for (size_t i = 0; i < 2 * E; i++) pair[i] = two[i % E * 2 + i / E];
-    assert_close(t->pair, pair, 2 * E, 1e-5);
-    assert_close(t->all, all, n, 1e-5);
+    assert_close(t->pair, pair, 2 * E, BY_BUILD(1e-5, 5e-7));
+    assert_close(t->all, all, n, BY_BUILD(1e-5, 5e-7));
 }
 
 /* ---- one square ----------------------------------------------------------------------------------------------- */
@@ -81,7 +81,7 @@ static void check_views(fixture *x, const anovl_texts *t, const real *pixels, si
         if (!anovl_tokens(x->model, seen, side, &x->memory, NULL, class_token, tokens, &e)) fail_msg("%s", e.text);
         anovl_shares(class_token, 1, E, t->pair, &shares[k]);
     }
-    assert_close(shares, views, ANOVL_VIEWS, 1e-5);
+    assert_close(shares, views, ANOVL_VIEWS, BY_BUILD(1e-5, 5e-7));
 }
 
 static void check_square(fixture *x, const anovl_texts *t, const char *name, size_t side) {
@@ -89,23 +89,23 @@ static void check_square(fixture *x, const anovl_texts *t, const char *name, siz
     real *pixels = pixels_of(x, name, side, side), *class_token = room_for(x, E), *patches = room_for(x, P * E);
     real *share = room_for(x, P), *map = room_for(x, side * side), losses[5];
     if (!anovl_tokens(x->model, pixels, side, &x->memory, NULL, class_token, patches, &e)) fail_msg("%s", e.text);
-    assert_close(class_token, fixture_get(x, &n, "%s.anovl.class", name), E, 2e-5);
-    assert_close(patches, fixture_get(x, &n, "%s.anovl.patches", name), P * E, 2e-5);
+    assert_close(class_token, fixture_get(x, &n, "%s.anovl.class", name), E, BY_BUILD(2e-5, 5e-7));
+    assert_close(patches, fixture_get(x, &n, "%s.anovl.patches", name), P * E, BY_BUILD(2e-5, 5e-7));
     anovl_shares(patches, P, E, t->pair, share);
     anovl_map(share, g, g, map, side, side);
-    assert_close(map, fixture_get(x, &n, "%s.anovl.map", name), side * side, 2e-5);
+    assert_close(map, fixture_get(x, &n, "%s.anovl.map", name), side * side, BY_BUILD(2e-5, 5e-7));
     real *W = fixture_get(x, &many, "%s.anovl.W0", name), *b = fixture_get(x, &n, "%s.anovl.b0", name);
     const real *noise = fixture_get(x, &n, "%s.anovl.noise", name);
     anovl_problem p = {1, P, E, g, g, patches, t->pair, t->all, many / E, side, 0};
     if (!anovl_adapt(&p, W, b, noise, steps, &x->memory, NULL, losses, &e)) fail_msg("%s", e.text);
-    assert_close(losses, fixture_get(x, &n, "%s.anovl.adapted.losses", name), steps, 1e-5);
-    assert_close(W, fixture_get(x, &n, "%s.anovl.adapted.W", name), many, 5e-4);
-    assert_close(b, fixture_get(x, &n, "%s.anovl.adapted.b", name), many / E, 5e-4);
+    assert_close(losses, fixture_get(x, &n, "%s.anovl.adapted.losses", name), steps, BY_BUILD(1e-5, 5e-7));
+    assert_close(W, fixture_get(x, &n, "%s.anovl.adapted.W", name), many, BY_BUILD(5e-4, 1e-6));
+    assert_close(b, fixture_get(x, &n, "%s.anovl.adapted.b", name), many / E, BY_BUILD(5e-4, 1e-6));
     real *out = room_for(x, P * E);
     assert_true(anovl_adapted(&p, W, b, &x->memory, NULL, out, &e));
     anovl_shares(out, P, E, t->pair, share);
     anovl_map(share, g, g, map, side, side);
-    assert_close(map, fixture_get(x, &n, "%s.anovl.adapted.map", name), side * side, 1e-4);
+    assert_close(map, fixture_get(x, &n, "%s.anovl.adapted.map", name), side * side, BY_BUILD(1e-4, 5e-7));
     assert_far(map, fixture_get(x, &n, "%s.anovl.map", name), side * side, 1e-4);
     if (!strcmp(name, "square")) check_views(x, t, pixels, side);
 }
@@ -137,21 +137,21 @@ static void check_tiles(fixture *x, const anovl_texts *t, size_t shift) {
         anovl_shares(class_token, 1, E, t->pair, &share[k]);
     }
     share[0] = (share[0] + share[1]) / 2;
-    assert_close(share, fixture_get(x, &n, "tiles.anovl.score"), 1, 1e-5);
+    assert_close(share, fixture_get(x, &n, "tiles.anovl.score"), 1, BY_BUILD(1e-5, 5e-7));
     anovl_result r = {.gh = g, .gw = g, .side = side, .shift = shift, .grid = mem_alloc(2 * P, sizeof(real))};
     anovl_shares(both, 2 * P, E, t->pair, r.grid);
     assert_true(anovl_whole_map(&r, map));
-    assert_close(map, fixture_get(x, &n, "tiles.anovl.map"), side * w, 2e-5);
+    assert_close(map, fixture_get(x, &n, "tiles.anovl.map"), side * w, BY_BUILD(2e-5, 5e-7));
     real *W = fixture_get(x, &n, "tiles.anovl.W0"), *b = fixture_get(x, &n, "tiles.anovl.b0");
     const real *noise = fixture_get(x, &n, "tiles.anovl.noise");
     anovl_problem p = {2, P, E, g, g, both, t->pair, NULL, E, side, shift};
     if (!anovl_adapt(&p, W, b, noise, 5, &x->memory, NULL, losses, &e)) fail_msg("%s", e.text);
-    assert_close(losses, fixture_get(x, &n, "tiles.anovl.adapted.losses"), 5, 1e-5);
+    assert_close(losses, fixture_get(x, &n, "tiles.anovl.adapted.losses"), 5, BY_BUILD(1e-5, 5e-7));
     real *out = room_for(x, 2 * P * E);
     assert_true(anovl_adapted(&p, W, b, &x->memory, NULL, out, &e));
     anovl_shares(out, 2 * P, E, t->pair, r.grid);
     assert_true(anovl_whole_map(&r, map));
-    assert_close(map, fixture_get(x, &n, "tiles.anovl.adapted.map"), side * w, 1e-4);
+    assert_close(map, fixture_get(x, &n, "tiles.anovl.adapted.map"), side * w, BY_BUILD(1e-4, 5e-7));
     anovl_free(&r);
 }
 

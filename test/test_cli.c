@@ -170,14 +170,14 @@ static void embeds(void **state) {
         fixture_open(&x, fixture_names[f]);
         const char *m = model_path(&x), *out = scratch("e.npy");
         must(run("embed", "-m", m, "-i", IMAGE, "-o", out, NULL));
-        agrees(&x, out, 2e-4, "crop.image.embedding%s", "");
+        agrees(&x, out, BY_BUILD(2e-4, 1e-6), "crop.image.embedding%s", "");
         must(run("embed", "-m", m, "--squash", "-i", IMAGE, "-o", out, NULL));
-        agrees(&x, out, 2e-4, "%s.image.embedding", "native");
+        agrees(&x, out, BY_BUILD(2e-4, 1e-6), "%s.image.embedding", "native");
         must(run("embed", "-m", m, "--squash", "--size", number(2 * x.model->config.image), "-i", IMAGE, "-o", out,
                  NULL));
-        agrees(&x, out, 2e-4, "%s.image.embedding", "double");
+        agrees(&x, out, BY_BUILD(2e-4, 1e-6), "%s.image.embedding", "double");
         must(run("embed", "-m", m, "--ids", "598,5,77,301,6,599", "-o", out, NULL));
-        agrees(&x, out, 2e-4, "text.embedding%s", "");
+        agrees(&x, out, BY_BUILD(2e-4, 1e-6), "text.embedding%s", "");
         fixture_close(&x);
     }
 }
@@ -278,10 +278,10 @@ static void explains(void **state) {
             const char *size = number((s + 1) * x.model->config.image);
             must(run("explain", "-m", m, "-i", IMAGE, "-e", scratch("t.npy"), "--size", size, "--layers", "1", "-o",
                      scratch("out"), NULL));
-            agrees(&x, scratch("out/0.map.npy"), 5e-4, "%s.legrad.last1.text", fixture_sizes[s]);
+            agrees(&x, scratch("out/0.map.npy"), BY_BUILD(5e-4, 1e-6), "%s.legrad.last1.text", fixture_sizes[s]);
             must(run("explain", "-m", m, "-i", IMAGE, "-e", scratch("t.npy"), "--size", size, "-o", scratch("out"),
                      NULL));
-            agrees(&x, scratch("out/0.map.npy"), 5e-4, "%s.legrad.last2.text", fixture_sizes[s]);
+            agrees(&x, scratch("out/0.map.npy"), BY_BUILD(5e-4, 1e-6), "%s.legrad.last2.text", fixture_sizes[s]);
         }
         fixture_close(&x);
     }
@@ -303,7 +303,7 @@ static void explains_rows(void **state) {
     }
     assert_true(npy_write(scratch("rows.npy"), rows, (size_t[]){2, n}, 2, &e));
     must(run("explain", "-m", m, "-i", IMAGE, "-e", scratch("rows.npy"), "-o", scratch("rows"), NULL));
-    agrees(&x, scratch("rows/0.map.npy"), 5e-4, "%s.legrad.last2.text", "double");
+    agrees(&x, scratch("rows/0.map.npy"), BY_BUILD(5e-4, 1e-6), "%s.legrad.last2.text", "double");
     npy_array a = array_at(scratch("rows/0.map.npy")), b = array_at(scratch("rows/1.map.npy"));
     assert_int_equal(a.rank, 2);
     assert_int_equal(a.shape[0], 2 * x.model->config.image);
@@ -371,17 +371,17 @@ static void agrees_with_truth(fixture *x, const char *size, const setting *s) {
     assert_int_equal(a.shape[0] * a.shape[1], n);
     cJSON *result = result_at(scratch("out/result.json"));
     for (size_t k = 0; k < FIXTURE_MASKS; k++) {
-        assert_true(cosine(a.data + k * a.shape[1], expected + k * a.shape[1], a.shape[1]) >= .9995);
+        assert_true(cosine(a.data + k * a.shape[1], expected + k * a.shape[1], a.shape[1]) >= BY_BUILD(.9995, 1 - 1e-9));
         npy_array map = array_at(k ? scratch("out/mask1.map.npy") : scratch("out/mask0.map.npy"));
         assert_int_equal(map.shape[0] * map.shape[1], pixels / FIXTURE_MASKS);
-        assert_close(map.data, maps + k * pixels / FIXTURE_MASKS, pixels / FIXTURE_MASKS, .02);
+        assert_close(map.data, maps + k * pixels / FIXTURE_MASKS, pixels / FIXTURE_MASKS, BY_BUILD(.02, 1e-5));
         npy_free(&map);
         const cJSON *found = cJSON_GetObjectItemCaseSensitive(region(result, (int)k), "loss");
         assert_int_equal(cJSON_GetArraySize(found), losses / FIXTURE_MASKS);
         for (size_t i = 0; i < losses / FIXTURE_MASKS; i++) {
             double d =
                 fabs(cJSON_GetArrayItem(found, (int)i)->valuedouble - (double)loss[k * losses / FIXTURE_MASKS + i]);
-            assert_true(d <= 5e-4);
+            assert_true(d <= BY_BUILD(5e-4, 1e-6));
         }
     }
     cJSON_Delete(result);
@@ -609,7 +609,7 @@ static void traces(void **state) {
     safetensors *one = st_open(scratch("one.safetensors"), &e);
     assert_non_null(one);
     assert_true(st_floats(st_find(one, "mask0.gradient.step0"), first, n, &e));
-    assert_close(first, gradient, n, 1e-3);
+    assert_close(first, gradient, n, BY_BUILD(1e-3, 2e-6));
     st_free(one);
     st_free(s);
     fixture_close(&x);

@@ -85,7 +85,7 @@ static void convert_all(const char *type, double most) {
     }
 }
 
-static void as_float32(void **state) { (void)state, convert_all("F32", 1e-6); }
+static void as_float32(void **state) { (void)state, convert_all("F32", BY_BUILD(1e-6, 2e-7)); }
 static void as_float16(void **state) { (void)state, convert_all("F16", 5e-3); }
 static void as_bfloat16(void **state) { (void)state, convert_all("BF16", 4e-2); }
 

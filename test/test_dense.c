@@ -83,7 +83,7 @@ static void against_float64(const char *model, const char *pixels, const char *p
         real *grids = arena_alloc(&x.memory, count, sizeof *grids);
         if (!method_grids(&e, texts, queries, NULL, grids, &f)) fail_msg("%s: fault %d %s", rows[i].expected, f.code, f.where);
         double off = worst(grids, expected, count);
-        if (!(off <= BY_BUILD(5e-5, 1e-5))) fail_msg("%s %s %s: %g from float64", model, prefix, rows[i].expected, off);
+        if (!(off <= BY_BUILD(5e-5, 1e-6))) fail_msg("%s %s %s: %g from float64", model, prefix, rows[i].expected, off);
         arena_reset(&x.memory, mark);
     }
     dense_close(&x);
@@ -118,7 +118,7 @@ static void pamr_is_the_authors(void **state) {
         const real *expected = fixture_get(&x, &m, which ? "pamr.50.1-2-4-8-12-24" : "pamr.10.8-16");
         assert_true(explain_pamr(image, 3, 20, 26, masks, 4, which ? 50 : 10, which ? many : small, which ? 6 : 2, &x.memory,
                                  which ? cores : NULL, &f));
-        assert_close(masks, expected, m, 1e-4);
+        assert_close(masks, expected, m, BY_BUILD(1e-4, 1e-6));
     }
     fault f = {0};
     assert_false(explain_pamr(image, 3, 20, 26, NULL, 0, 1, many, 9, &x.memory, NULL, &f));

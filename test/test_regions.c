@@ -237,7 +237,7 @@ static void pictures_embedded(void **state) {
         embed(&m, how->name, SIDE, &photo, masks, MASKS, all);
         for (size_t i = 0; i < MASKS; i++) {
             embed(&m, how->name, SIDE, &photo, &masks[i], 1, one);
-            assert_close(all + i * E, one, E, 1e-5);
+            assert_close(all + i * E, one, E, BY_BUILD(1e-5, 1e-12));
         }
         picture seen = seen_by(how->name, &photo, &masks[3], SIDE);
         if (!strcmp(how->name, "maskedcrop")) {
@@ -245,7 +245,7 @@ static void pictures_embedded(void **state) {
             continue;
         } /* MEAN is not the model's */
         embed(&m, "cls", SIDE, &seen, &masks[0], 1, direct);
-        assert_close(all + 3 * E, direct, E, 1e-5);
+        assert_close(all + 3 * E, direct, E, BY_BUILD(1e-5, 1e-12));
         assert_true((worst(all, all + 3 * E, E) > 1e-3) == how->masked);
         picture_free(&seen);
     }
@@ -264,7 +264,7 @@ static void ris_of_everything(void **state) {
     for (size_t i = 0; i < SIDE * SIDE; i++) soft[i] = 1;
     embed(&m, "cls", SIDE, &photo, &mask, 1, whole);
     embed(&m, "ris", SIDE, &photo, &mask, 1, all);
-    assert_close(all, whole, E, 1e-5);
+    assert_close(all, whole, E, BY_BUILD(1e-5, 1e-12));
     embed(&m, "ris", SIDE, &photo, &box, 1, some);
     assert_far(some, whole, E, 1e-2);
     picture_free(&photo);
@@ -325,7 +325,7 @@ static void ris_of_another_program(void **state) {
         region_settings o = {.side = 2 * checkpoint_model(c)->config.image};
         assert_true(mask_read(i ? MASK1 : MASK0, &mask, &e));
         assert_true(regions_embed(region_method_find("ris"), &o, checkpoint_model(c), &photo, &mask, 1, &memory, NULL, out, &e));
-        assert_close(out, expected[i], 24, 1e-5);
+        assert_close(out, expected[i], 24, BY_BUILD(1e-5, 5e-7));
         mask_free(&mask);
     }
     picture_free(&photo);
