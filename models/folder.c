@@ -251,7 +251,7 @@ static char *read_inner(const model_files *f, const char *file, const char *key,
     mem_free(text);
     *found = !root || cJSON_IsObject(inner);
     char *printed = root && *found ? cJSON_PrintUnformatted(inner) : NULL;
-    if (printed && (out = mem_alloc((*length = strlen(printed)) + 1, 1))) memcpy(out, printed, *length);
+    if ((out = mem_text(printed))) *length = strlen(out);
     if (root && *found && !out) err_set(e, "%s: not enough memory", name);
     cJSON_free(printed);
     json_free(root);
