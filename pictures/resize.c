@@ -246,24 +246,25 @@ real *pixels_crop(const picture *p, size_t side, const real *mean, const real *s
 }
 
 /* ---- AlphaCLIP's region, (1.15) --------------------------------------------------------------------------- */
-/* out[i] of one line of `in`, whose numbers lie `step` apart. */
-static real weighed(const axis *a, size_t i, const real *in, size_t step) {
-    double sum = 0;
-    for (size_t k = 0; k < a->many[i]; k++) sum += (double)a->weight[i * a->taps + k] * (double)in[(a->first[i] + k) * step];
-    return (real)(sum / (1 << FIXED_BITS));
+/* Output i of `out` from n numbers that lie `step` apart: Pillow's triangle, its weights not rounded, as torch has it. */
+static real weighed(const real *in, size_t n, size_t step, size_t out, size_t i) {
+    double ratio = (double)n / (double)out, scale = ratio > 1 ? ratio : 1, centre = ((double)i + 0.5) * ratio, sum = 0, all = 0;
+    double low = centre - scale + 0.5, high = centre + scale + 0.5;
+    size_t first = low > 0 ? (size_t)low : 0, end = high < (double)n ? (size_t)high : n;
+    for (size_t k = first; k < end; k++) {
+        double w = triangle(((double)k - centre + 0.5) / scale);
+        sum += w * (double)in[k * step], all += w;
+    }
+    return (real)(sum / (all > 0 ? all : 1));
 }
 
 real *pixels_alpha(const mask_image *mask, size_t side, err *e) {
-    axis across = {0}, down = {0};
     real *out = mem_alloc(side, side * sizeof *out), *rows = mem_alloc(mask->height, side * sizeof *rows);
-    bool ok = out && rows && axis_make(&across, &BILINEAR, mask->width, side, 0, side) &&
-              axis_make(&down, &BILINEAR, mask->height, side, 0, side);
+    bool ok = out && rows;
     for (size_t i = 0; ok && i < mask->height * side; i++)
-        rows[i] = weighed(&across, i % side, mask->soft + i / side * mask->width, 1);
+        rows[i] = weighed(mask->soft + i / side * mask->width, mask->width, 1, side, i % side);
     for (size_t i = 0; ok && i < side * side; i++)
-        out[i] = (weighed(&down, i / side, rows + i % side, side) - (real).5) / (real).26;
-    axis_free(&across);
-    axis_free(&down);
+        out[i] = (weighed(rows + i % side, mask->height, side, side, i / side) - (real).5) / (real).26;
     mem_free(rows);
     if (ok) return out;
     mem_free(out);

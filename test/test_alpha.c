@@ -50,7 +50,7 @@ static void the_plane(void **state) {
     mask_image m = {w, h, soft};
     real *plane = pixels_alpha(&m, side, &e);
     assert_non_null(plane);
-    assert_close(plane, want, n, 1e-6);
+    assert_close(plane, want, n, BY_BUILD(1e-6, 1e-7));
     mem_free(plane);
     for (size_t i = 0; i < h * w; i++) soft[i] = 1; /* all of the picture: 1.923 (MODEL.md 1.15) */
     plane = pixels_alpha(&m, side, &e);
