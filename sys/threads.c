@@ -1,6 +1,7 @@
 /* threads.c - a pool of threads that wait for work (see threads.h).
  *
- * One job at a time: its tasks are handed out by a counter, the caller works too. Threads sleep between jobs, after
+ * One job at a time: each thread has a part of its tasks, the caller too; who is done goes on with the others' parts.
+ * Threads sleep between jobs, after
  * looking out for some 50 microseconds, since the next job usually follows sooner.
  */
 #include "sys/threads.h"
@@ -22,16 +23,24 @@ typedef struct {
     pool_task *task;
     void *arg;
     size_t count;
-    atomic_size_t next, busy;
+    atomic_size_t next[MOST_THREADS]; /* the first task left of each thread's part */
+    atomic_size_t busy;
+    atomic_size_t named; /* threads that have their number */
     atomic_uint job; /* its number; a thread that sees a new one joins in */
     bool stopping;
 } team;
 
 static _Thread_local bool inside; /* a task that spreads again works alone */
 
-static void do_tasks(team *t) {
+static size_t first_of(const team *t, size_t thread) { return thread * t->count / (t->started + 1); }
+
+/* A thread's own part first, which is the same in every job: what it wrote lies in its caches. Then what the others have left. */
+static void do_tasks(team *t, size_t own) {
     inside = true;
-    for (size_t i; (i = atomic_fetch_add(&t->next, 1)) < t->count;) t->task(t->arg, i);
+    for (size_t k = 0; k <= t->started; k++) {
+        size_t part = (own + k) % (t->started + 1), end = first_of(t, part + 1);
+        for (size_t i; (i = atomic_fetch_add(&t->next[part], 1)) < end;) t->task(t->arg, i);
+    }
     inside = false;
 }
 
@@ -47,10 +56,11 @@ static unsigned wait_job(team *t, unsigned seen) {
 
 static void worker(void *arg) {
     team *t = arg;
+    size_t own = atomic_fetch_add(&t->named, 1) + 1; /* the caller is 0 */
     for (unsigned seen = 0;;) {
         seen = wait_job(t, seen);
         if (t->stopping) return;
-        do_tasks(t);
+        do_tasks(t, own);
         if (atomic_fetch_sub(&t->busy, 1) == 1) { /* the last one wakes the caller */
             os_lock_take(&t->lock);
             os_event_one(&t->rest);
@@ -75,10 +85,10 @@ static void run(pool *p, size_t count, pool_task *task, void *arg) {
     t->task = task;
     t->arg = arg;
     t->count = count;
-    atomic_store(&t->next, 0);
+    for (size_t i = 0; i <= t->started; i++) atomic_store(&t->next[i], first_of(t, i));
     atomic_store(&t->busy, t->started);
     announce(t);
-    do_tasks(t);
+    do_tasks(t, 0);
     for (int i = 0; i < LOOK_OUT; i++)
         if (atomic_load_explicit(&t->busy, memory_order_acquire) == 0) return;
     os_lock_take(&t->lock);
