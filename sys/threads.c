@@ -1,8 +1,7 @@
 /* threads.c - a pool of threads that wait for work (see threads.h).
  *
  * One job at a time: each thread has a part of its tasks, the caller too; who is done goes on with the others' parts.
- * Threads sleep between jobs, after
- * looking out for some 50 microseconds, since the next job usually follows sooner.
+ * Threads sleep between jobs, after looking out for some 50 microseconds, since the next job usually follows sooner.
  */
 #include "sys/threads.h"
 #include "os/os.h"
