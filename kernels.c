@@ -69,12 +69,12 @@ static ALWAYS_INLINE real quick2(real x) {
 /* x sigmoid(w(x)) with its derivatives: w = x (silu), and w = 2 sqrt(2/pi)(x + 0.044715 x^3), which is gelu with the tanh in
  * place of erf, since (1 + tanh u)/2 = sigmoid(2u). */
 #define SIGMOID_FAMILY(name, W, W1, W2)                                                                                \
-    static ALWAYS_INLINE real name##0(real x) { return x * sigmoid_(W); }                                                     \
-    static ALWAYS_INLINE real name##1(real x) {                                                                               \
+    static ALWAYS_INLINE real name##0(real x) { return x * sigmoid_(W); }                                              \
+    static ALWAYS_INLINE real name##1(real x) {                                                                        \
         real s = sigmoid_(W);                                                                                          \
         return s + x * s * (1 - s) * (W1);                                                                             \
     }                                                                                                                  \
-    static ALWAYS_INLINE real name##2(real x) {                                                                               \
+    static ALWAYS_INLINE real name##2(real x) {                                                                        \
         real s = sigmoid_(W), w1 = W1;                                                                                 \
         return s * (1 - s) * (2 * w1 + x * (W2) + x * w1 * w1 * (1 - 2 * s));                                          \
     }

@@ -291,6 +291,8 @@ static void other_steps_are_refused(void **state) {
         {"siglip2-hf-sharded", NULL, "post_processor", "{\"type\":\"BertProcessing\",\"sep\":[\"a\",1],\"cls\":[\"b\",2]}", "post_processor is \"BertProcessing\""},
         {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"},{\"type\":\"NFD\"}]}", "normalizer is \"NFD\""},
         {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[a!]\"},\"content\":\"\"}", "\"[a!]\""},
+        {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[^!\\\"#$%&'()*+,./:;<=>?@_`{|}~\\\\[\\\\\\\\\\\\]\\\\-]\"},\"content\":\"\"}", "is not supported"}, /* all but these */
+        {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[!-~\\\"#$%&'()*+,./:;<=>?@_`{|}\\\\[\\\\\\\\\\\\]\\\\^]\"},\"content\":\"\"}", "is not supported"}, /* a range that has the letters */
         {"siglip-openclip", NULL, "normalizer", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\" \"}", "\"String\":\"a\""},
         {"siglip-openclip", NULL, "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"always\"}", "Metaspace.replacement is \"_\""},
         {"siglip-openclip", NULL, "pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"never\"}", "Metaspace.prepend_scheme is \"never\""},

@@ -55,7 +55,8 @@ static bool check_values(const cJSON *step, const char *where, const char *name,
     return true;
 }
 
-/* A class of characters, "[...]", that is ASCII's punctuation and nothing else, each with a backslash in front or none. */
+/* A class of characters, "[...]", of ASCII's punctuation, each once and nothing else. What a class may take as more than itself (a
+ * range, a negation, a class within) must have its backslash; the others may. */
 static bool is_punctuation(const cJSON *regex) {
     static const char all[] = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
     bool met[sizeof all] = {false};
@@ -63,10 +64,11 @@ static bool is_punctuation(const cJSON *regex) {
     const char *text = n ? regex->valuestring : "";
     if (n < 2 || text[0] != '[' || text[n - 1] != ']') return false;
     for (size_t i = 1; i < n - 1; i++) {
-        if (text[i] == '\\' && i + 2 < n) i++;
-        const char *at = strchr(all, text[i]);
-        if (!at) return false;
-        count += !met[at - all], met[at - all] = true;
+        bool escaped = text[i] == '\\';
+        i += escaped;
+        const char *at = i < n - 1 ? strchr(all, text[i]) : NULL;
+        if (!at || met[at - all] || (!escaped && strchr("[]^-", text[i]))) return false;
+        count++, met[at - all] = true;
     }
     return count == sizeof all - 1;
 }
